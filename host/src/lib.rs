@@ -1,0 +1,11 @@
+//! `n2n`: compress a trained CNN for one board, measured on that very board, and ship the result to it.
+
+pub mod board;
+pub mod cli;
+pub mod data;
+pub mod model_io;
+pub mod network;
+pub mod run;
+pub mod search;
+pub mod shipping;
+pub mod training;

@@ -1,0 +1,5 @@
+//! Model files: named weights, ONNX in and out, safetensors, and a slow reference forward pass.
+
+pub mod weights;
+
+pub use weights::{Array, Weights, WeightsError};

@@ -1,0 +1,134 @@
+//! Shape inference: what leaves a layer, given what enters it.
+
+use super::layer::{Conv, Layer, Pool};
+use super::NetworkError;
+
+/// Shape of one activation, without the batch dimension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Shape {
+    /// `[channels, height, width]`.
+    Map {
+        /// Channels.
+        channels: usize,
+        /// Rows.
+        height: usize,
+        /// Columns.
+        width: usize,
+    },
+    /// `[features]`.
+    Vector {
+        /// Length.
+        features: usize,
+    },
+}
+
+impl Shape {
+    /// Number of elements.
+    pub fn elements(self) -> usize {
+        match self {
+            Self::Map { channels, height, width } => channels * height * width,
+            Self::Vector { features } => features,
+        }
+    }
+
+    /// Channels of a map, length of a vector: what a coupled group counts.
+    pub fn channels(self) -> usize {
+        match self {
+            Self::Map { channels, .. } => channels,
+            Self::Vector { features } => features,
+        }
+    }
+
+    /// Dimensions without the batch.
+    pub fn dims(self) -> Vec<usize> {
+        match self {
+            Self::Map { channels, height, width } => vec![channels, height, width],
+            Self::Vector { features } => vec![features],
+        }
+    }
+}
+
+impl std::fmt::Display for Shape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Map { channels, height, width } => write!(f, "{channels}x{height}x{width}"),
+            Self::Vector { features } => write!(f, "{features}"),
+        }
+    }
+}
+
+/// Positions of a window along one axis of length `size`; 0 when it does not fit.
+pub fn positions(size: usize, kernel: usize, stride: usize, padding: usize) -> usize {
+    match (size + 2 * padding).checked_sub(kernel) {
+        Some(room) if stride > 0 => room / stride + 1,
+        _ => 0,
+    }
+}
+
+/// Output shape of `layer` (node `name`) for `inputs`, which has the layer's arity.
+///
+/// # Errors
+/// Says which node disagrees with its input, expected against got.
+pub(super) fn infer(name: &str, layer: &Layer, inputs: &[Shape]) -> Result<Shape, NetworkError> {
+    let wrong = |expected: String, got: String| NetworkError::Shape {
+        node: name.to_owned(),
+        kind: layer.kind(),
+        expected,
+        got,
+    };
+    let map = |shape: Shape| match shape {
+        Shape::Map { channels, height, width } => Ok((channels, height, width)),
+        Shape::Vector { .. } => Err(wrong("a channels x height x width map".into(), shape.to_string())),
+    };
+    let window = |(channels, height, width): (usize, usize, usize), kernel, stride, padding| {
+        let (rows, columns) = (positions(height, kernel, stride, padding), positions(width, kernel, stride, padding));
+        if kernel == 0 || rows == 0 || columns == 0 {
+            return Err(wrong(format!("an input of at least {kernel}x{kernel}"), format!("{height}x{width}")));
+        }
+        Ok(Shape::Map { channels, height: rows, width: columns })
+    };
+    match layer {
+        Layer::Input(input) => {
+            Ok(Shape::Map { channels: input.channels, height: input.height, width: input.width })
+        }
+        Layer::Conv(Conv { in_channels, out_channels, kernel, stride, padding, groups, .. }) => {
+            let (channels, height, width) = map(inputs[0])?;
+            if channels != *in_channels {
+                return Err(wrong(format!("{in_channels} channels"), format!("{channels}")));
+            }
+            if *groups == 0 || *out_channels == 0 || in_channels % groups != 0 || out_channels % groups != 0 {
+                return Err(wrong("channels divisible by groups".into(), format!("{in_channels} -> {out_channels} in {groups}")));
+            }
+            window((*out_channels, height, width), *kernel, *stride, *padding)
+        }
+        Layer::BatchNorm(norm) => {
+            let (channels, ..) = map(inputs[0])?;
+            if channels != norm.channels {
+                return Err(wrong(format!("{} channels", norm.channels), format!("{channels}")));
+            }
+            Ok(inputs[0])
+        }
+        Layer::MaxPool(Pool { kernel, stride, padding }) | Layer::AveragePool(Pool { kernel, stride, padding }) => {
+            if padding >= kernel {
+                return Err(wrong(format!("padding below the kernel {kernel}"), padding.to_string()));
+            }
+            window(map(inputs[0])?, *kernel, *stride, *padding)
+        }
+        Layer::GlobalAveragePool => map(inputs[0]).map(|(channels, ..)| Shape::Vector { features: channels }),
+        Layer::Flatten => Ok(Shape::Vector { features: inputs[0].elements() }),
+        Layer::Linear(linear) => match inputs[0] {
+            Shape::Vector { features } if features == linear.in_features && linear.out_features > 0 => {
+                Ok(Shape::Vector { features: linear.out_features })
+            }
+            other => Err(wrong(format!("a vector of {}", linear.in_features), other.to_string())),
+        },
+        Layer::Add => {
+            if inputs[0] == inputs[1] {
+                Ok(inputs[0])
+            } else {
+                Err(wrong(inputs[0].to_string(), inputs[1].to_string()))
+            }
+        }
+        Layer::Activation(_) | Layer::Dropout(_) | Layer::Softmax => Ok(inputs[0]),
+    }
+}
