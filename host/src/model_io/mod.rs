@@ -6,11 +6,13 @@
 //! | `filled` | weights out of a seed, as a board makes them |
 //! | `onnx` | the model file: written and read back |
 //! | `safetensors` | weights alone |
+//! | `reference` | a forward pass to compare everything with |
 //! | `atomic_file` | the one way to write a file that matters |
 
 pub mod atomic_file;
 mod filled;
 pub mod onnx;
+pub mod reference;
 pub mod safetensors;
 pub mod weights;
 
