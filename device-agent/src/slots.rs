@@ -216,7 +216,7 @@ impl Slots {
 
     /// Make another state the true one.
     fn switch(&mut self, state: State) -> io::Result<()> {
-        self.disk.write_state(&state)?;
+        self.disk.write_state(state)?;
         // From here on it is the truth, even if the link for applications cannot follow; the next start mends that.
         self.state = state;
         self.disk.point_at(state.active)
@@ -276,6 +276,7 @@ impl Slots {
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "the form that map_err takes")]
 fn disk_failure(error: io::Error) -> Failure {
     Failure::Failed(format!("the board's disk: {error}"))
 }

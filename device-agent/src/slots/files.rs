@@ -162,8 +162,8 @@ impl Disk {
         }
     }
 
-    pub(super) fn write_state(&self, state: &State) -> io::Result<()> {
-        let text = toml::to_string(state).map_err(io::Error::other)?;
+    pub(super) fn write_state(&self, state: State) -> io::Result<()> {
+        let text = toml::to_string(&state).map_err(io::Error::other)?;
         self.write(&self.folder.join(STATE), text.as_bytes())
     }
 
