@@ -1,7 +1,16 @@
 //! Shape inference: what leaves a layer, given what enters it.
 
-use super::layer::{Conv, Layer, Pool};
 use super::NetworkError;
+use super::layer::{Conv, Layer, Pool};
+
+/// Most channels of a map: 32 times the widest published CNN layers; bounds what a hostile file can make us allocate.
+pub const MAX_CHANNELS: usize = 1 << 16;
+/// Longest edge of a map, pixels.
+pub const MAX_SIDE: usize = 1 << 14;
+/// Largest kernel, stride or padding, pixels.
+pub const MAX_WINDOW: usize = 1 << 10;
+/// Longest vector. With the limits above, products of two dimensions of anything stay far below 2^64.
+pub const MAX_FEATURES: usize = 1 << 28;
 
 /// Shape of one activation, without the batch dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -80,14 +89,28 @@ pub(super) fn infer(name: &str, layer: &Layer, inputs: &[Shape]) -> Result<Shape
         Shape::Map { channels, height, width } => Ok((channels, height, width)),
         Shape::Vector { .. } => Err(wrong("a channels x height x width map".into(), shape.to_string())),
     };
+    let most = |what: &str, limit: usize, got: usize| {
+        if got <= limit { Ok(()) } else { Err(wrong(format!("at most {limit} {what}"), got.to_string())) }
+    };
     let window = |(channels, height, width): (usize, usize, usize), kernel, stride, padding| {
-        let (rows, columns) = (positions(height, kernel, stride, padding), positions(width, kernel, stride, padding));
+        for size in [kernel, stride, padding] {
+            most("pixels of kernel, stride and padding", MAX_WINDOW, size)?;
+        }
+        let (rows, columns) =
+            (positions(height, kernel, stride, padding), positions(width, kernel, stride, padding));
         if kernel == 0 || rows == 0 || columns == 0 {
-            return Err(wrong(format!("an input of at least {kernel}x{kernel}"), format!("{height}x{width}")));
+            return Err(wrong(
+                format!("an input of at least {kernel}x{kernel}"),
+                format!("{height}x{width}"),
+            ));
         }
         Ok(Shape::Map { channels, height: rows, width: columns })
     };
-    match layer {
+    let output = match layer {
+        Layer::Input(input) if input.channels == 0 || input.height == 0 || input.width == 0 => Err(wrong(
+            "at least one pixel".into(),
+            format!("{}x{}x{}", input.channels, input.height, input.width),
+        )),
         Layer::Input(input) => {
             Ok(Shape::Map { channels: input.channels, height: input.height, width: input.width })
         }
@@ -97,7 +120,10 @@ pub(super) fn infer(name: &str, layer: &Layer, inputs: &[Shape]) -> Result<Shape
                 return Err(wrong(format!("{in_channels} channels"), format!("{channels}")));
             }
             if *groups == 0 || *out_channels == 0 || in_channels % groups != 0 || out_channels % groups != 0 {
-                return Err(wrong("channels divisible by groups".into(), format!("{in_channels} -> {out_channels} in {groups}")));
+                return Err(wrong(
+                    "channels divisible by groups".into(),
+                    format!("{in_channels} -> {out_channels} in {groups}"),
+                ));
             }
             window((*out_channels, height, width), *kernel, *stride, *padding)
         }
@@ -108,13 +134,15 @@ pub(super) fn infer(name: &str, layer: &Layer, inputs: &[Shape]) -> Result<Shape
             }
             Ok(inputs[0])
         }
-        Layer::MaxPool(Pool { kernel, stride, padding }) | Layer::AveragePool(Pool { kernel, stride, padding }) => {
+        Layer::MaxPool(Pool { kernel, stride, padding })
+        | Layer::AveragePool(Pool { kernel, stride, padding }) => {
             if padding >= kernel {
                 return Err(wrong(format!("padding below the kernel {kernel}"), padding.to_string()));
             }
             window(map(inputs[0])?, *kernel, *stride, *padding)
         }
         Layer::GlobalAveragePool => map(inputs[0]).map(|(channels, ..)| Shape::Vector { features: channels }),
+        // Channels and sides are within their limits here, so the product does not overflow.
         Layer::Flatten => Ok(Shape::Vector { features: inputs[0].elements() }),
         Layer::Linear(linear) => match inputs[0] {
             Shape::Vector { features } if features == linear.in_features && linear.out_features > 0 => {
@@ -130,5 +158,13 @@ pub(super) fn infer(name: &str, layer: &Layer, inputs: &[Shape]) -> Result<Shape
             }
         }
         Layer::Activation(_) | Layer::Dropout(_) | Layer::Softmax => Ok(inputs[0]),
+    }?;
+    match output {
+        Shape::Map { channels, height, width } => {
+            most("channels", MAX_CHANNELS, channels)?;
+            most("pixels a side", MAX_SIDE, height.max(width))?;
+        }
+        Shape::Vector { features } => most("features", MAX_FEATURES, features)?,
     }
+    Ok(output)
 }
