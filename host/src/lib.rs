@@ -5,6 +5,7 @@ pub mod cli;
 pub mod data;
 pub mod model_io;
 pub mod network;
+pub mod profile;
 pub mod run;
 pub mod search;
 pub mod shipping;
