@@ -6,7 +6,7 @@ use crate::services::Services;
 use crate::transport::tcp;
 use crate::{WorkerCommand, key, parent, worker};
 use anyhow::{Context as _, Result};
-use clap::{Args, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, Layer as _};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
@@ -26,6 +26,14 @@ const THREADS: usize = 2;
 
 /// For blocking work to end when the agent stops.
 const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// Measures candidate networks on this board and holds the deployed one.
+#[derive(Parser)]
+#[command(name = "n2n-agent", version)]
+struct Program {
+    #[command(subcommand)]
+    command: Command,
+}
 
 /// What an agent can be asked on the command line.
 #[derive(Debug, Subcommand)]
@@ -72,6 +80,14 @@ pub struct MakeKey {
     /// Make another key though there is one; hosts that hold the old one are shut out
     #[arg(long)]
     replace: bool,
+}
+
+/// `n2n-agent` as a whole: read the command line and do what it says.
+///
+/// # Errors
+/// As [`run`].
+pub fn main() -> Result<ExitCode> {
+    run(Program::parse().command, &[])
 }
 
 /// Do one verb. `group` is what stands before the verbs on the command line of this executable: nothing for `n2n-agent`,
@@ -148,7 +164,6 @@ fn start_log(tail: &LogTail, quiet: bool) {
     let filter = |level: &str| EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     let to_people = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let to_tail = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(tail.clone());
-    use tracing_subscriber::Layer as _;
     let started = tracing_subscriber::registry()
         .with(to_people.with_filter(filter(if quiet { "warn" } else { "info" })))
         .with(to_tail.with_filter(filter("info")))

@@ -69,7 +69,7 @@ mod tests {
     fn old_lines_make_room_and_long_ones_are_cut() {
         let tail = LogTail::default();
         for number in 0..limits::LOG_LINES + 5 {
-            writeln!(tail.make_writer(), "line {number}").unwrap();
+            tail.make_writer().write_all(format!("line {number}\n").as_bytes()).unwrap();
         }
         let all = tail.newest(u16::MAX);
         assert_eq!((all.len(), all[0].as_str()), (limits::LOG_LINES, "line 5"));

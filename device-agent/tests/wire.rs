@@ -272,7 +272,9 @@ fn a_crowd_of_strangers_is_bounded_and_passes() {
     let mut crowd: Vec<_> = (0..STRANGERS).map(|_| agent.connect()).collect();
     let mut one_too_many = agent.connect();
     assert!(closed(&mut one_too_many, b"") < Duration::from_secs(1), "closed at once, not kept");
-    crowd.iter_mut().for_each(|stranger| drop(closed(stranger, b"")));
+    for stranger in &mut crowd {
+        closed(stranger, b"");
+    }
     assert!(matches!(agent.peer().ask(Call::Probe), Ok(Answer::Board(_))));
 }
 
@@ -400,9 +402,10 @@ fn a_peer_that_does_not_take_its_answer_is_sent_away() {
 fn an_answer_beyond_the_limit_becomes_a_failure() {
     let agent = Agent::start(Deadlines { write: FOR_EVER, ..brief() });
     let mut peer = agent.peer();
-    assert!(
-        matches!(peer.ask(Call::LogTail { lines: 2000 }), Err(Failure::Failed(text)) if text.contains("limit") || text.contains("allowed"))
-    );
+    match peer.ask(Call::LogTail { lines: 2000 }) {
+        Err(Failure::Failed(text)) => assert!(text.contains("does not fit"), "{text}"),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! The board book: names, addresses and keys of boards, in one file that only its owner may read.
 
 use super::address::{Address, is_name};
+use crate::model_io::atomic_file;
 use n2n_protocol::key::Key;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// A board that the user has added.
@@ -157,16 +158,7 @@ impl Book {
         let boards = self.boards.iter().map(|(name, entry)| (name.clone(), line(entry))).collect();
         let broken = |reason: String| BookError::File { file: self.file.display().to_string(), reason };
         let text = toml::to_string(&File { boards }).map_err(|error| broken(error.to_string()))?;
-        let folder = self.file.parent().unwrap_or(Path::new("."));
-        let replace = || {
-            fs::create_dir_all(folder)?;
-            // Readable by its owner only, from the first byte on; renamed, so that a crash leaves one whole book.
-            let mut fresh = tempfile::NamedTempFile::new_in(folder)?;
-            fresh.write_all(text.as_bytes())?;
-            fresh.as_file().sync_all()?;
-            fresh.persist(&self.file).map(drop).map_err(io::Error::from)
-        };
-        replace().map_err(|error| broken(error.to_string()))
+        atomic_file::write_private(&self.file, text.as_bytes()).map_err(|error| broken(error.to_string()))
     }
 }
 
