@@ -6,7 +6,9 @@
 //! | `gauge` | a network to a measurement |
 //! | `distiller`, `weight_store` | a job to an accuracy; the weights that are kept |
 //! | `laboratory` | both, as the search sees them |
+//! | `smallest` | whether the limits can be kept at all |
 //! | `finale` | finalists to the student |
+//! | `verdict` | the very file: accuracy, files, deployment |
 //! | `paired` | teacher against student on the same images |
 //! | `summary` | what came out |
 //!
@@ -21,11 +23,13 @@ mod laboratory;
 pub mod paired;
 mod plan;
 mod smallest;
+mod stopwatch;
 pub mod summary;
+mod verdict;
 mod weight_store;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 pub use error::Error;
@@ -34,53 +38,138 @@ pub use plan::{Finale, Plan};
 pub use summary::{Side, Student, Summary};
 
 use distiller::Distiller;
-use finale::Chosen;
 use gauge::{Gauge, Specimen};
 use laboratory::Live;
-use paired::PairedDifference;
+use stopwatch::Stopwatch;
 
 use crate::data::Dataset;
-use crate::model_io::{Weights, atomic_file, onnx, safetensors};
-use crate::network::Network;
-use crate::run::folder::Folder;
-use crate::search::constraint::{Limits, Resources};
+use crate::model_io::Weights;
+use crate::run::{Folder, Journal};
 use crate::search::laboratory::{Fault, Measured, Outcome};
-use crate::search::reward::Preset;
-use crate::search::{self, Settings};
-use crate::shipping;
+use crate::search::{self, Limits, Preset, Resources, SearchResult, Settings, Teacher};
 use crate::training::recipe::Recipe;
 use crate::training::{Accuracy, Model, device, evaluation};
 use n2n_protocol::Measurement;
 
-/// A teacher must be right this many times as often as a guess (method.md 4; the usual cause is wrong preprocessing).
+/// A teacher must be right this many times as often as a guess; the usual cause of less is wrong preprocessing.
 const WEAK_TEACHER: f64 = 3.0;
-/// Validation images that the board classifies after deployment, beside the host.
-const AGREEMENT_IMAGES: usize = 32;
 
 /// Compresses the plan's teacher. `stop` ends it early, resumably.
 ///
 /// # Errors
-/// See [`Error`]; a run that finds no student within the limits is no error: its summary has no student.
+/// See [`Error`]. A run whose finalists all break a limit is no error: its summary has no student.
 pub fn run(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> Result<Summary, Error> {
     let mut clock = Stopwatch::new(observer);
-    let folder = if plan.resume { Folder::open(&plan.out) } else { Folder::create(&plan.out) };
-    let folder = folder.map_err(|error| Error::Folder(error.to_string()))?;
+    let folder = if plan.resume { Folder::open(&plan.out)? } else { Folder::create(&plan.out)? };
+    let (mut journal, recorded) = Journal::open(&folder)?;
 
     clock.begin(Phase::Teacher);
-    let dataset = with_teachers_normalisation(plan)?;
+    let dataset = matched_dataset(plan)?;
     let weights = Arc::new(plan.teacher.weights().into_owned());
-    let model = Model::new(&plan.teacher.network, &weights, &device::open(plan.device).map_err(anyhow::Error::from)?)?;
+    let (mut lab, accuracy) = open_laboratory(plan, &dataset, &weights, &folder, stop, observer)?;
+    lab.before = search::elapsed(&recorded);
+
+    clock.begin(Phase::Board);
+    let settings = Settings { board_key: lab.gauge.identity(), ..plan.search.clone() };
+    folder.write_manifest(plan, &settings, lab.gauge.welcome())?;
+    let (measured, measurement) = measure_teacher(&mut lab, plan)?;
+    let teacher = Teacher {
+        network: plan.teacher.network.clone(),
+        weights: Arc::clone(&weights),
+        accuracy: accuracy.fraction(),
+        chance: chance(&dataset),
+        measured,
+    };
+    let resources = Resources { measured: Some(measured), ..Resources::of(&teacher.network) };
+    let limits = Limits::resolve(&settings.limits, &resources).map_err(anyhow::Error::from)?;
+    smallest::refuse_impossible(&mut lab, &teacher.network, &limits, settings.channel_multiple)?;
+
+    clock.begin(Phase::Search);
+    let found = search_on(&mut lab, &folder, &mut journal, &recorded, plan, &settings, &teacher)?;
+
+    let chosen = finale::finale(&mut lab, &dataset, plan.finale, settings.seed, &found.limits, &found.finalists, &mut clock)?;
+
+    clock.begin(Phase::Verdict);
+    let teacher = verdict::of_teacher(&lab, &dataset, plan, &weights, measured, measurement)?;
+    let student = match &chosen {
+        Some(chosen) => Some(verdict::of_student(&lab, &folder, &dataset, &teacher, chosen)?),
+        None => None,
+    };
+    let student = match (student, &chosen) {
+        (Some(student), Some(chosen)) if plan.ship => {
+            clock.begin(Phase::Shipping);
+            Some(verdict::ship(&mut lab, &dataset, plan, &found.limits, student, chosen)?)
+        }
+        (student, _) => student,
+    };
+    let summary = Summary {
+        run: plan.out.clone(),
+        board: plan.board.clone(),
+        this_machine: lab.local,
+        board_model: lab.gauge.welcome().board.model.clone(),
+        dataset: dataset.name.clone(),
+        limits: found.limits.0,
+        teacher: teacher.side,
+        student,
+        candidates: found.candidates,
+        wall_s: (clock.whole() + lab.before).as_secs_f64(),
+        seconds: clock.phases(),
+    };
+    summary.save(folder.path())?;
+    Ok(summary)
+}
+
+/// What `--dry-run` says.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Forecast {
+    /// Seconds to measure a candidate.
+    pub measure_s: f64,
+    /// Seconds to train one at the removal stage's rung and at the shrinkage stage's.
+    pub train_s: [f64; 2],
+    /// Candidates that the budget buys if all of them are trained.
+    pub candidates: usize,
+}
+
+/// The plan's data set with the teacher's own normalisation, if the two belong together.
+fn matched_dataset(plan: &Plan) -> Result<Dataset, Error> {
+    let (network, samples) = (&plan.teacher.network, &plan.dataset.train);
+    let shape = format!("{}x{}x{}", samples.channels, samples.height, samples.width);
+    let differs = |what, teacher: String, dataset: String| Err(Error::Mismatch { what, teacher, dataset });
+    if network.input_shape().to_string() != shape {
+        return differs("images", network.input_shape().to_string(), shape);
+    }
+    if network.classes() != plan.dataset.classes.len() {
+        return differs("classes", network.classes().to_string(), plan.dataset.classes.len().to_string());
+    }
+    Ok(Dataset { normalisation: plan.teacher.info.normalisation.clone(), ..plan.dataset.clone() })
+}
+
+fn chance(dataset: &Dataset) -> f64 {
+    1.0 / dataset.classes.len().max(1) as f64
+}
+
+/// Evaluates the teacher, refuses a weak one before anything costly is done, and greets the board.
+fn open_laboratory<'a>(
+    plan: &Plan,
+    dataset: &'a Dataset,
+    weights: &Weights,
+    folder: &Folder,
+    stop: &Arc<AtomicBool>,
+    observer: Observer<'a>,
+) -> Result<(Live<'a>, Accuracy), Error> {
+    let device = device::open(plan.device).map_err(anyhow::Error::from)?;
+    let model = Model::new(&plan.teacher.network, weights, &device)?;
     let accuracy = evaluation::evaluate(&model, &dataset.validation_search, &dataset.normalisation)?;
-    refuse_weak_teacher(&accuracy, dataset.classes.len())?;
+    if accuracy.fraction() < WEAK_TEACHER * chance(dataset) {
+        return Err(Error::WeakTeacher { accuracy: 100.0 * accuracy.fraction(), chance: 100.0 * chance(dataset) });
+    }
+    let gauge = Gauge::connect(&plan.endpoint, plan.board_threads, Arc::clone(stop))?;
     let proxy = match plan.search.preset {
         Preset::Paper => Recipe::paper_proxy(),
         Preset::Edge => Recipe::proxy(),
     };
-    let distiller = Distiller::new(&dataset, model, proxy, &folder.candidates(), Arc::clone(stop))?;
-
-    clock.begin(Phase::Board);
-    let gauge = Gauge::connect(&plan.endpoint, plan.board_threads, Arc::clone(stop))?;
-    let mut lab = Live {
+    let distiller = Distiller::new(dataset, model, proxy, &folder.candidates(), Arc::clone(stop))?;
+    let lab = Live {
         gauge,
         distiller,
         info: plan.teacher.info.clone(),
@@ -90,57 +179,42 @@ pub fn run(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> Resul
         stop: Arc::clone(stop),
         observer,
     };
-    let settings = Settings { board_key: lab.gauge.identity(), ..plan.search.clone() };
-    let manifest = folder.begin(plan, &settings, lab.gauge.welcome())?;
-    let (teacher_measured, teacher_measurement) = measure_teacher(&mut lab, &plan.teacher.network)?;
-    let teacher = search::Teacher {
-        network: plan.teacher.network.clone(),
-        weights: Arc::clone(&weights),
-        accuracy: accuracy.fraction(),
-        chance: 1.0 / dataset.classes.len() as f64,
-        measured: manifest.teacher_measured(teacher_measured),
-    };
-    let limits = Limits::resolve(&settings.limits, &teacher.resources()).map_err(anyhow::Error::from)?;
-    smallest::refuse_impossible(&mut lab, &teacher.network, &limits, settings.channel_multiple)?;
+    Ok((lab, accuracy))
+}
 
-    clock.begin(Phase::Search);
-    let found = search_on(&mut lab, &folder, plan, &settings, &teacher)?;
+/// The teacher on the board as a student would be: batch norm folded.
+fn measure_teacher(lab: &mut Live<'_>, plan: &Plan) -> Result<(Measured, Measurement), Error> {
+    let specimen = Specimen::untrained(&plan.teacher.network, &lab.info)?;
+    match lab.gauge.examine(&specimen, &mut |_| {})? {
+        Outcome::Done(measured) => Ok(measured),
+        Outcome::Infeasible(reason) => Err(Error::Teacher(reason)),
+    }
+}
 
-    let chosen = finale::finale(&mut lab, &dataset, plan.finale, settings.seed, &limits, &found.finalists)?;
-
-    clock.begin(Phase::Verdict);
-    let teacher_side = Side {
-        file: plan.teacher_file.clone(),
-        network: plan.teacher.network.clone(),
-        test: Accuracy::default(),
-        validation: lab.distiller.accuracy(&plan.teacher.network, &weights, &dataset.validation_select)?,
-        params: plan.teacher.network.cost().params,
-        macs: plan.teacher.network.cost().macs,
-        measured: teacher.measured,
-        measurement: teacher_measurement,
+fn search_on(
+    lab: &mut Live<'_>,
+    folder: &Folder,
+    journal: &mut Journal,
+    recorded: &[search::Record],
+    plan: &Plan,
+    settings: &Settings,
+    teacher: &Teacher,
+) -> Result<SearchResult, Error> {
+    let start = match &plan.policy_from {
+        Some(run) => Folder::policies_of(run)?,
+        None => search::Policies::default(),
     };
-    let (teacher_side, student) = verdict(&mut lab, &folder, &dataset, plan, teacher_side, &weights, chosen.as_ref())?;
-    let student = match (student, chosen) {
-        (Some(student), Some(chosen)) if plan.ship => {
-            clock.begin(Phase::Shipping);
-            Some(ship(&mut lab, &dataset, plan, &limits, student, &chosen)?)
-        }
-        (student, _) => student,
-    };
-    let welcome = lab.gauge.welcome();
-    let summary = Summary {
-        run: plan.out.clone(),
-        board: plan.board.clone(),
-        this_machine: lab.local,
-        board_model: welcome.board.model.clone(),
-        dataset: dataset.name.clone(),
-        limits: limits.0,
-        teacher: teacher_side,
-        student,
-        candidates: found.candidates,
-        wall_s: clock.whole().as_secs_f64() + lab.before.as_secs_f64(),
-        seconds: clock.phases(),
-    };
-    summary.save(folder.path())?;
-    Ok(summary)
+    lab.began = Instant::now();
+    let observer = lab.observer;
+    let found = search::search(
+        settings,
+        teacher,
+        &start,
+        lab,
+        &mut |record| journal.append(record).map_err(|error| Fault::Journal(error.to_string())),
+        recorded,
+        &mut |event| observer(&Event::Search(event)),
+    )?;
+    folder.write_policies(&found.policies)?;
+    Ok(found)
 }

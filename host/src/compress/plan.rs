@@ -39,6 +39,8 @@ pub struct Plan {
     pub policy_from: Option<PathBuf>,
     /// Whether the student goes into the board's active slot.
     pub ship: bool,
+    /// File of the user's signing key; made if it does not exist.
+    pub signing_key: PathBuf,
 }
 
 /// From finalists to the student (method.md 4.9).
