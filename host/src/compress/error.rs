@@ -1,6 +1,7 @@
 //! How a compression ends without a student; each kind has its own exit code and next step.
 
 use crate::board::BoardError;
+use crate::run::folder::FolderError;
 use crate::search::{Fault, Metric, SearchError};
 use crate::shipping::ShipError;
 use crate::training::TrainingError;
@@ -52,8 +53,8 @@ pub enum Error {
     #[error("stopped")]
     Stopped,
     /// The run folder cannot be used.
-    #[error("{0}")]
-    Folder(String),
+    #[error(transparent)]
+    Folder(#[from] FolderError),
     /// Anything else.
     #[error(transparent)]
     Other(#[from] anyhow::Error),

@@ -7,14 +7,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use n2n_protocol::{Golden, MeasurePlan, Measurement, Progress, Welcome, generator};
+use n2n_protocol::{Golden, MeasurePlan, Measurement, Progress, Welcome};
 
 use crate::board::{BoardError, Client, Endpoint};
 use crate::model_io::onnx::{self, Filling, ModelInfo};
-use crate::model_io::{Weights, filled, reference};
+use crate::model_io::{Weights, filled};
 use crate::network::Network;
 use crate::network::fold::{fold_batch_norm, folded};
 use crate::search::laboratory::{Fault, Measured, Outcome};
+use crate::shipping::golden;
 
 /// Worker processes of a search probe (measurement.md: 2-3).
 const PROBE_PROCESSES: u16 = 3;
@@ -34,8 +35,6 @@ const CAREFUL_BUDGET_MS: u32 = 300_000;
 const MAX_INFERENCE_MS: u32 = 10_000;
 /// What a worker may take when the board does not say how much memory it has, bytes.
 const DEFAULT_MEMORY_BYTES: u64 = 512 << 20;
-/// Largest difference from the reference forward pass that f32 rounding and another order of summation explain.
-const TOLERANCE: f32 = 1e-3;
 /// Weights and golden input of all candidates: latency does not depend on them, and one seed makes files repeatable.
 const SEED: u64 = 1;
 /// Quantile of a 95 % upper bound (two-sided interval).
@@ -71,7 +70,7 @@ impl Specimen {
         let weights = filled(&network, SEED);
         let bytes = onnx::write(&network, Filling::Seed(SEED), info)?;
         let file_bytes = onnx::write(&network, Filling::Weights(&weights), info)?.len() as u64;
-        Ok(Self { bytes, golden: golden(&network, &weights)?, file_bytes })
+        Ok(Self { bytes, golden: golden(&network, &weights, SEED)?, file_bytes })
     }
 
     /// The file that ships: batch norm folded.
@@ -79,14 +78,8 @@ impl Specimen {
         let (network, weights) = fold_batch_norm(network, weights);
         let bytes = onnx::write(&network, Filling::Weights(&weights), info)?;
         let file_bytes = bytes.len() as u64;
-        Ok(Self { bytes, golden: golden(&network, &weights)?, file_bytes })
+        Ok(Self { bytes, golden: golden(&network, &weights, SEED)?, file_bytes })
     }
-}
-
-fn golden(network: &Network, weights: &Weights) -> anyhow::Result<Golden> {
-    let input = generator::input(SEED, network.input_shape().elements());
-    let logits = reference::forward(network, weights, &input)?;
-    Ok(Golden { input_seed: SEED, logits, tolerance: TOLERANCE })
 }
 
 impl Gauge {

@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 
 pub use error::Error;
 pub use event::{Event, Observer, Phase};
-pub use plan::{Finale, Plan};
+pub use plan::{Configuration, Finale, Plan};
 pub use summary::{Side, Student, Summary};
 
 use distiller::Distiller;
@@ -42,11 +42,17 @@ use gauge::{Gauge, Specimen};
 use laboratory::Live;
 use stopwatch::Stopwatch;
 
+use crate::board::Endpoint;
 use crate::data::Dataset;
-use crate::model_io::Weights;
-use crate::run::{Folder, Journal};
-use crate::search::laboratory::{Fault, Measured, Outcome};
-use crate::search::{self, Limits, Preset, Resources, SearchResult, Settings, Teacher};
+use crate::model_io::{Weights, atomic_file};
+use crate::run::folder::{Folder, Layout};
+use crate::run::journal::Journal;
+use crate::run::manifest::Manifest;
+use crate::search::laboratory::{Fault, Laboratory as _, Measured, Outcome};
+use crate::search::replay::Replay;
+use crate::search::{
+    self, Limits, Policies, Preset, Record, Resources, SearchResult, Settings, StageKind, Teacher,
+};
 use crate::training::recipe::Recipe;
 use crate::training::{Accuracy, Model, device, evaluation};
 use n2n_protocol::Measurement;
@@ -61,17 +67,18 @@ const WEAK_TEACHER: f64 = 3.0;
 pub fn run(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> Result<Summary, Error> {
     let mut clock = Stopwatch::new(observer);
     let folder = if plan.resume { Folder::open(&plan.out)? } else { Folder::create(&plan.out)? };
-    let (mut journal, recorded) = Journal::open(&folder)?;
+    let manifest = Manifest::new(&plan.configuration).map_err(anyhow::Error::from)?;
+    folder.begin(manifest.with_digest("teacher", &plan.teacher_digest))?;
+    let (mut journal, recorded) = folder.journal()?;
 
     clock.begin(Phase::Teacher);
     let dataset = matched_dataset(plan)?;
     let weights = Arc::new(plan.teacher.weights().into_owned());
     let (mut lab, accuracy) = open_laboratory(plan, &dataset, &weights, &folder, stop, observer)?;
-    lab.before = search::elapsed(&recorded);
+    lab.before = Replay::new(&recorded).elapsed();
 
     clock.begin(Phase::Board);
-    let settings = Settings { board_key: lab.gauge.identity(), ..plan.search.clone() };
-    folder.write_manifest(plan, &settings, lab.gauge.welcome())?;
+    let settings = Settings { board_key: lab.gauge.identity(), ..plan.configuration.search.clone() };
     let (measured, measurement) = measure_teacher(&mut lab, plan)?;
     let teacher = Teacher {
         network: plan.teacher.network.clone(),
@@ -87,7 +94,7 @@ pub fn run(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> Resul
     clock.begin(Phase::Search);
     let found = search_on(&mut lab, &folder, &mut journal, &recorded, plan, &settings, &teacher)?;
 
-    let chosen = finale::finale(&mut lab, &dataset, plan.finale, settings.seed, &found.limits, &found.finalists, &mut clock)?;
+    let chosen = finale::finale(&mut lab, &dataset, plan.configuration.finale, settings.seed, &found.limits, &found.finalists, &mut clock)?;
 
     clock.begin(Phase::Verdict);
     let teacher = verdict::of_teacher(&lab, &dataset, plan, &weights, measured, measurement)?;
@@ -96,7 +103,7 @@ pub fn run(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> Resul
         None => None,
     };
     let student = match (student, &chosen) {
-        (Some(student), Some(chosen)) if plan.ship => {
+        (Some(student), Some(chosen)) if plan.configuration.ship => {
             clock.begin(Phase::Shipping);
             Some(verdict::ship(&mut lab, &dataset, plan, &found.limits, student, chosen)?)
         }
@@ -104,7 +111,7 @@ pub fn run(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> Resul
     };
     let summary = Summary {
         run: plan.out.clone(),
-        board: plan.board.clone(),
+        board: plan.configuration.board.clone(),
         this_machine: lab.local,
         board_model: lab.gauge.welcome().board.model.clone(),
         dataset: dataset.name.clone(),
@@ -117,17 +124,6 @@ pub fn run(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> Resul
     };
     summary.save(folder.path())?;
     Ok(summary)
-}
-
-/// What `--dry-run` says.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Forecast {
-    /// Seconds to measure a candidate.
-    pub measure_s: f64,
-    /// Seconds to train one at the removal stage's rung and at the shrinkage stage's.
-    pub train_s: [f64; 2],
-    /// Candidates that the budget buys if all of them are trained.
-    pub candidates: usize,
 }
 
 /// The plan's data set with the teacher's own normalisation, if the two belong together.
@@ -157,23 +153,24 @@ fn open_laboratory<'a>(
     stop: &Arc<AtomicBool>,
     observer: Observer<'a>,
 ) -> Result<(Live<'a>, Accuracy), Error> {
-    let device = device::open(plan.device).map_err(anyhow::Error::from)?;
+    let choice = plan.configuration.device.parse().map_err(anyhow::Error::from)?;
+    let device = device::open(choice).map_err(anyhow::Error::from)?;
     let model = Model::new(&plan.teacher.network, weights, &device)?;
     let accuracy = evaluation::evaluate(&model, &dataset.validation_search, &dataset.normalisation)?;
     if accuracy.fraction() < WEAK_TEACHER * chance(dataset) {
         return Err(Error::WeakTeacher { accuracy: 100.0 * accuracy.fraction(), chance: 100.0 * chance(dataset) });
     }
-    let gauge = Gauge::connect(&plan.endpoint, plan.board_threads, Arc::clone(stop))?;
-    let proxy = match plan.search.preset {
+    let gauge = Gauge::connect(&plan.endpoint, plan.configuration.board_threads, Arc::clone(stop))?;
+    let proxy = match plan.configuration.search.preset {
         Preset::Paper => Recipe::paper_proxy(),
         Preset::Edge => Recipe::proxy(),
     };
-    let distiller = Distiller::new(dataset, model, proxy, &folder.candidates(), Arc::clone(stop))?;
+    let distiller = Distiller::new(dataset, model, proxy, &folder.layout().candidates(), Arc::clone(stop))?;
     let lab = Live {
         gauge,
         distiller,
         info: plan.teacher.info.clone(),
-        local: plan.endpoint.is_local(),
+        local: matches!(plan.endpoint, Endpoint::Local(_)),
         began: Instant::now(),
         before: Duration::ZERO,
         stop: Arc::clone(stop),
@@ -195,14 +192,14 @@ fn search_on(
     lab: &mut Live<'_>,
     folder: &Folder,
     journal: &mut Journal,
-    recorded: &[search::Record],
+    recorded: &[Record],
     plan: &Plan,
     settings: &Settings,
     teacher: &Teacher,
 ) -> Result<SearchResult, Error> {
-    let start = match &plan.policy_from {
-        Some(run) => Folder::policies_of(run)?,
-        None => search::Policies::default(),
+    let start = match &plan.configuration.policy_from {
+        Some(run) => load_policies(&Layout::of(run))?,
+        None => Policies::default(),
     };
     lab.began = Instant::now();
     let observer = lab.observer;
@@ -215,6 +212,25 @@ fn search_on(
         recorded,
         &mut |event| observer(&Event::Search(event)),
     )?;
-    folder.write_policies(&found.policies)?;
+    save_policies(&found.policies, folder.layout())?;
     Ok(found)
+}
+
+fn load_policies(run: &Layout) -> Result<Policies, Error> {
+    let load = |stage| {
+        let path = run.policy(stage);
+        std::fs::read(&path).map_err(|error| anyhow::anyhow!("policy {}: {error}", path.display()))
+    };
+    Ok(Policies { removal: Some(load(StageKind::Removal)?), shrinkage: Some(load(StageKind::Shrinkage)?) })
+}
+
+fn save_policies(policies: &Policies, run: &Layout) -> std::io::Result<()> {
+    for (stage, bytes) in
+        [(StageKind::Removal, &policies.removal), (StageKind::Shrinkage, &policies.shrinkage)]
+    {
+        if let Some(bytes) = bytes {
+            atomic_file::write(&run.policy(stage), bytes)?;
+        }
+    }
+    Ok(())
 }

@@ -10,7 +10,7 @@ use super::paired::PairedDifference;
 use super::{Error, Event, Plan, Side, Student};
 use crate::data::Dataset;
 use crate::model_io::{Weights, atomic_file, onnx, safetensors};
-use crate::run::Folder;
+use crate::run::folder::Folder;
 use crate::search::Limits;
 use crate::search::laboratory::Measured;
 use crate::shipping::{self, Shipment, SigningKey};
@@ -36,7 +36,7 @@ pub(super) fn of_teacher(
     let network = &plan.teacher.network;
     let predictions = lab.distiller.predictions(network, weights, &dataset.test)?;
     let side = Side {
-        file: plan.teacher_file.clone(),
+        file: plan.configuration.teacher.clone(),
         network: network.clone(),
         test: score(&predictions, &dataset.test.labels),
         validation: lab.distiller.accuracy(network, weights, &dataset.validation_select)?,
@@ -56,9 +56,9 @@ pub(super) fn of_student(
     teacher: &Judged,
     chosen: &Chosen,
 ) -> Result<Student, Error> {
-    let file = folder.path().join("student.onnx");
+    let file = folder.layout().student_onnx();
     atomic_file::write(&file, &chosen.specimen.bytes)?;
-    safetensors::save(&folder.path().join("student.safetensors"), &chosen.network, &chosen.weights)
+    safetensors::save(&folder.layout().student_safetensors(), &chosen.network, &chosen.weights)
         .map_err(anyhow::Error::from)?;
     let shipped = onnx::load(&file).map_err(anyhow::Error::from)?;
     let weights = shipped.weights();
@@ -104,7 +104,7 @@ pub(super) fn ship(
         golden: chosen.specimen.golden.clone(),
         input_len: chosen.network.input_shape().elements(),
         latency_limit_ns: latency_bound(limits),
-        threads: plan.board_threads,
+        threads: plan.configuration.board_threads,
     };
     let observer = lab.observer;
     shipping::ship(lab.gauge.client(), &shipment, &key, &mut |step| observer(&Event::Shipping(step)))?;
