@@ -67,13 +67,19 @@ impl Error {
             Self::WeakTeacher { .. } => Some(
                 "is this the data set that the teacher was trained on, with the same normalisation and class order?",
             ),
-            Self::Mismatch { .. } => Some("give the data set that the teacher was trained on as --data KIND:PATH"),
-            Self::ImpossibleLimit { .. } => {
-                Some("raise the limit, or begin with a narrower or shallower teacher (n2n teacher train --width)")
+            Self::Mismatch { .. } => {
+                Some("give the data set that the teacher was trained on as --data KIND:PATH")
             }
-            Self::Board(_) => Some("nothing is lost: when the board is back, run the same command with --resume"),
+            Self::ImpossibleLimit { .. } => Some(
+                "raise the limit, or begin with a narrower or shallower teacher (n2n teacher train --width)",
+            ),
+            Self::Board(_) => {
+                Some("nothing is lost: when the board is back, run the same command with --resume")
+            }
             Self::Greeting(error) => error.hint(),
-            Self::Teacher(_) => Some("a teacher must run on the board to be compared with; begin with a smaller one"),
+            Self::Teacher(_) => {
+                Some("a teacher must run on the board to be compared with; begin with a smaller one")
+            }
             Self::Shipping(error) => error.hint(),
             Self::Stopped => Some("nothing is lost: run the same command with --resume to go on"),
             Self::Folder(_) | Self::Other(_) => None,

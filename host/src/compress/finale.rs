@@ -66,7 +66,9 @@ pub(super) fn finale(
         })?;
         clock.begin(Phase::Verdict);
         let specimen = Specimen::trained(network, &weights, &lab.info)?;
-        let Outcome::Done((measured, measurement)) = lab.gauge.examine(&specimen, &mut |_| {})? else { continue };
+        let Outcome::Done((measured, measurement)) = lab.gauge.examine(&specimen, &mut |_| {})? else {
+            continue;
+        };
         let late = broken(limits, network, measured);
         if late.is_empty() {
             return Ok(Some(Chosen {
@@ -95,7 +97,9 @@ fn keeps_limits(lab: &mut Live<'_>, finalist: &Finalist, limits: &Limits) -> Res
             Ok(broken.is_empty())
         }
         Outcome::Infeasible(reason) => {
-            (lab.observer)(&Event::Note(format!("a finalist is infeasible by a careful measurement: {reason}")));
+            (lab.observer)(&Event::Note(format!(
+                "a finalist is infeasible by a careful measurement: {reason}"
+            )));
             Ok(false)
         }
     }
@@ -112,7 +116,8 @@ fn broken(limits: &Limits, network: &Network, measured: Measured) -> String {
         .iter()
         .filter(|excess| excess.relative > 0.0)
         .map(|excess| {
-            let value = resources.bound_value(excess.metric).map_or_else(String::new, |v| excess.metric.show(v));
+            let value =
+                resources.bound_value(excess.metric).map_or_else(String::new, |v| excess.metric.show(v));
             format!("{} ({value})", excess.metric)
         })
         .collect();
@@ -136,8 +141,11 @@ fn retrained<'a>(
     let mut best: Option<(f64, Weights)> = None;
     let mut sum = 0.0;
     for index in 0..settings.seeds as u64 {
-        let recipe =
-            Recipe { length: Length::Epochs(settings.epochs), seed: seed.wrapping_add(index), ..Recipe::finale() };
+        let recipe = Recipe {
+            length: Length::Epochs(settings.epochs),
+            seed: seed.wrapping_add(index),
+            ..Recipe::finale()
+        };
         let observer = lab.observer;
         let weights = lab.distiller.finish(network, &start, &recipe, &mut |progress| {
             observer(&Event::Training(*progress));

@@ -84,7 +84,11 @@ impl Specimen {
 
 impl Gauge {
     /// Greets the board.
-    pub(super) fn connect(endpoint: &Endpoint, threads: u16, stop: Arc<AtomicBool>) -> Result<Self, BoardError> {
+    pub(super) fn connect(
+        endpoint: &Endpoint,
+        threads: u16,
+        stop: Arc<AtomicBool>,
+    ) -> Result<Self, BoardError> {
         let mut client = Client::connect(endpoint)?;
         client.set_cancel_flag(Arc::clone(&stop));
         Ok(Self { client, threads, noise: NOISE_FLOOR, stop })
@@ -103,7 +107,8 @@ impl Gauge {
     /// Identity under which numbers may be compared: board, engine, threads (measurement.md, latency 1).
     pub(super) fn identity(&self) -> String {
         let welcome = self.client.welcome();
-        let engine = welcome.board.engines.first().map_or_else(String::new, |e| format!("{} {}", e.name, e.version));
+        let engine =
+            welcome.board.engines.first().map_or_else(String::new, |e| format!("{} {}", e.name, e.version));
         let governor = welcome.board.conditions.governor.clone().unwrap_or_else(|| "unpinned".into());
         format!(
             "{} | {engine} | {} threads | {governor} | agent {}",
@@ -113,7 +118,8 @@ impl Gauge {
 
     /// Quick: for candidates.
     pub(super) fn probe(&mut self, network: &Network, info: &ModelInfo) -> Result<Outcome<Measured>, Fault> {
-        let specimen = Specimen::untrained(network, info).map_err(|error| Fault::Board(format!("{error:#}")))?;
+        let specimen =
+            Specimen::untrained(network, info).map_err(|error| Fault::Board(format!("{error:#}")))?;
         let plan = |digest, gauge: &Self| MeasurePlan {
             min_processes: PROBE_PROCESSES,
             max_processes: PROBE_PROCESSES,
@@ -180,10 +186,11 @@ impl Gauge {
                 return Err(Fault::Cancelled);
             }
             let attempt = if self.client.is_connected() { Ok(()) } else { self.client.reconnect() };
-            let attempt = attempt.and_then(|()| self.client.put(&specimen.bytes, &mut |_, _| {})).and_then(|digest| {
-                let plan = plan(digest, self);
-                self.client.measure(&plan, progress)
-            });
+            let attempt =
+                attempt.and_then(|()| self.client.put(&specimen.bytes, &mut |_, _| {})).and_then(|digest| {
+                    let plan = plan(digest, self);
+                    self.client.measure(&plan, progress)
+                });
             match attempt {
                 Ok(measurement) => return Ok(Outcome::Done(measurement)),
                 Err(BoardError::Infeasible(reason)) => return Ok(Outcome::Infeasible(reason.to_string())),

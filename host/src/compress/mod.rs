@@ -94,7 +94,15 @@ pub fn run(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> Resul
     clock.begin(Phase::Search);
     let found = search_on(&mut lab, &folder, &mut journal, &recorded, plan, &settings, &teacher)?;
 
-    let chosen = finale::finale(&mut lab, &dataset, plan.configuration.finale, settings.seed, &found.limits, &found.finalists, &mut clock)?;
+    let chosen = finale::finale(
+        &mut lab,
+        &dataset,
+        plan.configuration.finale,
+        settings.seed,
+        &found.limits,
+        &found.finalists,
+        &mut clock,
+    )?;
 
     clock.begin(Phase::Verdict);
     let teacher = verdict::of_teacher(&lab, &dataset, plan, &weights, measured, measurement)?;
@@ -158,7 +166,10 @@ fn open_laboratory<'a>(
     let model = Model::new(&plan.teacher.network, weights, &device)?;
     let accuracy = evaluation::evaluate(&model, &dataset.validation_search, &dataset.normalisation)?;
     if accuracy.fraction() < WEAK_TEACHER * chance(dataset) {
-        return Err(Error::WeakTeacher { accuracy: 100.0 * accuracy.fraction(), chance: 100.0 * chance(dataset) });
+        return Err(Error::WeakTeacher {
+            accuracy: 100.0 * accuracy.fraction(),
+            chance: 100.0 * chance(dataset),
+        });
     }
     let gauge = Gauge::connect(&plan.endpoint, plan.configuration.board_threads, Arc::clone(stop))?;
     let proxy = match plan.configuration.search.preset {

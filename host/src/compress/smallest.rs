@@ -3,9 +3,9 @@
 use super::laboratory::Live;
 use super::{Error, Event};
 use crate::network::Network;
-use crate::search::smallest;
 use crate::search::constraint::{Limits, Resources};
 use crate::search::laboratory::Outcome;
+use crate::search::smallest;
 
 /// Stops a search that cannot end well.
 pub(super) fn refuse_impossible(
@@ -27,7 +27,8 @@ pub(super) fn refuse_impossible(
     let resources = Resources { measured: Some(measured), ..Resources::of(&network) };
     for excess in limits.excess(&resources) {
         let value = resources.bound_value(excess.metric).unwrap_or(0.0);
-        let bound = limits.0.iter().find(|(metric, _)| *metric == excess.metric).map_or(0.0, |(_, bound)| *bound);
+        let bound =
+            limits.0.iter().find(|(metric, _)| *metric == excess.metric).map_or(0.0, |(_, bound)| *bound);
         if excess.relative > 0.0 {
             return Err(Error::ImpossibleLimit {
                 metric: excess.metric,

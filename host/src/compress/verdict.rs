@@ -97,7 +97,8 @@ pub(super) fn ship(
     chosen: &Chosen,
 ) -> Result<Student, Error> {
     let key = SigningKey::load_or_create(&plan.signing_key).map_err(anyhow::Error::from)?;
-    let name = plan.out.file_name().map_or_else(|| "student".into(), |name| name.to_string_lossy().into_owned());
+    let name =
+        plan.out.file_name().map_or_else(|| "student".into(), |name| name.to_string_lossy().into_owned());
     let shipment = Shipment {
         name: &name,
         onnx: &chosen.specimen.bytes,
