@@ -1,0 +1,448 @@
+//! The host's client against a real agent process, and against agents that are silent, strange, or suddenly gone.
+
+use n2n::board::{BoardError, Client, Endpoint, Key, LocalProgram, Patience};
+use n2n::model_io::onnx::{Filling, ModelInfo, write};
+use n2n::model_io::{filled, reference};
+use n2n::network::layer::Input;
+use n2n::network::{Architecture, Network, fold, zoo};
+use n2n_protocol::channel::{Channel, HANDSHAKE_FRAME_BYTES, REJECTION, respond};
+use n2n_protocol::{
+    Answer, Board, Call, Conditions, Digest, Failure, Golden, Infeasible, MeasurePlan, Reply, Request,
+    SCHEMA_HASH, VERSION, Version, Welcome, codec, generator, limits,
+};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+const SEED: u64 = 7;
+const PIXELS: usize = 28 * 28;
+
+fn local(data: &Path) -> Endpoint {
+    let program = env!("CARGO_BIN_EXE_n2n-agent-under-test").into();
+    Endpoint::Local(LocalProgram { program, prefix: vec![], data: data.to_owned() })
+}
+
+fn network() -> Network {
+    let input = Input { channels: 1, height: 28, width: 28 };
+    fold::folded(&zoo::build(Architecture::Vgg11, input, 10, 0.05).unwrap())
+}
+
+/// A candidate as it travels: without weights.
+fn model() -> Vec<u8> {
+    let network = network();
+    write(&network, Filling::Seed(SEED), &ModelInfo::untrained(&network)).unwrap()
+}
+
+fn logits(input: &[f32]) -> Vec<f32> {
+    let network = network();
+    reference::forward(&network, &filled(&network, SEED), input).unwrap()
+}
+
+fn plan(model: Digest) -> MeasurePlan {
+    MeasurePlan {
+        model,
+        threads: 1,
+        min_processes: 2,
+        max_processes: 2,
+        samples_per_process: 20,
+        half_width_ppm: 20_000,
+        time_budget_ms: 30_000,
+        max_inference_ms: 5_000,
+        max_memory_bytes: 1 << 30,
+        golden: None,
+        resident_memory: false,
+    }
+}
+
+fn close(left: &[f32], right: &[f32]) -> bool {
+    left.len() == right.len() && left.iter().zip(right).all(|(l, r)| (l - r).abs() <= 1e-4 * (1.0 + r.abs()))
+}
+
+#[test]
+fn a_candidate_without_weights_goes_to_a_local_agent_and_comes_back_as_numbers() {
+    let data = tempfile::tempdir().unwrap();
+    let mut client = Client::connect(&local(data.path())).unwrap();
+    let fingerprint = client.welcome().board.fingerprint;
+    assert_eq!(client.probe().unwrap().fingerprint, fingerprint);
+    assert!(!client.welcome().board.engines.is_empty());
+
+    let blob = model();
+    let mut seen = Vec::new();
+    let digest = client.put(&blob, &mut |done, whole| seen.push((done, whole))).unwrap();
+    assert_eq!(seen.first(), Some(&(0, blob.len() as u64)));
+    assert_eq!(seen.last(), Some(&(blob.len() as u64, blob.len() as u64)));
+    seen.clear();
+    client.put(&blob, &mut |done, whole| seen.push((done, whole))).unwrap();
+    assert_eq!(seen, [(blob.len() as u64, blob.len() as u64)], "nothing is sent twice");
+
+    let input = generator::input(3, PIXELS);
+    let expected = logits(&input);
+    let inferred = client.infer(digest, &[input.clone(), input]).unwrap();
+    assert!(
+        inferred.len() == 2 && inferred.iter().all(|row| close(row, &expected)),
+        "{inferred:?} {expected:?}"
+    );
+
+    let golden = Golden { input_seed: 3, logits: expected, tolerance: 1e-3 };
+    let mut signs = 0;
+    let measured =
+        client.measure(&MeasurePlan { golden: Some(golden), ..plan(digest) }, &mut |_| signs += 1).unwrap();
+    assert_eq!((measured.model, measured.board, measured.threads), (digest, fingerprint, 1));
+    assert!(measured.latency.median_ns > 0 && measured.samples_ns.len() == 2);
+    assert!(measured.memory.peak_heap.is_some_and(|bytes| bytes > 10_000), "{:?}", measured.memory);
+    assert!(measured.golden_difference.is_some_and(|difference| difference < 1e-3));
+
+    let too_small = MeasurePlan { max_memory_bytes: 3 << 20, ..plan(digest) };
+    let infeasible = client.measure(&too_small, &mut |_| {}).unwrap_err();
+    assert!(matches!(infeasible, BoardError::Infeasible(Infeasible::OutOfMemory { .. })), "{infeasible}");
+    let unknown = client.measure(&plan(Digest([9; 32])), &mut |_| {}).unwrap_err();
+    assert!(matches!(unknown, BoardError::Refused { .. }), "{unknown}");
+    let nonsense = client.put(b"this is no model", &mut |_, _| {}).unwrap();
+    let failed = client.measure(&plan(nonsense), &mut |_| {}).unwrap_err();
+    assert!(matches!(failed, BoardError::Failed(_)), "{failed}");
+    assert!(client.status().unwrap().active.is_none());
+    assert!(client.rollback().is_err());
+    assert!(!client.log_tail(10).unwrap().is_empty());
+    assert!(client.is_connected(), "none of this was the link's fault");
+}
+
+#[test]
+fn a_killed_agent_is_a_fault_and_reconnecting_finds_everything_again() {
+    let data = tempfile::tempdir().unwrap();
+    let mut client = Client::connect(&local(data.path())).unwrap();
+    let digest = client.put(&model(), &mut |_, _| {}).unwrap();
+    let first = client.process_id().unwrap();
+    let killer = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(Command::new("kill").args(["-9", &first.to_string()]).status().unwrap().success());
+    });
+    let endless =
+        MeasurePlan { min_processes: 8, max_processes: 8, samples_per_process: 5_000, ..plan(digest) };
+    let fault = client.measure(&endless, &mut |_| {}).unwrap_err();
+    killer.join().unwrap();
+    assert!(matches!(fault, BoardError::Unavailable { .. }), "{fault}");
+    assert!(matches!(client.probe(), Err(BoardError::Unavailable { .. })), "no link until reconnect");
+    client.reconnect().unwrap();
+    assert_ne!(client.process_id(), Some(first));
+    assert_eq!(client.put(&model(), &mut |done, whole| assert_eq!(done, whole)).unwrap(), digest);
+    assert!(client.measure(&plan(digest), &mut |_| {}).is_ok());
+}
+
+#[test]
+fn a_flag_cancels_a_measurement_and_the_board_is_free_again() {
+    let data = tempfile::tempdir().unwrap();
+    let mut client = Client::connect(&local(data.path())).unwrap();
+    let digest = client.put(&model(), &mut |_, _| {}).unwrap();
+    let flag = client.cancel_flag();
+    let setter = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        flag.store(true, Ordering::Relaxed);
+        Instant::now()
+    });
+    let endless =
+        MeasurePlan { min_processes: 8, max_processes: 8, samples_per_process: 5_000, ..plan(digest) };
+    assert_eq!(client.measure(&endless, &mut |_| {}), Err(BoardError::Cancelled));
+    let asked = setter.join().unwrap();
+    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    client.cancel_flag().store(false, Ordering::Relaxed);
+    assert!(client.measure(&plan(digest), &mut |_| {}).is_ok());
+}
+
+#[test]
+fn two_agents_on_one_machine_take_turns_and_the_slots_have_one_owner() {
+    let data = tempfile::tempdir().unwrap();
+    let mut first = Client::connect(&local(data.path())).unwrap();
+    let patience = Patience { busy: Duration::from_millis(300), ..Patience::default() };
+    let mut second = Client::connect_with(&local(data.path()), patience).unwrap();
+    assert!(matches!(second.status(), Err(BoardError::Refused { .. })));
+    let digest = first.put(&model(), &mut |_, _| {}).unwrap();
+    second.put(&model(), &mut |_, _| {}).unwrap();
+    let flag = first.cancel_flag();
+    let measuring = std::thread::spawn(move || {
+        let endless =
+            MeasurePlan { min_processes: 8, max_processes: 8, samples_per_process: 5_000, ..plan(digest) };
+        let outcome = first.measure(&endless, &mut |_| {});
+        (first, outcome)
+    });
+    std::thread::sleep(Duration::from_millis(300));
+    match second.measure(&plan(digest), &mut |_| {}) {
+        Err(BoardError::Busy { client, .. }) => {
+            assert!(client.contains(&std::process::id().to_string()), "{client}");
+        }
+        other => panic!("{other:?}"),
+    }
+    flag.store(true, Ordering::Relaxed);
+    let (first, outcome) = measuring.join().unwrap();
+    assert_eq!(outcome, Err(BoardError::Cancelled));
+    drop(first);
+    assert!(second.measure(&plan(digest), &mut |_| {}).is_ok());
+}
+
+#[test]
+fn nothing_is_left_of_a_local_agent_when_its_client_is_gone() {
+    let data = tempfile::tempdir().unwrap();
+    let client = Client::connect(&local(data.path())).unwrap();
+    let process = client.process_id().unwrap();
+    assert!(Path::new(&format!("/proc/{process}")).exists());
+    drop(client);
+    assert!(!Path::new(&format!("/proc/{process}")).exists());
+}
+
+#[test]
+fn a_program_that_is_no_agent_is_an_unavailable_board() {
+    let data = tempfile::tempdir().unwrap();
+    for program in ["/bin/true", "/bin/echo", "/nonexistent/agent"] {
+        let endpoint = Endpoint::Local(LocalProgram {
+            program: program.into(),
+            prefix: vec![],
+            data: data.path().into(),
+        });
+        let error = Client::connect(&endpoint).err().unwrap();
+        assert!(matches!(error, BoardError::Unavailable { .. }), "{program}: {error}");
+    }
+}
+
+// Agents by hand, to be as bad as they can be.
+
+fn key() -> Key {
+    "07".repeat(32).parse().unwrap()
+}
+
+fn brief() -> Patience {
+    Patience {
+        connect: Duration::from_millis(500),
+        handshake: Duration::from_millis(300),
+        silence: Duration::from_millis(300),
+        cancel: Duration::from_millis(300),
+        reconnect_tries: 3,
+        reconnect_pause: Duration::from_millis(20),
+        ..Patience::default()
+    }
+}
+
+/// A listener whose every connection is treated by `treat`, in turn.
+fn agent(treat: impl Fn(usize, TcpStream) + Send + 'static) -> Endpoint {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for (number, stream) in listener.incoming().enumerate() {
+            treat(number, stream.unwrap());
+        }
+    });
+    Endpoint::Tcp { host: "127.0.0.1".to_owned(), port, key: key() }
+}
+
+fn shake_hands(stream: &mut TcpStream) -> Channel {
+    let mut frame = [0; HANDSHAKE_FRAME_BYTES];
+    stream.read_exact(&mut frame).unwrap();
+    let (channel, answer) = respond(&key(), &frame, limits::REQUEST_BYTES).unwrap();
+    stream.write_all(&answer).unwrap();
+    channel
+}
+
+fn next(stream: &mut TcpStream, channel: &mut Channel) -> Option<Request> {
+    let mut buffer = [0; 1000];
+    loop {
+        if let Some(message) = channel.pop().unwrap() {
+            return Some(codec::decode(&message, limits::REQUEST_BYTES).unwrap());
+        }
+        match stream.read(&mut buffer) {
+            Ok(read) if read > 0 => channel.push(&buffer[..read]),
+            _ => return None,
+        }
+    }
+}
+
+fn say(stream: &mut TcpStream, channel: &mut Channel, request_id: u32, outcome: Result<Answer, Failure>) {
+    let mut sealed = Vec::new();
+    let message = codec::encode(&Reply { request_id, outcome }, limits::REPLY_BYTES).unwrap();
+    channel.seal(&message, &mut sealed).unwrap();
+    let _ = stream.write_all(&sealed);
+}
+
+fn welcome(version: Version, fingerprint: u8) -> Answer {
+    let board = Board {
+        name: "desk".to_owned(),
+        model: "test".to_owned(),
+        architecture: "none".to_owned(),
+        system: "none".to_owned(),
+        cores: 1,
+        memory_bytes: 1,
+        fingerprint: Digest([fingerprint; 32]),
+        engines: vec![],
+        conditions: Conditions::default(),
+    };
+    Answer::Hello(Welcome {
+        version,
+        schema: SCHEMA_HASH,
+        agent: "0".to_owned(),
+        max_blob_bytes: 1000,
+        board,
+    })
+}
+
+/// Greets, then hands each request to `treat` until that returns false.
+fn greeting(
+    treat: impl Fn(&mut TcpStream, &mut Channel, Request) -> bool + Send + 'static,
+) -> impl Fn(usize, TcpStream) + Send + 'static {
+    move |_, mut stream| {
+        let mut channel = shake_hands(&mut stream);
+        let hello = next(&mut stream, &mut channel).unwrap();
+        say(&mut stream, &mut channel, hello.request_id, Ok(welcome(VERSION, 1)));
+        while let Some(request) = next(&mut stream, &mut channel) {
+            if !treat(&mut stream, &mut channel, request) {
+                return;
+            }
+        }
+    }
+}
+
+fn refused_by(endpoint: &Endpoint) -> BoardError {
+    let began = Instant::now();
+    let error = Client::connect_with(endpoint, brief()).err().unwrap();
+    assert!(began.elapsed() < Duration::from_secs(2), "{error} after {:?}", began.elapsed());
+    error
+}
+
+#[test]
+fn agents_that_cannot_be_greeted_are_told_apart() {
+    let silent = agent(|_, stream| std::mem::forget(stream));
+    assert!(
+        matches!(refused_by(&silent), BoardError::Unavailable { reason, .. } if reason.contains("too long"))
+    );
+    let closing = agent(|_, stream| drop(stream));
+    assert!(matches!(refused_by(&closing), BoardError::Unavailable { .. }));
+    let web = agent(|_, mut stream| {
+        let _ =
+            stream.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        std::mem::forget(stream);
+    });
+    assert!(
+        matches!(refused_by(&web), BoardError::Unavailable { reason, .. } if reason.contains("not a peer"))
+    );
+    let other_key = agent(|_, mut stream| {
+        let _ = stream.read_exact(&mut [0; HANDSHAKE_FRAME_BYTES]);
+        let _ = stream.write_all(&REJECTION);
+    });
+    let error = refused_by(&other_key);
+    assert!(matches!(error, BoardError::WrongKey { .. }) && error.hint().is_some(), "{error}");
+    let impostor = agent(|_, mut stream| {
+        let _ = stream.read_exact(&mut [0; HANDSHAKE_FRAME_BYTES]);
+        let mut answer = [9; HANDSHAKE_FRAME_BYTES];
+        answer[..2].copy_from_slice(&[0, 48]);
+        let _ = stream.write_all(&answer);
+    });
+    assert!(matches!(refused_by(&impostor), BoardError::WrongKey { .. }));
+    let newer = agent(|_, mut stream| {
+        let mut channel = shake_hands(&mut stream);
+        let hello = next(&mut stream, &mut channel).unwrap();
+        let answer = welcome(Version { major: 9, minor: 3 }, 1);
+        say(&mut stream, &mut channel, hello.request_id, Ok(answer));
+    });
+    assert!(matches!(refused_by(&newer), BoardError::Version { reason, .. } if reason.contains("9.3")));
+    let nobody = Endpoint::Tcp { host: "127.0.0.1".to_owned(), port: 1, key: key() };
+    assert!(matches!(refused_by(&nobody), BoardError::Unavailable { .. }));
+    let unnamed = Endpoint::Tcp { host: "no-such-board.invalid".to_owned(), port: 1, key: key() };
+    let error = Client::connect_with(&unnamed, brief()).err().unwrap();
+    assert!(matches!(error, BoardError::Unavailable { .. }), "{error}");
+}
+
+#[test]
+fn silence_nonsense_and_departure_in_the_middle_are_faults() {
+    let silent = agent(greeting(|_, _, _| true));
+    let nonsense = agent(greeting(|stream, channel, _| {
+        let mut sealed = Vec::new();
+        channel.seal(&[255; 40], &mut sealed).unwrap();
+        stream.write_all(&sealed).is_ok()
+    }));
+    let noise = agent(greeting(|stream, _, _| stream.write_all(&[255; 70_000]).is_ok()));
+    let misplaced = agent(greeting(|stream, channel, request| {
+        say(stream, channel, request.request_id, Ok(Answer::Cancelled));
+        true
+    }));
+    let departing = agent(greeting(|_, _, _| false));
+    for endpoint in [silent, nonsense, noise, misplaced, departing] {
+        let mut client = Client::connect_with(&endpoint, brief()).unwrap();
+        let began = Instant::now();
+        let fault = client.measure(&plan(Digest([1; 32])), &mut |_| {}).unwrap_err();
+        assert!(matches!(fault, BoardError::Unavailable { .. }), "{fault}");
+        assert!(began.elapsed() < Duration::from_secs(2), "{fault} after {:?}", began.elapsed());
+        assert!(!client.is_connected());
+    }
+}
+
+#[test]
+fn signs_of_life_keep_a_request_alive_only_until_its_time_is_over() {
+    let chatty = agent(greeting(|stream, channel, request| {
+        let Call::Measure(_) = request.call else { return true };
+        for _ in 0..40 {
+            std::thread::sleep(Duration::from_millis(50));
+            let progress = n2n_protocol::Progress { processes: 0, elapsed_ms: 1 };
+            say(stream, channel, request.request_id, Ok(Answer::Progress(progress)));
+        }
+        true
+    }));
+    let patience = Patience { measure_margin: Duration::from_millis(700), ..brief() };
+    let mut client = Client::connect_with(&chatty, patience).unwrap();
+    let mut signs = 0;
+    let short = MeasurePlan { time_budget_ms: 100, ..plan(Digest([1; 32])) };
+    let fault = client.measure(&short, &mut |_| signs += 1).unwrap_err();
+    assert!(
+        matches!(&fault, BoardError::Unavailable { reason, .. } if reason.contains("time budget")),
+        "{fault}"
+    );
+    assert!(signs > 5, "{signs}");
+}
+
+#[test]
+fn an_agent_that_ignores_a_cancel_is_left() {
+    let stubborn = agent(greeting(|_, _, _| true));
+    let patience = Patience { silence: Duration::from_secs(20), ..brief() };
+    let mut client = Client::connect_with(&stubborn, patience).unwrap();
+    client.cancel_flag().store(true, Ordering::Relaxed);
+    let began = Instant::now();
+    assert!(client.measure(&plan(Digest([1; 32])), &mut |_| {}).is_err());
+    assert!(began.elapsed() < Duration::from_secs(2) && !client.is_connected());
+}
+
+#[test]
+fn reconnecting_tries_so_often_and_never_takes_another_board_for_the_first() {
+    let once = agent(|number, mut stream| {
+        if number != 0 && number < 3 {
+            return;
+        }
+        let mut channel = shake_hands(&mut stream);
+        let hello = next(&mut stream, &mut channel).unwrap();
+        let fingerprint = if number < 5 { 1 } else { 2 };
+        say(&mut stream, &mut channel, hello.request_id, Ok(welcome(VERSION, fingerprint)));
+    });
+    let mut client = Client::connect_with(&once, brief()).unwrap();
+    assert!(client.probe().is_err());
+    client.reconnect().unwrap();
+    client.reconnect().unwrap();
+    let other = client.reconnect().unwrap_err();
+    assert!(
+        matches!(&other, BoardError::Refused { reason, .. } if reason.contains("another board")),
+        "{other}"
+    );
+
+    let gone = agent(|number, stream| {
+        if number == 0 {
+            greeting(|_, _, _| false)(number, stream)
+        }
+    });
+    let mut client = Client::connect_with(&gone, brief()).unwrap();
+    assert!(matches!(client.reconnect(), Err(BoardError::Unavailable { .. })));
+}
+
+#[test]
+fn a_blob_beyond_the_boards_limit_is_not_even_begun() {
+    let small = agent(greeting(|_, _, _| false));
+    let mut client = Client::connect_with(&small, brief()).unwrap();
+    let error = client.put(&[0; 1001], &mut |_, _| {}).unwrap_err();
+    assert!(matches!(&error, BoardError::Refused { reason, .. } if reason.contains("1001")), "{error}");
+    assert!(client.is_connected());
+}
