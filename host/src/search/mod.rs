@@ -60,7 +60,7 @@ use removal_policy::RemovalPolicy;
 use reward::Scoring;
 use searchers::{PolicySearcher, RandomSearcher, Searcher, UniformSearcher};
 use shrinkage_policy::ShrinkagePolicy;
-use stage::{Remaining, Stage, StageResult};
+use stage::{Crew, Remaining, Stage, StageResult};
 use state::Scale;
 use tape::Tape;
 
@@ -398,7 +398,7 @@ fn searchers_of(
     bases: &[Base],
     limits: &Limits,
     scale: &Scale,
-) -> Result<Vec<(Box<dyn Searcher>, f64)>, SearchError> {
+) -> Result<Crew, SearchError> {
     let rng = |purpose: &str| random::stream(settings.seed, &format!("{stage:?} {purpose}"));
     // The last base is the stage's own; uniform width is a baseline, and takes the teacher.
     let (Some(teacher), Some(base)) = (bases.first(), bases.last()) else { return Ok(Vec::new()) };
@@ -410,7 +410,7 @@ fn searchers_of(
         StageKind::Removal => searchers::read_removal,
         StageKind::Shrinkage => searchers::read_shrinkage,
     };
-    let mut all: Vec<(Box<dyn Searcher>, f64)> = Vec::new();
+    let mut all: Crew = Vec::new();
     if settings.shares.reinforce > 0.0 {
         let (learning, prior) = (settings.learning(stage), settings.prior());
         let (mut init, rollouts) = (rng("policy"), rng("rollouts"));
