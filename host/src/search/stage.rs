@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use super::candidate::{Base, Batch, Judged, Ladder, Proposal};
 use super::constraint::{Limits, epsilon_by_share, epsilon_by_updates};
+use super::crew::Crew;
 use super::laboratory::Laboratory;
 use super::record::{Record, SearcherKind, StageFinished, StageKind, TrialOutcome, Update};
 use super::reward::Preset;
@@ -57,9 +58,6 @@ impl Remaining {
         }
     }
 }
-
-/// Searchers, each with its share of the stage.
-pub(super) type Crew = Vec<(Box<dyn Searcher>, f64)>;
 
 /// A stage to run.
 pub(super) struct Stage<'a> {
