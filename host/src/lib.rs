@@ -2,6 +2,7 @@
 
 pub mod board;
 pub mod cli;
+pub mod compress;
 pub mod data;
 pub mod model_io;
 pub mod network;
