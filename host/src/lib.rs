@@ -2,10 +2,14 @@
 
 pub mod board;
 pub mod cli;
+pub mod config;
 pub mod data;
+pub mod exit;
 pub mod model_io;
 pub mod network;
 pub mod run;
 pub mod search;
 pub mod shipping;
 pub mod training;
+pub mod ui;
+pub mod units;

@@ -1,7 +1,7 @@
 //! Shape inference: what leaves a layer, given what enters it.
 
-use super::layer::{Conv, Layer, Pool};
 use super::NetworkError;
+use super::layer::{Conv, Layer, Pool};
 
 /// Shape of one activation, without the batch dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -81,9 +81,13 @@ pub(super) fn infer(name: &str, layer: &Layer, inputs: &[Shape]) -> Result<Shape
         Shape::Vector { .. } => Err(wrong("a channels x height x width map".into(), shape.to_string())),
     };
     let window = |(channels, height, width): (usize, usize, usize), kernel, stride, padding| {
-        let (rows, columns) = (positions(height, kernel, stride, padding), positions(width, kernel, stride, padding));
+        let (rows, columns) =
+            (positions(height, kernel, stride, padding), positions(width, kernel, stride, padding));
         if kernel == 0 || rows == 0 || columns == 0 {
-            return Err(wrong(format!("an input of at least {kernel}x{kernel}"), format!("{height}x{width}")));
+            return Err(wrong(
+                format!("an input of at least {kernel}x{kernel}"),
+                format!("{height}x{width}"),
+            ));
         }
         Ok(Shape::Map { channels, height: rows, width: columns })
     };
@@ -97,7 +101,10 @@ pub(super) fn infer(name: &str, layer: &Layer, inputs: &[Shape]) -> Result<Shape
                 return Err(wrong(format!("{in_channels} channels"), format!("{channels}")));
             }
             if *groups == 0 || *out_channels == 0 || in_channels % groups != 0 || out_channels % groups != 0 {
-                return Err(wrong("channels divisible by groups".into(), format!("{in_channels} -> {out_channels} in {groups}")));
+                return Err(wrong(
+                    "channels divisible by groups".into(),
+                    format!("{in_channels} -> {out_channels} in {groups}"),
+                ));
             }
             window((*out_channels, height, width), *kernel, *stride, *padding)
         }
@@ -108,7 +115,8 @@ pub(super) fn infer(name: &str, layer: &Layer, inputs: &[Shape]) -> Result<Shape
             }
             Ok(inputs[0])
         }
-        Layer::MaxPool(Pool { kernel, stride, padding }) | Layer::AveragePool(Pool { kernel, stride, padding }) => {
+        Layer::MaxPool(Pool { kernel, stride, padding })
+        | Layer::AveragePool(Pool { kernel, stride, padding }) => {
             if padding >= kernel {
                 return Err(wrong(format!("padding below the kernel {kernel}"), padding.to_string()));
             }
