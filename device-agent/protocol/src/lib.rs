@@ -1,13 +1,34 @@
 //! What host and agent say to each other.
 //!
-//! `no_std` + `alloc`: the same crate will run in a microcontroller's firmware.
+//! ```text
+//! messages   THE table of requests and replies          limits   how large anything may be
+//! codec      one message <-> bytes (postcard)           bounded  list lengths, checked before they cost memory
+//! channel    bytes <-> Noise records, both roles        key      the secret that a host and a board share
+//! version    who understands whom, schema hash          digest   names of blobs
+//! generator  weights and inputs out of a seed           bundle   the bytes that a signature covers
+//! ```
+//!
+//! `no_std` + `alloc`, no I/O, no clock: the same crate will run in a microcontroller's firmware. The channel alone needs
+//! feature `noise`.
 #![no_std]
 
 extern crate alloc;
+#[cfg(test)]
+extern crate std;
 
+mod bounded;
+mod bundle;
+#[cfg(feature = "noise")]
+pub mod channel;
+pub mod codec;
+mod digest;
+pub mod generator;
+#[cfg(feature = "noise")]
+pub mod key;
+pub mod limits;
 pub mod messages;
+pub mod version;
 
+pub use digest::DigestError;
 pub use messages::*;
-
-/// First bytes of the digest of the message table; see `messages`.
-pub const SCHEMA_HASH: [u8; 8] = [0; 8];
+pub use version::{SCHEMA_HASH, VERSION};

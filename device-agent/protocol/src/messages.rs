@@ -2,6 +2,8 @@
 //!
 //! postcard encodes by position: new variants go at the end of an enum (minor version); any other change is a major one.
 
+use crate::bounded::{bytes, list, lists, text, write_bytes};
+use crate::limits;
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -49,6 +51,7 @@ pub enum Call {
         /// Position of `data` in the blob, bytes.
         offset: u64,
         /// The piece.
+        #[serde(serialize_with = "write_bytes", deserialize_with = "bytes::<{ limits::CHUNK_BYTES }, _>")]
         data: Vec<u8>,
     },
     /// Measure a blob that was put.
@@ -85,6 +88,7 @@ pub struct Hello {
     /// [`crate::SCHEMA_HASH`] of the host.
     pub schema: [u8; 8],
     /// Who asks, for `busy` messages: program, user, host name.
+    #[serde(deserialize_with = "text::<{ limits::NAME_BYTES }, _>")]
     pub client: String,
 }
 
@@ -98,6 +102,7 @@ pub struct Version {
 }
 
 /// Answers, one per verb.
+#[expect(clippy::large_enum_variant, reason = "one exists at a time, and only for a moment")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Answer {
     /// To hello.
@@ -114,13 +119,15 @@ pub enum Answer {
     /// To measure.
     Measured(Measurement),
     /// To infer: logits, one row per input.
-    Inferred(Vec<Vec<f32>>),
+    Inferred(
+        #[serde(deserialize_with = "lists::<{ limits::INPUTS }, { limits::LOGITS }, _, _>")] Vec<Vec<f32>>,
+    ),
     /// To stage, activate, confirm, rollback and status.
     Slots(SlotStatus),
     /// To cancel.
     Cancelled,
     /// To log tail.
-    Log(Vec<String>),
+    Log(#[serde(deserialize_with = "list::<{ limits::LOG_LINES }, _, _>")] Vec<String>),
 }
 
 /// Greeting of the agent.
@@ -156,6 +163,7 @@ pub struct Board {
     /// SHA-256 over the stable facts above: the key under which measurements are kept.
     pub fingerprint: Digest,
     /// Engines built into this agent: name and version.
+    #[serde(deserialize_with = "list::<{ limits::ENGINES }, _, _>")]
     pub engines: Vec<EngineId>,
     /// Condition now.
     pub conditions: Conditions,
@@ -174,10 +182,12 @@ pub struct EngineId {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Conditions {
     /// Current frequency of each core, kHz; empty where unknown.
+    #[serde(deserialize_with = "list::<{ limits::CORES }, _, _>")]
     pub frequencies_khz: Vec<u32>,
     /// cpufreq governor.
     pub governor: Option<String>,
     /// Thermal zones: name and temperature in millidegrees Celsius.
+    #[serde(deserialize_with = "list::<{ limits::THERMAL_ZONES }, _, _>")]
     pub temperatures: Vec<(String, i32)>,
     /// One-minute load average in thousandths.
     pub load_milli: Option<u32>,
@@ -220,6 +230,7 @@ pub struct Golden {
     /// Seed of [`crate::generator::input`].
     pub input_seed: u64,
     /// Logits by the host.
+    #[serde(deserialize_with = "list::<{ limits::LOGITS }, _, _>")]
     pub logits: Vec<f32>,
     /// Largest allowed absolute difference, relative to the largest logit magnitude (at least 1).
     pub tolerance: f32,
@@ -231,6 +242,7 @@ pub struct InferPlan {
     /// ONNX blob, put before.
     pub model: Digest,
     /// Inputs, each channels x height x width, row-major.
+    #[serde(deserialize_with = "lists::<{ limits::INPUTS }, { limits::INPUT_VALUES }, _, _>")]
     pub inputs: Vec<Vec<f32>>,
 }
 
@@ -253,16 +265,19 @@ pub struct Measurement {
     /// Threads it ran with.
     pub threads: u16,
     /// Cores the workers were pinned to; empty if not pinned.
+    #[serde(deserialize_with = "list::<{ limits::CORES }, _, _>")]
     pub affinity: Vec<u16>,
     /// Board fingerprint.
     pub board: Digest,
     /// Agent version.
     pub agent: String,
     /// Every timed inference, by process, nanoseconds.
+    #[serde(deserialize_with = "lists::<{ limits::PROCESSES }, { limits::SAMPLES_PER_PROCESS }, _, _>")]
     pub samples_ns: Vec<Vec<u64>>,
     /// Inferences timed together as one sample when a single one is shorter than the clock can tell.
     pub inferences_per_sample: u32,
     /// Untimed inferences before the samples, by process.
+    #[serde(deserialize_with = "list::<{ limits::PROCESSES }, _, _>")]
     pub warmup: Vec<u32>,
     /// Statistics of the above.
     pub latency: Latency,
@@ -331,6 +346,7 @@ pub struct Memory {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BundleManifest {
     /// The name users gave it.
+    #[serde(deserialize_with = "text::<{ limits::NAME_BYTES }, _>")]
     pub name: String,
     /// ONNX blob, put before.
     pub model: Digest,
@@ -341,6 +357,7 @@ pub struct BundleManifest {
     /// ed25519 public key of the signer.
     pub signer: [u8; 32],
     /// ed25519 signature (64 bytes) over [`BundleManifest::signed_bytes`].
+    #[serde(serialize_with = "write_bytes", deserialize_with = "bytes::<{ limits::SIGNATURE_BYTES }, _>")]
     pub signature: Vec<u8>,
 }
 
@@ -378,7 +395,7 @@ pub enum Failure {
     Infeasible(Infeasible),
     /// The engine's or the file's fault.
     #[error("{0}")]
-    Failed(String),
+    Failed(#[serde(deserialize_with = "text::<{ limits::TEXT_BYTES }, _>")] String),
     /// Somebody else is measuring.
     #[error("busy: {client} has been measuring for {since_s} s")]
     Busy {
@@ -389,10 +406,10 @@ pub enum Failure {
     },
     /// The board got too hot or too loaded for a trustworthy number.
     #[error("no trustworthy number: {0}")]
-    Disturbed(String),
+    Disturbed(#[serde(deserialize_with = "text::<{ limits::TEXT_BYTES }, _>")] String),
     /// Version, limit, quota or order of calls.
     #[error("refused: {0}")]
-    Refused(String),
+    Refused(#[serde(deserialize_with = "text::<{ limits::TEXT_BYTES }, _>")] String),
     /// The request was cancelled.
     #[error("cancelled")]
     Cancelled,

