@@ -51,7 +51,12 @@ mod tests {
     fn has_the_stated_sizes_and_is_balanced() {
         let (classes, parts) = load().unwrap();
         assert_eq!(classes.len(), CLASSES);
-        let sizes = [(&parts.train, 500), (&parts.validation_search, 50), (&parts.validation_select, 50), (&parts.test, 200)];
+        let sizes = [
+            (&parts.train, 500),
+            (&parts.validation_search, 50),
+            (&parts.validation_select, 50),
+            (&parts.test, 200),
+        ];
         for (samples, per_class) in sizes {
             assert_eq!((samples.channels, samples.height, samples.width), (1, 28, 28));
             for class in 0..CLASSES {
@@ -72,7 +77,11 @@ mod tests {
         let whole = idx::load(folder, &FASHION_MNIST).unwrap();
         let turns = |samples: &Samples, turns: usize| {
             let mut members = vec![Vec::new(); CLASSES];
-            samples.labels.iter().enumerate().for_each(|(index, &label)| members[usize::from(label)].push(index));
+            samples
+                .labels
+                .iter()
+                .enumerate()
+                .for_each(|(index, &label)| members[usize::from(label)].push(index));
             let indices: Vec<usize> =
                 (0..turns).flat_map(|turn| members.iter().map(move |member| member[turn])).collect();
             samples.select(&indices)

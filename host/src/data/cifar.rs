@@ -32,7 +32,13 @@ pub(super) const CIFAR_10: CifarSet = CifarSet {
     kind: DataKind::Cifar10,
     label_bytes: 1,
     archive_folder: "cifar-10-batches-bin",
-    train: &["data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"],
+    train: &[
+        "data_batch_1.bin",
+        "data_batch_2.bin",
+        "data_batch_3.bin",
+        "data_batch_4.bin",
+        "data_batch_5.bin",
+    ],
     test: "test_batch.bin",
     classes: "airplane automobile bird cat deer dog frog horse ship truck",
 };
@@ -142,7 +148,11 @@ mod tests {
     #[test]
     fn truncated_mislabelled_and_missing_files_are_named() {
         let cases: [(&str, Vec<u8>, &str); 3] = [
-            ("data_batch_2.bin", record(&[1], 0)[..3000].to_vec(), "expected whole records of 3073 bytes, got 3000 bytes"),
+            (
+                "data_batch_2.bin",
+                record(&[1], 0)[..3000].to_vec(),
+                "expected whole records of 3073 bytes, got 3000 bytes",
+            ),
             ("data_batch_3.bin", record(&[10], 0), "expected labels below 10, got 10 for image 0"),
             ("test_batch.bin", Vec::new(), "expected whole records of 3073 bytes, got 0 bytes"),
         ];

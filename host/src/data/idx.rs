@@ -75,11 +75,8 @@ fn find(folder: &Path, name: &str, kind: DataKind) -> Result<PathBuf, DataError>
     let packed = folder.join(format!("{name}.gz"));
     // Some archives write a dot in place of the last hyphen: `train-images.idx3-ubyte`.
     let dotted = folder.join(name.replacen("-idx", ".idx", 1));
-    [&plain, &packed, &dotted]
-        .into_iter()
-        .find(|path| path.exists())
-        .cloned()
-        .ok_or(DataError::Missing { path: plain, what: "an IDX file (plain or .gz)", kind })
+    let missing = DataError::Missing { path: plain.clone(), what: "an IDX file (plain or .gz)", kind };
+    [plain, packed, dotted].into_iter().find(|path| path.exists()).ok_or(missing)
 }
 
 /// One part: images and their labels, from two streams.
@@ -96,7 +93,8 @@ pub(super) fn samples(
 fn read_images(reader: &mut impl Read, path: &Path) -> Result<(u32, u32, u32, Vec<u8>), DataError> {
     let [magic, count, height, width] = words(source::header::<16>(reader, path)?);
     check_magic(magic, IMAGES_MAGIC, path)?;
-    let limits = [("images", count, MAX_IMAGES), ("image rows", height, MAX_EDGE), ("image columns", width, MAX_EDGE)];
+    let limits =
+        [("images", count, MAX_IMAGES), ("image rows", height, MAX_EDGE), ("image columns", width, MAX_EDGE)];
     for (what, got, limit) in limits {
         check_limit(what, got, limit, path)?;
     }
@@ -119,7 +117,12 @@ fn read_images(reader: &mut impl Read, path: &Path) -> Result<(u32, u32, u32, Ve
     Ok((count, height, width, source::exactly(reader, bytes, path)?))
 }
 
-fn read_labels(reader: &mut impl Read, path: &Path, images: u32, classes: usize) -> Result<Vec<u16>, DataError> {
+fn read_labels(
+    reader: &mut impl Read,
+    path: &Path,
+    images: u32,
+    classes: usize,
+) -> Result<Vec<u16>, DataError> {
     let [magic, count] = words(source::header::<8>(reader, path)?);
     check_magic(magic, LABELS_MAGIC, path)?;
     check_limit("labels", count, MAX_IMAGES, path)?;
@@ -235,10 +238,22 @@ pub(super) mod tests {
     #[test]
     fn errors_name_the_file_and_what_was_expected() {
         let cases: [(&str, Vec<u8>, &str); 8] = [
-            ("train-images-idx3-ubyte.gz", gzip(&images(3, 2, 2, &[0; 11])), "expected 12 bytes after the header, got 11"),
+            (
+                "train-images-idx3-ubyte.gz",
+                gzip(&images(3, 2, 2, &[0; 11])),
+                "expected 12 bytes after the header, got 11",
+            ),
             ("train-images-idx3-ubyte.gz", images(3, 2, 2, &[0; 13]), "at most 12, got 13"),
-            ("train-images-idx3-ubyte.gz", labels(&[1; 20]), "expected an IDX file with magic 0x00000803, got 0x00000801"),
-            ("train-images-idx3-ubyte.gz", gzip(&images(3, 2, 2, &[0; 12]))[..20].to_vec(), "whole compressed stream"),
+            (
+                "train-images-idx3-ubyte.gz",
+                labels(&[1; 20]),
+                "expected an IDX file with magic 0x00000803, got 0x00000801",
+            ),
+            (
+                "train-images-idx3-ubyte.gz",
+                gzip(&images(3, 2, 2, &[0; 12]))[..20].to_vec(),
+                "whole compressed stream",
+            ),
             ("train-images-idx3-ubyte.gz", images(u32::MAX, 2, 2, &[]), "images: expected at most 1000000"),
             ("train-labels-idx1-ubyte", labels(&[1, 2]), "expected 3 labels, one for each image, got 2"),
             ("train-labels-idx1-ubyte", labels(&[1, 10, 2]), "expected labels below 10, got 10 for image 1"),

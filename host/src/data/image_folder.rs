@@ -143,7 +143,8 @@ fn entries(folder: &Path) -> Result<Vec<(PathBuf, bool)>, DataError> {
 
 fn is_image(path: &Path) -> bool {
     let extension = path.extension().map(|extension| extension.to_ascii_lowercase());
-    path.is_file() && extension.is_some_and(|extension| extension == "png" || extension == "jpg" || extension == "jpeg")
+    path.is_file()
+        && extension.is_some_and(|extension| extension == "png" || extension == "jpg" || extension == "jpeg")
 }
 
 /// Which part each file goes to: series by falling size, then by hash, each to the part that lacks most.
@@ -154,13 +155,15 @@ fn dealt<'a>(class: &str, files: &'a [PathBuf]) -> Vec<(usize, &'a Path)> {
     }
     // Where numbers are all that tells files apart (Caltech-256), they are no series: every file stands alone.
     if series.len() < SHARES.len() {
-        series = files.iter().map(|file| (file.to_string_lossy().into_owned(), vec![file.as_path()])).collect();
+        series =
+            files.iter().map(|file| (file.to_string_lossy().into_owned(), vec![file.as_path()])).collect();
     }
     let mut ordered: Vec<(usize, [u8; 32], Vec<&Path>)> = series
         .into_iter()
         .map(|(name, members)| {
             // Only the end of the path: the cut must not depend on where the folder lies.
-            let name = Path::new(&name).file_name().map_or(name.clone(), |name| name.to_string_lossy().into_owned());
+            let name =
+                Path::new(&name).file_name().map_or(name.clone(), |name| name.to_string_lossy().into_owned());
             (members.len(), Sha256::digest(format!("{class}/{name}")).into(), members)
         })
         .collect();
@@ -193,7 +196,8 @@ fn series_of(file: &Path) -> String {
 }
 
 fn read(files: &[(&Path, u16)], edge: u32) -> Result<Samples, DataError> {
-    let images: Vec<Vec<u8>> = files.par_iter().map(|(file, _)| decode(file, edge)).collect::<Result<_, _>>()?;
+    let images: Vec<Vec<u8>> =
+        files.par_iter().map(|(file, _)| decode(file, edge)).collect::<Result<_, _>>()?;
     Ok(Samples {
         channels: CHANNELS,
         height: edge as usize,
@@ -206,7 +210,8 @@ fn read(files: &[(&Path, u16)], edge: u32) -> Result<Samples, DataError> {
 /// One image, scaled, channel by channel.
 fn decode(path: &Path, edge: u32) -> Result<Vec<u8>, DataError> {
     let file = fs::File::open(path).map_err(|source| DataError::Io { path: path.into(), source })?;
-    let bytes = source::at_most(&mut std::io::BufReader::new(file), MAX_FILE_BYTES, path, "bytes of an image")?;
+    let bytes =
+        source::at_most(&mut std::io::BufReader::new(file), MAX_FILE_BYTES, path, "bytes of an image")?;
     let image = decoded(&bytes).map_err(|error| DataError::Format {
         path: path.into(),
         expected: "a PNG or JPEG image".into(),
@@ -221,7 +226,8 @@ fn decode(path: &Path, edge: u32) -> Result<Vec<u8>, DataError> {
         }
         pixel[3] = 255;
     }
-    let scaled = DynamicImage::from(rgba).resize_exact(edge, edge, FilterType::Triangle).into_rgb8().into_raw();
+    let scaled =
+        DynamicImage::from(rgba).resize_exact(edge, edge, FilterType::Triangle).into_rgb8().into_raw();
     Ok((0..CHANNELS).flat_map(|channel| scaled.iter().skip(channel).step_by(CHANNELS).copied()).collect())
 }
 
@@ -270,15 +276,22 @@ mod tests {
                 assert_eq!(samples.image(index), expected);
             }
         }
-        assert_eq!(parts.train.len() + parts.validation_search.len() + parts.validation_select.len() + parts.test.len(), 16);
+        assert_eq!(
+            parts.train.len()
+                + parts.validation_search.len()
+                + parts.validation_select.len()
+                + parts.test.len(),
+            16
+        );
         let largest = LoadOptions { largest_classes: Some(1), ..options() };
         assert!(load(folder.path(), &largest).unwrap_err().to_string().contains("at least two folders"));
     }
 
     #[test]
     fn a_series_stays_in_one_part() {
-        let files: Vec<PathBuf> =
-            (0..20).flat_map(|series| (1..=4).map(move |n| PathBuf::from(format!("/x/s{series}x_{n:02}.png")))).collect();
+        let files: Vec<PathBuf> = (0..20)
+            .flat_map(|series| (1..=4).map(move |n| PathBuf::from(format!("/x/s{series}x_{n:02}.png"))))
+            .collect();
         let dealt = dealt("c", &files);
         let mut parts: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
         let mut sizes = [0; 4];
@@ -289,7 +302,7 @@ mod tests {
         assert!(parts.values().all(|parts| parts.len() == 1), "{parts:?}");
         assert_eq!(sizes.iter().sum::<usize>(), 80);
         for (size, share) in sizes.iter().zip(SHARES) {
-            assert!((f64::from(*size) - share * 80.0).abs() <= 4.0, "{sizes:?}");
+            assert!((f64::from(*size as u32) - share * 80.0).abs() <= 4.0, "{sizes:?}");
         }
     }
 
@@ -307,7 +320,8 @@ mod tests {
             (1..=40).map(|n| PathBuf::from(format!("{place}/001_{n:04}.jpg"))).collect()
         };
         let (here, there) = (at("/here"), at("/there/deep"));
-        let parts = |files: &[PathBuf]| dealt("c", files).into_iter().map(|(part, _)| part).collect::<Vec<_>>();
+        let parts =
+            |files: &[PathBuf]| dealt("c", files).into_iter().map(|(part, _)| part).collect::<Vec<_>>();
         assert_eq!(parts(&here), parts(&there));
         assert_eq!(parts(&here).iter().filter(|&&part| part == 0).count(), 28);
     }
@@ -333,7 +347,9 @@ mod tests {
     fn a_picture_that_would_take_too_much_memory_is_refused() {
         // A PNG header that claims 16,385 x 1 pixels.
         let mut png = Vec::new();
-        RgbaImage::new(MAX_EDGE + 1, 1).write_to(&mut Cursor::new(&mut png), image::ImageFormat::Png).unwrap();
+        RgbaImage::new(MAX_EDGE + 1, 1)
+            .write_to(&mut Cursor::new(&mut png), image::ImageFormat::Png)
+            .unwrap();
         assert!(matches!(decoded(&png), Err(image::ImageError::Limits(_))));
     }
 

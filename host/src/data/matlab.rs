@@ -51,7 +51,9 @@ pub(super) fn read(file: &[u8], path: &Path) -> Result<Vec<MatArray>, DataError>
         reader.wrong("a MATLAB file header of 128 bytes", format!("a file of {} bytes", file.len()))
     })?;
     if header[124..] != LITTLE_ENDIAN_V5 {
-        return Err(reader.wrong("a little-endian MATLAB level 5 file", format!("header {:02x?}", &header[124..])));
+        return Err(
+            reader.wrong("a little-endian MATLAB level 5 file", format!("header {:02x?}", &header[124..]))
+        );
     }
     let mut rest = &file[HEADER_BYTES..];
     let mut arrays = Vec::new();
@@ -89,9 +91,9 @@ impl Reader<'_> {
     fn element<'b>(&self, bytes: &mut &'b [u8], padding: Padding) -> Result<(u32, &'b [u8]), DataError> {
         let cut = |bytes: &mut &'b [u8], length: usize| {
             let left = bytes.len();
-            bytes
-                .split_off(..length)
-                .ok_or_else(|| self.wrong(format!("{length} more bytes"), format!("{left}, the file is cut short")))
+            bytes.split_off(..length).ok_or_else(|| {
+                self.wrong(format!("{length} more bytes"), format!("{left}, the file is cut short"))
+            })
         };
         let first = word(cut(bytes, 4)?);
         if first >> 16 != 0 {
@@ -194,14 +196,19 @@ impl Reader<'_> {
         };
         let values = data.chunks_exact(width);
         if !values.remainder().is_empty() {
-            return Err(self.wrong(format!("whole numbers of {width} bytes"), format!("{} bytes", data.len())));
+            return Err(
+                self.wrong(format!("whole numbers of {width} bytes"), format!("{} bytes", data.len()))
+            );
         }
         values
             .map(|bytes| {
                 // All fit: a negative number's top bit makes it far too large for a byte.
                 let whole = bytes.iter().rev().fold(0_u64, |value, &byte| value << 8 | u64::from(byte));
                 let value = if kind == element::DOUBLE { f64::from_bits(whole) } else { whole as f64 };
-                if value.fract() == 0.0 && (0.0..=255.0).contains(&value) && !(kind == element::INT8 && whole > 127) {
+                if value.fract() == 0.0
+                    && (0.0..=255.0).contains(&value)
+                    && !(kind == element::INT8 && whole > 127)
+                {
                     Ok(value as u8)
                 } else {
                     Err(self.wrong(format!("whole numbers from 0 to 255 in `{name}`"), value.to_string()))
@@ -250,7 +257,11 @@ pub(super) mod tests {
         let inside = [
             long(element::UINT32, &[9, 0, 0, 0, 0, 0, 0, 0]),
             long(element::INT32, &dims),
-            if name.len() <= 4 { small(element::INT8 as u16, name.as_bytes()) } else { long(element::INT8, name.as_bytes()) },
+            if name.len() <= 4 {
+                small(element::INT8 as u16, name.as_bytes())
+            } else {
+                long(element::INT8, name.as_bytes())
+            },
             long(kind, data),
         ];
         long(element::MATRIX, &inside.concat())
@@ -275,10 +286,15 @@ pub(super) mod tests {
         ]
         .concat();
         let arrays = read(&file, Path::new("x.mat")).unwrap();
-        let seen: Vec<_> = arrays.iter().map(|a| (a.name.as_str(), a.dims.clone(), a.values.clone())).collect();
+        let seen: Vec<_> =
+            arrays.iter().map(|a| (a.name.as_str(), a.dims.clone(), a.values.clone())).collect();
         assert_eq!(
             seen,
-            [("X", vec![1, 3], vec![1, 2, 255]), ("label", vec![2, 1], vec![1, 10]), ("z", vec![1, 1], vec![200])]
+            [
+                ("X", vec![1, 3], vec![1, 2, 255]),
+                ("label", vec![2, 1], vec![1, 10]),
+                ("z", vec![1, 1], vec![200])
+            ]
         );
     }
 

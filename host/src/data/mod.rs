@@ -230,7 +230,13 @@ mod tests {
 
     #[test]
     fn select_copies_in_the_order_asked_for() {
-        let samples = Samples { channels: 1, height: 1, width: 2, pixels: vec![1, 2, 3, 4, 5, 6], labels: vec![7, 8, 9] };
+        let samples = Samples {
+            channels: 1,
+            height: 1,
+            width: 2,
+            pixels: vec![1, 2, 3, 4, 5, 6],
+            labels: vec![7, 8, 9],
+        };
         let some = samples.select(&[2, 0]);
         assert_eq!((some.pixels, some.labels), (vec![5, 6, 1, 2], vec![9, 7]));
     }

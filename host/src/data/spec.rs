@@ -64,7 +64,12 @@ const KINDS: [(DataKind, &str, Option<&str>, &str); 7] = [
         None,
         "fetch train_32x32.mat and test_32x32.mat from http://ufldl.stanford.edu/housenumbers and give their folder",
     ),
-    (DataKind::Folder, "folder", None, "give a folder that holds one folder of PNG or JPEG images for each class"),
+    (
+        DataKind::Folder,
+        "folder",
+        None,
+        "give a folder that holds one folder of PNG or JPEG images for each class",
+    ),
     (DataKind::Bundled, "bundled", Some(""), "the bundled images are part of this program"),
 ];
 
@@ -153,14 +158,18 @@ mod tests {
     fn every_kind_has_its_own_row_and_reads_back() {
         for (kind, name, ..) in KINDS {
             assert_eq!(kind.name(), name);
-            let text = if kind == DataKind::Bundled { name.to_owned() } else { format!("{name}:/some/where") };
+            let text =
+                if kind == DataKind::Bundled { name.to_owned() } else { format!("{name}:/some/where") };
             assert_eq!(text.parse::<DataSpec>().unwrap().to_string(), text);
         }
     }
 
     #[test]
     fn only_some_kinds_go_without_a_path() {
-        assert_eq!("fashion-mnist".parse::<DataSpec>().unwrap().path(), Path::new("/usr/share/datasets/fashion-mnist"));
+        assert_eq!(
+            "fashion-mnist".parse::<DataSpec>().unwrap().path(),
+            Path::new("/usr/share/datasets/fashion-mnist")
+        );
         assert_eq!("bundled".parse::<DataSpec>().unwrap(), DataSpec::bundled());
         for wrong in ["mnist", "mnist:", "bundled:x", "imagenet:/x", "", ":"] {
             let error = wrong.parse::<DataSpec>().unwrap_err();

@@ -30,7 +30,8 @@ pub(super) fn load(folder: &Path) -> Result<Whole, DataError> {
 }
 
 fn samples(arrays: &[MatArray], path: &Path) -> Result<Samples, DataError> {
-    let wrong = |expected: &str, got: String| DataError::Format { path: path.into(), expected: expected.into(), got };
+    let wrong =
+        |expected: &str, got: String| DataError::Format { path: path.into(), expected: expected.into(), got };
     let array = |name: &str| {
         let names = || arrays.iter().map(|array| array.name.as_str()).collect::<Vec<_>>().join(", ");
         arrays
@@ -116,7 +117,10 @@ mod tests {
         let cases: [(Vec<u8>, &str); 4] = [
             (file(&[0, 1]), "expected labels from 1 to 10, got 0 for image 0"),
             (file(&[1, 11]), "got 11 for image 1"),
-            ([header(), array("X", &[28, 28], UINT8, &[0; 784])].concat(), "expected an array `y`, got arrays `X`"),
+            (
+                [header(), array("X", &[28, 28], UINT8, &[0; 784])].concat(),
+                "expected an array `y`, got arrays `X`",
+            ),
             (file(&[1])[..200].to_vec(), "cut short"),
         ];
         for (bytes, expected) in cases {

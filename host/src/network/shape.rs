@@ -3,6 +3,15 @@
 use super::NetworkError;
 use super::layer::{Conv, Layer, Pool};
 
+/// Most channels of a map: 32 times the widest published CNN layers; bounds what a hostile file can make us allocate.
+pub const MAX_CHANNELS: usize = 1 << 16;
+/// Longest edge of a map, pixels.
+pub const MAX_SIDE: usize = 1 << 14;
+/// Largest kernel, stride or padding, pixels.
+pub const MAX_WINDOW: usize = 1 << 10;
+/// Longest vector. With the limits above, products of two dimensions of anything stay far below 2^64.
+pub const MAX_FEATURES: usize = 1 << 28;
+
 /// Shape of one activation, without the batch dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Shape {
@@ -80,7 +89,13 @@ pub(super) fn infer(name: &str, layer: &Layer, inputs: &[Shape]) -> Result<Shape
         Shape::Map { channels, height, width } => Ok((channels, height, width)),
         Shape::Vector { .. } => Err(wrong("a channels x height x width map".into(), shape.to_string())),
     };
+    let most = |what: &str, limit: usize, got: usize| {
+        if got <= limit { Ok(()) } else { Err(wrong(format!("at most {limit} {what}"), got.to_string())) }
+    };
     let window = |(channels, height, width): (usize, usize, usize), kernel, stride, padding| {
+        for size in [kernel, stride, padding] {
+            most("pixels of kernel, stride and padding", MAX_WINDOW, size)?;
+        }
         let (rows, columns) =
             (positions(height, kernel, stride, padding), positions(width, kernel, stride, padding));
         if kernel == 0 || rows == 0 || columns == 0 {
@@ -91,7 +106,11 @@ pub(super) fn infer(name: &str, layer: &Layer, inputs: &[Shape]) -> Result<Shape
         }
         Ok(Shape::Map { channels, height: rows, width: columns })
     };
-    match layer {
+    let output = match layer {
+        Layer::Input(input) if input.channels == 0 || input.height == 0 || input.width == 0 => Err(wrong(
+            "at least one pixel".into(),
+            format!("{}x{}x{}", input.channels, input.height, input.width),
+        )),
         Layer::Input(input) => {
             Ok(Shape::Map { channels: input.channels, height: input.height, width: input.width })
         }
@@ -123,6 +142,7 @@ pub(super) fn infer(name: &str, layer: &Layer, inputs: &[Shape]) -> Result<Shape
             window(map(inputs[0])?, *kernel, *stride, *padding)
         }
         Layer::GlobalAveragePool => map(inputs[0]).map(|(channels, ..)| Shape::Vector { features: channels }),
+        // Channels and sides are within their limits here, so the product does not overflow.
         Layer::Flatten => Ok(Shape::Vector { features: inputs[0].elements() }),
         Layer::Linear(linear) => match inputs[0] {
             Shape::Vector { features } if features == linear.in_features && linear.out_features > 0 => {
@@ -138,5 +158,13 @@ pub(super) fn infer(name: &str, layer: &Layer, inputs: &[Shape]) -> Result<Shape
             }
         }
         Layer::Activation(_) | Layer::Dropout(_) | Layer::Softmax => Ok(inputs[0]),
+    }?;
+    match output {
+        Shape::Map { channels, height, width } => {
+            most("channels", MAX_CHANNELS, channels)?;
+            most("pixels a side", MAX_SIDE, height.max(width))?;
+        }
+        Shape::Vector { features } => most("features", MAX_FEATURES, features)?,
     }
+    Ok(output)
 }

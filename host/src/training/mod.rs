@@ -1,1 +1,3 @@
 //! training
+
+pub mod inheritance;

@@ -1,0 +1,53 @@
+//! Model files on disk: bounded reading. They are written by `atomic_file`.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use super::{MAX_BYTES, Model, ReadError, read};
+
+/// A model file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelFileError {
+    /// The system refused.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Its reason.
+        source: io::Error,
+    },
+    /// The content is not a model that can be read here.
+    #[error("{path}: {source}")]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: ReadError,
+    },
+}
+
+impl ModelFileError {
+    /// The next step, for the line after the error.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Some("`n2n teacher train` makes a model file")
+            }
+            Self::Io { .. } => None,
+            Self::Content { source, .. } => Some(source.hint()),
+        }
+    }
+}
+
+/// Reads a model file.
+///
+/// # Errors
+/// Names the file and what is wrong with it.
+pub fn load(path: &Path) -> Result<Model, ModelFileError> {
+    let io = |source| ModelFileError::Io { path: path.into(), source };
+    let mut bytes = Vec::new();
+    // One byte more than allowed, so that `read` sees that there is more.
+    File::open(path).map_err(io)?.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(io)?;
+    read(&bytes).map_err(|source| ModelFileError::Content { path: path.into(), source })
+}
