@@ -1,0 +1,225 @@
+//! The one seam between the search and the world: boards, trainers, the clock and Ctrl-C are behind [`Laboratory`].
+//!
+//! Two real implementations: the live one (`crate::compress`) and [`super::replay::Replay`], which answers from a
+//! recorded journal. Nothing in this folder may measure, train, read a clock or a file in any other way.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model_io::Weights;
+use crate::network::Network;
+use crate::network::surgery::Inheritance;
+
+/// What the board (or the file that would ship) says about a network; it does not depend on the weights.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    /// Median latency of one inference at batch 1.
+    pub latency_ns: u64,
+    /// Upper confidence bound of that median; what limits bind.
+    pub latency_upper_ns: u64,
+    /// Lower confidence bound of that median.
+    pub latency_lower_ns: u64,
+    /// What the student costs on the board, beyond the engine's own memory.
+    pub model_memory_bytes: u64,
+    /// Size of the file that would ship.
+    pub file_bytes: u64,
+    /// The board's relative noise between processes, for example 0.02; differences below it are ties.
+    pub noise: f64,
+}
+
+/// An answer that counts. Faults are never answers: they are [`Fault`]s.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome<T> {
+    /// It was done.
+    Done(T),
+    /// The student's own fault (out of the board's memory, far too slow, unbuildable): scored, with the reason.
+    Infeasible(String),
+}
+
+impl<T> Outcome<T> {
+    /// The answer, if there is one.
+    pub fn done(&self) -> Option<&T> {
+        match self {
+            Self::Done(answer) => Some(answer),
+            Self::Infeasible(_) => None,
+        }
+    }
+}
+
+/// How much training an accuracy costs and is worth; accuracies are compared within one rung only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rung {
+    /// Starting weights, with batch-norm statistics re-estimated; no gradient step.
+    Inherited,
+    /// So many distillation steps (batches).
+    Steps(u32),
+    /// So many passes over the training images with distillation.
+    Epochs(u32),
+}
+
+impl std::fmt::Display for Rung {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Inherited => write!(f, "inherited"),
+            Self::Steps(steps) => write!(f, "{steps} steps"),
+            Self::Epochs(epochs) => write!(f, "{epochs} epochs"),
+        }
+    }
+}
+
+/// Where a student's weights begin.
+#[derive(Clone, Debug)]
+pub enum StartingWeights {
+    /// `training::inheritance::inherit(&job.network, &inheritance, &source, job.seed)`.
+    Inherited {
+        /// Weights of the network that surgery began from (the teacher, or the removal stage's student).
+        source: Arc<Weights>,
+        /// Which slices each tensor takes.
+        inheritance: Inheritance,
+    },
+    /// `training::inheritance::initial_weights(&job.network, job.seed)`; the `paper` preset.
+    Fresh,
+}
+
+/// One training to do. The distiller is always the original teacher, in both stages.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// [`Network::digest`]: what latency depends on.
+    pub digest: String,
+    /// Identity of structure *and* of which teacher layers were kept: what accuracy depends on. Two students of one
+    /// structure that inherit other layers differ here. Name stored weights after this.
+    pub lineage: String,
+    /// The student.
+    pub network: Network,
+    /// Its weights before training.
+    pub start: StartingWeights,
+    /// How much training.
+    pub rung: Rung,
+    /// For re-initialised tensors, batches and augmentation.
+    pub seed: u64,
+}
+
+/// What training gave.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Trained {
+    /// Share of correct answers on `validation_search`, 0 to 1.
+    pub accuracy: f64,
+    /// Tensors that had nothing to inherit.
+    pub fresh_tensors: Vec<String>,
+    /// Wall-clock time of it.
+    pub seconds: f64,
+}
+
+/// One candidate to measure (unless that is known) and perhaps to train.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// The training that follows if the measurement is admitted; holds network and digest.
+    pub job: Job,
+    /// A measurement of an equal network; `None` asks for one.
+    pub measured: Option<Measured>,
+}
+
+/// What became of a [`Task`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evaluated {
+    /// The measurement: the known one, or a new one.
+    pub measured: Outcome<Measured>,
+    /// Seconds that measuring took; 0 when it was known.
+    pub measure_s: f64,
+    /// The training; `None` when the measurement was not admitted.
+    pub trained: Option<Outcome<Trained>>,
+}
+
+/// Decides from the measurement of task `index` whether it is trained.
+pub type Admit<'a> = &'a (dyn Fn(usize, &Measured) -> bool + Sync);
+
+/// Why there is no answer. A fault is never scored and never reaches a policy: the search stops at the last whole
+/// update, and resumes from its journal.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// The link was lost, the agent died or refused.
+    #[error("board unavailable: {0}")]
+    Board(String),
+    /// The user asked to stop.
+    #[error("stopped by the user")]
+    Cancelled,
+    /// Training broke in a way that is no student's fault.
+    #[error("training failed: {0}")]
+    Training(String),
+    /// The journal could not be written.
+    #[error("journal: {0}")]
+    Journal(String),
+}
+
+/// Everything that the search needs from the world.
+pub trait Laboratory {
+    /// Measures networks (by digest) with seeded random weights, in order.
+    ///
+    /// # Errors
+    /// A [`Fault`] when the world, not a student, is to blame.
+    fn measure(&mut self, networks: &[(&str, &Network)]) -> Result<Vec<Outcome<Measured>>, Fault>;
+
+    /// Trains and validates, in order. Keep the trained weights by `lineage` and rung: `weights` may ask for them.
+    ///
+    /// # Errors
+    /// A [`Fault`] when the world, not a student, is to blame.
+    fn train(&mut self, jobs: &[&Job]) -> Result<Vec<Outcome<Trained>>, Fault>;
+
+    /// The weights that `train` gave, or gives, for this job. Asked once per run, for the removal stage's student.
+    ///
+    /// # Errors
+    /// A [`Fault`] when the world is to blame.
+    fn weights(&mut self, job: &Job) -> Result<Arc<Weights>, Fault>;
+
+    /// Time spent on this search so far, over all its resumed parts.
+    fn elapsed(&self) -> Duration;
+
+    /// Whether the user asked to stop.
+    fn cancelled(&self) -> bool;
+
+    /// Measures the tasks and trains the admitted ones. This default suits a board that shares the machine with the
+    /// trainer: it measures all first, then trains. With a remote board, override it so that both overlap.
+    ///
+    /// # Errors
+    /// A [`Fault`] when the world, not a student, is to blame.
+    fn evaluate(&mut self, tasks: &[Task], admit: Admit<'_>) -> Result<Vec<Evaluated>, Fault> {
+        let unknown: Vec<usize> = (0..tasks.len()).filter(|&index| tasks[index].measured.is_none()).collect();
+        let networks: Vec<(&str, &Network)> =
+            unknown.iter().map(|&index| (tasks[index].job.digest.as_str(), &tasks[index].job.network)).collect();
+        let before = self.elapsed();
+        let fresh = if networks.is_empty() { Vec::new() } else { self.measure(&networks)? };
+        let measure_s = self.elapsed().saturating_sub(before).as_secs_f64() / fresh.len().max(1) as f64;
+        let mut fresh = fresh.into_iter();
+        let mut results: Vec<Evaluated> = Vec::with_capacity(tasks.len());
+        for task in tasks {
+            let (measured, measure_s) = match task.measured {
+                Some(known) => (Outcome::Done(known), 0.0),
+                None => match fresh.next() {
+                    Some(outcome) => (outcome, measure_s),
+                    None => return Err(Fault::Board("fewer measurements than networks".into())),
+                },
+            };
+            results.push(Evaluated { measured, measure_s, trained: None });
+        }
+        let admitted: Vec<usize> = (0..tasks.len())
+            .filter(|&index| results[index].measured.done().is_some_and(|measured| admit(index, measured)))
+            .collect();
+        if self.cancelled() {
+            return Err(Fault::Cancelled);
+        }
+        let jobs: Vec<&Job> = admitted.iter().map(|&index| &tasks[index].job).collect();
+        if !jobs.is_empty() {
+            let trained = self.train(&jobs)?;
+            if trained.len() != jobs.len() {
+                return Err(Fault::Training("fewer results than jobs".into()));
+            }
+            for (index, trained) in admitted.into_iter().zip(trained) {
+                results[index].trained = Some(trained);
+            }
+        }
+        Ok(results)
+    }
+}
