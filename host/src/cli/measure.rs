@@ -54,7 +54,7 @@ pub(super) fn run(args: Args, context: &Context) -> Result<Code, Failure> {
         return Err(Failure::usage(format!("precision: expected 0.1 to 50 percent, got {}", args.precision)));
     }
     let model = model::load(&args.model)?;
-    let file = model.measurable()?;
+    let file = model::measurable(&model)?;
     let mut board = args.board.connect(context)?;
 
     let progress = context.ui.progress(format!("measuring {} on {}", args.model, board.place()), 0);

@@ -3,7 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use n2n_protocol::{Golden, generator};
+
+use crate::exit::{Failure, ResultExt as _};
+use crate::model_io::onnx::{self, Filling, Model, ModelInfo};
+use crate::model_io::reference;
+use crate::network::fold::folded;
 use crate::network::layer::Input;
+use crate::network::zoo::{self, Architecture};
 
 /// Help of every argument that takes a model.
 pub(super) const FORMS: &str =
@@ -16,6 +23,14 @@ const DEFAULT_CLASSES: usize = 10;
 const MAX_EDGE: usize = 1024;
 /// Most classes of a zoo network.
 const MAX_CLASSES: usize = 10_000;
+
+/// The student inside a run folder.
+const STUDENT: &str = "student.onnx";
+/// Seed of the weights that a zoo network is measured with, and of the golden input.
+const SEED: u64 = 0;
+/// Largest accepted difference between a board's answer and ours, relative to the largest logit: f32 sums in another
+/// order differ by some 1e-6 per layer; a wrong kernel by far more.
+const GOLDEN_TOLERANCE: f32 = 1e-3;
 
 /// A model, not yet read.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,8 +46,8 @@ pub(super) enum ModelRef {
 /// `zoo:vgg13@0.25/1x28x28/10`.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct ZooRef {
-    /// Name of the architecture, not yet looked up.
-    pub arch: String,
+    /// The family member.
+    pub arch: Architecture,
     /// Multiplier of all widths.
     pub width: f64,
     /// Image geometry.
@@ -92,8 +107,19 @@ impl FromStr for ZooRef {
         if arch.is_empty() || parts.next().is_some() {
             return Err("zoo:ARCH[@WIDTH][/CxHxW/CLASSES], as in zoo:vgg13@0.25/1x28x28/10".into());
         }
-        Ok(Self { arch: arch.into(), width, input, classes })
+        Ok(Self { arch: architecture(arch)?, width, input, classes })
     }
+}
+
+/// A member of the zoo, as in `--arch vgg13`.
+///
+/// # Errors
+/// What was expected.
+pub(super) fn architecture(text: &str) -> Result<Architecture, String> {
+    text.parse().map_err(|_| {
+        let names: Vec<&str> = Architecture::ALL.iter().map(|it| it.name()).collect();
+        format!("one of {}, got `{text}`", names.join(", "))
+    })
 }
 
 /// A width multiplier, as in `--width 0.25`.
@@ -113,6 +139,62 @@ fn geometry(text: &str) -> Result<Input, String> {
         }
         _ => Err(format!("a geometry channels x height x width, as in 3x32x32, got `{text}`")),
     }
+}
+
+/// A file to send, and the answer that proves that the board runs it rightly.
+#[derive(Debug)]
+pub(super) struct Measurable {
+    /// ONNX.
+    pub bytes: Vec<u8>,
+    /// By the host's reference forward pass.
+    pub golden: Golden,
+}
+
+/// Reads what a text names. A zoo network has no trained weights, only a seed for them.
+///
+/// # Errors
+/// No such model, or a file that cannot be used.
+pub(super) fn load(text: &str) -> Result<Model, Failure> {
+    match ModelRef::parse(text).map_err(Failure::usage)? {
+        ModelRef::Zoo(zoo) => {
+            let network = zoo::build(zoo.arch, zoo.input, zoo.classes, zoo.width).map_err(Failure::usage)?;
+            let info = ModelInfo::untrained(&network);
+            Ok(Model { network, filling: Filling::Seed(SEED), info })
+        }
+        ModelRef::File(path) => Ok(onnx::load(&path)?),
+        ModelRef::Run(folder) => {
+            let path = folder.join(STUDENT);
+            if path.is_file() {
+                return Ok(onnx::load(&path)?);
+            }
+            Err(anyhow::anyhow!("{}: expected a student, found none", path.display()))
+                .hint("the run is not finished: go on with `n2n compress --resume --out RUN`, or name an .onnx file")
+        }
+    }
+}
+
+/// The file as a board gets it: a zoo network folded and without weights (it will be filled there), a real one as it is.
+///
+/// # Errors
+/// The network cannot be written, or its weights do not fit it.
+pub(super) fn measurable(model: &Model) -> Result<Measurable, Failure> {
+    let (bytes, logits) = match &model.filling {
+        Filling::Seed(seed) => {
+            let network = folded(&model.network);
+            let bytes = onnx::write(&network, Filling::Seed(*seed), &model.info)?;
+            let weights = crate::model_io::filled(&network, *seed);
+            (bytes, reference::forward(&network, &weights, &golden_input(&network))?)
+        }
+        Filling::Weights(weights) => {
+            let bytes = onnx::write(&model.network, Filling::Weights(weights), &model.info)?;
+            (bytes, reference::forward(&model.network, weights, &golden_input(&model.network))?)
+        }
+    };
+    Ok(Measurable { bytes, golden: Golden { input_seed: SEED, logits, tolerance: GOLDEN_TOLERANCE } })
+}
+
+fn golden_input(network: &crate::network::Network) -> Vec<f32> {
+    generator::input(SEED, network.input_shape().elements())
 }
 
 #[cfg(test)]
@@ -143,6 +225,7 @@ mod tests {
             ("vgg13/1x28x28/1", "classes"),
             ("vgg13/1x28x28/10/3", "zoo:ARCH"),
             ("@0.5", "zoo:ARCH"),
+            ("vgg12", "vgg11, vgg13"),
         ] {
             let error = ModelRef::parse(&format!("zoo:{text}")).unwrap_err().to_string();
             assert!(error.contains(part) && error.contains(text), "{error}");
