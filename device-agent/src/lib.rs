@@ -3,7 +3,23 @@
 
 pub mod allocator;
 pub mod cancel;
+pub mod engine;
+pub mod golden;
+pub mod measure;
+pub mod probe;
+pub mod statistics;
+pub mod store;
+pub mod weightless;
+pub mod worker;
 pub mod worker_command;
+
+mod disturbance;
+mod sampling;
+#[cfg(test)]
+mod test_models;
+mod worker_job;
+mod worker_limits;
+mod worker_process;
 
 pub use cancel::{Cancel, Canceller};
 pub use worker_command::WorkerCommand;

@@ -1,0 +1,179 @@
+//! tract: pure Rust, light, with hand-written ARM kernels; the default engine.
+//!
+//! It is built without its multi-threading feature, so it runs on one thread and says so.
+
+use super::{Engine, EngineError, Session};
+use n2n_protocol::EngineId;
+use tract_onnx::pb::{GraphProto, ModelProto, tensor_shape_proto::dimension, type_proto};
+use tract_onnx::prelude::{
+    DatumExt, Framework, InferenceModelExt, IntoRunnable, Tensor, TractError, TypedFact, TypedOp, tvec,
+};
+use tract_onnx::tract_core::plan::SimpleState;
+
+/// Version of the tract crates, as Cargo.lock pins it (a test compares).
+const VERSION: &str = "0.23.9";
+/// Most numbers in one input: 4096 x 4096 RGB, far above any image classifier on a board.
+const MAX_INPUT_LEN: usize = 3 * 4096 * 4096;
+
+/// The engine. It has no state of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Tract;
+
+/// A plan of tract together with the buffers of its turns, which are reused from one inference to the next.
+struct TractSession {
+    state: SimpleState<TypedFact, Box<dyn TypedOp>>,
+    shape: Vec<usize>,
+}
+
+impl Engine for Tract {
+    fn id(&self) -> EngineId {
+        EngineId { name: "tract".into(), version: VERSION.into() }
+    }
+
+    fn most_threads(&self) -> u16 {
+        1
+    }
+
+    fn initialise(&self) {
+        // The table of operators is what every model needs, whatever it is.
+        drop(tract_onnx::onnx());
+    }
+
+    fn load(&self, model: ModelProto, threads: u16) -> Result<Box<dyn Session>, EngineError> {
+        if threads != 1 {
+            return Err(EngineError::Threads { engine: self.id().name, most: 1, asked: threads });
+        }
+        let shape = input_shape(&model)?;
+        let mut inference = tract_onnx::onnx().model_for_proto_model(&model).map_err(in_model)?;
+        drop(model);
+        if inference.inputs.len() != 1 || inference.outputs.len() != 1 {
+            return Err(EngineError::Model(format!(
+                "expected one input and one output, got {} and {}",
+                inference.inputs.len(),
+                inference.outputs.len()
+            )));
+        }
+        inference.set_input_fact(0, f32::fact(&shape).into()).map_err(in_model)?;
+        let plan = inference.into_optimized().and_then(IntoRunnable::into_runnable).map_err(in_model)?;
+        let state = plan.spawn().map_err(in_model)?;
+        Ok(Box::new(TractSession { state, shape }))
+    }
+}
+
+impl Session for TractSession {
+    fn input_len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    fn run(&mut self, input: &[f32]) -> Result<Vec<f32>, EngineError> {
+        if input.len() != self.input_len() {
+            return Err(EngineError::Input { expected: self.input_len(), got: input.len() });
+        }
+        let tensor = Tensor::from_shape(&self.shape, input).map_err(in_run)?;
+        let outputs = self.state.run(tvec!(tensor.into())).map_err(in_run)?;
+        let logits = outputs.first().ok_or_else(|| EngineError::Run("no output".into()))?;
+        Ok(logits.try_as_plain_ram().and_then(|view| view.as_slice::<f32>()).map_err(in_run)?.to_vec())
+    }
+}
+
+/// Shape of the one input, its batch set to 1 where the file leaves it open.
+fn input_shape(model: &ModelProto) -> Result<Vec<usize>, EngineError> {
+    let wrong = |why: String| EngineError::Model(why);
+    let graph = model.graph.as_ref().ok_or_else(|| wrong("the file has no graph".into()))?;
+    let input = only_input(graph)?;
+    let Some(type_proto::Value::TensorType(tensor)) = input.r#type.as_ref().and_then(|t| t.value.as_ref())
+    else {
+        return Err(wrong(format!("input `{}` is not a tensor", input.name)));
+    };
+    let dims = tensor.shape.as_ref().map_or(&[][..], |shape| &shape.dim);
+    let mut shape = Vec::with_capacity(dims.len());
+    for (axis, dim) in dims.iter().enumerate() {
+        let known = match dim.value {
+            Some(dimension::Value::DimValue(value)) if value > 0 => usize::try_from(value).ok(),
+            _ if axis == 0 => Some(1),
+            _ => None,
+        };
+        shape.push(
+            known.ok_or_else(|| {
+                wrong(format!("input `{}`: expected a fixed size at axis {axis}", input.name))
+            })?,
+        );
+    }
+    let len = shape.iter().try_fold(1_usize, |len, &dim| len.checked_mul(dim));
+    match len {
+        Some(len) if !shape.is_empty() && shape[0] == 1 && len <= MAX_INPUT_LEN => Ok(shape),
+        _ => Err(wrong(format!(
+            "input `{}` has shape {shape:?}: expected batch 1 and at most {MAX_INPUT_LEN} numbers",
+            input.name
+        ))),
+    }
+}
+
+/// Old files list their initialisers among the inputs: the real input is the one that is not initialised.
+fn only_input(graph: &GraphProto) -> Result<&tract_onnx::pb::ValueInfoProto, EngineError> {
+    let mut free =
+        graph.input.iter().filter(|input| !graph.initializer.iter().any(|tensor| tensor.name == input.name));
+    match (free.next(), free.next()) {
+        (Some(input), None) => Ok(input),
+        (first, _) => Err(EngineError::Model(format!(
+            "expected one input, got {}",
+            if first.is_none() { "none" } else { "several" }
+        ))),
+    }
+}
+
+fn in_model(error: TractError) -> EngineError {
+    EngineError::Model(format!("{error:#}"))
+}
+
+fn in_run(error: TractError) -> EngineError {
+    EngineError::Run(format!("{error:#}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_models::{self, Weights};
+
+    #[test]
+    fn version_is_the_one_in_the_lock_file() {
+        let lock = include_str!("../../../Cargo.lock");
+        let wanted = format!("name = \"tract-onnx\"\nversion = \"{VERSION}\"");
+        assert!(lock.contains(&wanted), "VERSION is not the tract-onnx of Cargo.lock");
+    }
+
+    #[test]
+    fn logits_equal_those_by_hand() {
+        let mut session = Tract.load(test_models::by_hand(), 1).unwrap();
+        assert_eq!(session.input_len(), 4);
+        // Runs twice: the reused state must not remember the first input.
+        for input in [[1.0, 2.0, 3.0, 4.0], [-1.0, 0.5, 0.0, 2.0]] {
+            assert_eq!(session.run(&input).unwrap(), test_models::by_hand_logits(input));
+        }
+    }
+
+    #[test]
+    fn what_cannot_run_is_refused_by_name() {
+        let threads = Tract.load(test_models::by_hand(), 2).err().unwrap();
+        assert_eq!(threads.to_string(), "engine tract runs on at most 1 thread(s), asked for 2");
+
+        let mut session = Tract.load(test_models::by_hand(), 1).unwrap();
+        assert_eq!(session.run(&[1.0]).unwrap_err().to_string(), "the model takes 4 numbers, got 1");
+
+        let mut strange = test_models::by_hand();
+        strange.graph.as_mut().unwrap().node[0].op_type = "Sorcery".into();
+        assert!(Tract.load(strange, 1).err().unwrap().to_string().contains("Sorcery"));
+    }
+
+    #[test]
+    fn an_open_batch_is_one_and_other_open_sizes_are_refused() {
+        let mut model = test_models::conv_net(3, 8, 4, &Weights::Seed(1));
+        let dims = test_models::input_dims(&mut model);
+        dims[0].value = Some(dimension::Value::DimParam("N".into()));
+        let session = Tract.load(model.clone(), 1).ok();
+        assert!(session.is_none(), "weights are still missing here");
+        assert_eq!(input_shape(&model).unwrap(), [1, 3, 8, 8]);
+        test_models::input_dims(&mut model)[2].value = None;
+        assert!(input_shape(&model).unwrap_err().to_string().contains("axis 2"));
+    }
+}

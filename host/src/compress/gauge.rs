@@ -1,0 +1,245 @@
+//! A network to a measurement on the board: without its weights while searching, with them at the end.
+//!
+//! A candidate is sent as the file that would ship, emptied, with a seed; both sides fill it alike, so the board can be asked
+//! for the right answer before its time counts. A lost board is waited for, a bounded time, and then becomes a [`Fault`];
+//! what is the student's own fault becomes [`Outcome::Infeasible`]. Must not judge a number against a limit.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use n2n_protocol::{Golden, MeasurePlan, Measurement, Progress, Welcome, generator};
+
+use crate::board::{BoardError, Client, Endpoint};
+use crate::model_io::onnx::{self, Filling, ModelInfo};
+use crate::model_io::{Weights, filled, reference};
+use crate::network::Network;
+use crate::network::fold::{fold_batch_norm, folded};
+use crate::search::laboratory::{Fault, Measured, Outcome};
+
+/// Worker processes of a search probe (measurement.md: 2-3).
+const PROBE_PROCESSES: u16 = 3;
+/// Timed inferences of each process of a probe.
+const PROBE_SAMPLES: u32 = 30;
+/// Timed inferences of each process of a careful measurement: 8 processes give the 500 samples that a p99 needs.
+const CAREFUL_SAMPLES: u32 = 100;
+/// Fewest and most processes of a careful measurement: the first and the last fixed look (measurement.md, latency 5).
+const CAREFUL_PROCESSES: (u16, u16) = (8, 16);
+/// Wished half-width of the median's interval: 2 %.
+const HALF_WIDTH_PPM: u32 = 20_000;
+/// A probe that takes longer than this is cut short, ms.
+const PROBE_BUDGET_MS: u32 = 60_000;
+/// A careful measurement that takes longer than this says so, ms.
+const CAREFUL_BUDGET_MS: u32 = 300_000;
+/// One inference may take this long, ms: far beyond anything that is called real time.
+const MAX_INFERENCE_MS: u32 = 10_000;
+/// What a worker may take when the board does not say how much memory it has, bytes.
+const DEFAULT_MEMORY_BYTES: u64 = 512 << 20;
+/// Largest difference from the reference forward pass that f32 rounding and another order of summation explain.
+const TOLERANCE: f32 = 1e-3;
+/// Weights and golden input of all candidates: latency does not depend on them, and one seed makes files repeatable.
+const SEED: u64 = 1;
+/// Quantile of a 95 % upper bound (two-sided interval).
+const Z: f64 = 1.96;
+/// Standard error of a median of few normal values against that of their mean.
+const MEDIAN_EFFICIENCY: f64 = 1.2533;
+/// Relative noise between processes that is assumed at the least: below it lies what one run cannot see.
+const NOISE_FLOOR: f64 = 0.005;
+/// Reconnections for one measurement before the search pauses.
+const RECONNECTIONS: u32 = 2;
+
+/// The board, as an instrument.
+pub(super) struct Gauge {
+    client: Client,
+    threads: u16,
+    /// Relative deviation of process medians about their median, of the longest measurement so far.
+    noise: f64,
+    stop: Arc<AtomicBool>,
+}
+
+/// A file with the answer that it must give.
+pub(super) struct Specimen {
+    pub(super) bytes: Vec<u8>,
+    pub(super) golden: Golden,
+    /// Size of the file with its weights.
+    pub(super) file_bytes: u64,
+}
+
+impl Specimen {
+    /// The file that would ship, without its weights.
+    pub(super) fn untrained(network: &Network, info: &ModelInfo) -> anyhow::Result<Self> {
+        let network = folded(network);
+        let weights = filled(&network, SEED);
+        let bytes = onnx::write(&network, Filling::Seed(SEED), info)?;
+        let file_bytes = onnx::write(&network, Filling::Weights(&weights), info)?.len() as u64;
+        Ok(Self { bytes, golden: golden(&network, &weights)?, file_bytes })
+    }
+
+    /// The file that ships: batch norm folded.
+    pub(super) fn trained(network: &Network, weights: &Weights, info: &ModelInfo) -> anyhow::Result<Self> {
+        let (network, weights) = fold_batch_norm(network, weights);
+        let bytes = onnx::write(&network, Filling::Weights(&weights), info)?;
+        let file_bytes = bytes.len() as u64;
+        Ok(Self { bytes, golden: golden(&network, &weights)?, file_bytes })
+    }
+}
+
+fn golden(network: &Network, weights: &Weights) -> anyhow::Result<Golden> {
+    let input = generator::input(SEED, network.input_shape().elements());
+    let logits = reference::forward(network, weights, &input)?;
+    Ok(Golden { input_seed: SEED, logits, tolerance: TOLERANCE })
+}
+
+impl Gauge {
+    /// Greets the board.
+    pub(super) fn connect(endpoint: &Endpoint, threads: u16, stop: Arc<AtomicBool>) -> Result<Self, BoardError> {
+        let mut client = Client::connect(endpoint)?;
+        client.set_cancel_flag(Arc::clone(&stop));
+        Ok(Self { client, threads, noise: NOISE_FLOOR, stop })
+    }
+
+    /// What the board said of itself.
+    pub(super) fn welcome(&self) -> &Welcome {
+        self.client.welcome()
+    }
+
+    /// The link, for shipping.
+    pub(super) fn client(&mut self) -> &mut Client {
+        &mut self.client
+    }
+
+    /// Identity under which numbers may be compared: board, engine, threads (measurement.md, latency 1).
+    pub(super) fn identity(&self) -> String {
+        let welcome = self.client.welcome();
+        let engine = welcome.board.engines.first().map_or_else(String::new, |e| format!("{} {}", e.name, e.version));
+        let governor = welcome.board.conditions.governor.clone().unwrap_or_else(|| "unpinned".into());
+        format!(
+            "{} | {engine} | {} threads | {governor} | agent {}",
+            welcome.board.fingerprint, self.threads, welcome.agent
+        )
+    }
+
+    /// Quick: for candidates.
+    pub(super) fn probe(&mut self, network: &Network, info: &ModelInfo) -> Result<Outcome<Measured>, Fault> {
+        let specimen = Specimen::untrained(network, info).map_err(|error| Fault::Board(format!("{error:#}")))?;
+        let plan = |digest, gauge: &Self| MeasurePlan {
+            min_processes: PROBE_PROCESSES,
+            max_processes: PROBE_PROCESSES,
+            samples_per_process: PROBE_SAMPLES,
+            time_budget_ms: PROBE_BUDGET_MS,
+            ..gauge.plan(digest, &specimen)
+        };
+        match self.run(&specimen, plan, &mut |_| {})? {
+            Outcome::Done(measurement) => Ok(Outcome::Done(self.measured(&measurement, &specimen))),
+            Outcome::Infeasible(reason) => Ok(Outcome::Infeasible(reason)),
+        }
+    }
+
+    /// Careful: a true interval from 8 to 16 processes, and resident memory; for the teacher and for finalists.
+    pub(super) fn examine(
+        &mut self,
+        specimen: &Specimen,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Outcome<(Measured, Measurement)>, Fault> {
+        let plan = |digest, gauge: &Self| MeasurePlan {
+            min_processes: CAREFUL_PROCESSES.0,
+            max_processes: CAREFUL_PROCESSES.1,
+            samples_per_process: CAREFUL_SAMPLES,
+            time_budget_ms: CAREFUL_BUDGET_MS,
+            resident_memory: true,
+            ..gauge.plan(digest, specimen)
+        };
+        match self.run(specimen, plan, progress)? {
+            Outcome::Done(measurement) => {
+                self.noise = between_processes(&measurement).max(NOISE_FLOOR);
+                Ok(Outcome::Done((self.measured(&measurement, specimen), measurement)))
+            }
+            Outcome::Infeasible(reason) => Ok(Outcome::Infeasible(reason)),
+        }
+    }
+
+    fn plan(&self, model: n2n_protocol::Digest, specimen: &Specimen) -> MeasurePlan {
+        let memory = self.client.welcome().board.memory_bytes;
+        MeasurePlan {
+            model,
+            threads: self.threads,
+            min_processes: PROBE_PROCESSES,
+            max_processes: PROBE_PROCESSES,
+            samples_per_process: PROBE_SAMPLES,
+            half_width_ppm: HALF_WIDTH_PPM,
+            time_budget_ms: PROBE_BUDGET_MS,
+            max_inference_ms: MAX_INFERENCE_MS,
+            max_memory_bytes: if memory == 0 { DEFAULT_MEMORY_BYTES } else { memory },
+            golden: Some(specimen.golden.clone()),
+            resident_memory: false,
+        }
+    }
+
+    /// Puts and measures; a board that is lost in between is found again, with everything sent anew.
+    fn run(
+        &mut self,
+        specimen: &Specimen,
+        plan: impl Fn(n2n_protocol::Digest, &Self) -> MeasurePlan,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Outcome<Measurement>, Fault> {
+        let mut reconnections = 0;
+        loop {
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(Fault::Cancelled);
+            }
+            let attempt = if self.client.is_connected() { Ok(()) } else { self.client.reconnect() };
+            let attempt = attempt.and_then(|()| self.client.put(&specimen.bytes, &mut |_, _| {})).and_then(|digest| {
+                let plan = plan(digest, self);
+                self.client.measure(&plan, progress)
+            });
+            match attempt {
+                Ok(measurement) => return Ok(Outcome::Done(measurement)),
+                Err(BoardError::Infeasible(reason)) => return Ok(Outcome::Infeasible(reason.to_string())),
+                Err(BoardError::Cancelled) => return Err(Fault::Cancelled),
+                Err(error) if error.is_passing() && reconnections < RECONNECTIONS => {
+                    tracing::warn!(%error, "trying again");
+                    reconnections += 1;
+                }
+                Err(error) => return Err(Fault::Board(error.to_string())),
+            }
+        }
+    }
+
+    fn measured(&self, measurement: &Measurement, specimen: &Specimen) -> Measured {
+        let median = measurement.latency.median_ns;
+        let (latency_lower_ns, latency_upper_ns) = match &measurement.latency.interval {
+            Some(interval) => (interval.low_ns, interval.high_ns),
+            // Few processes give no interval of their own: the board's known noise stands in.
+            None => {
+                let processes = measurement.samples_ns.len().max(1) as f64;
+                let half = Z * MEDIAN_EFFICIENCY * self.noise / processes.sqrt() * median as f64;
+                ((median as f64 - half).max(0.0) as u64, (median as f64 + half) as u64)
+            }
+        };
+        Measured {
+            latency_ns: median,
+            latency_upper_ns,
+            latency_lower_ns,
+            // Exact, where resident memory of a small student drowns in touched code pages (measurement.md, memory).
+            model_memory_bytes: measurement.memory.peak_heap.or(measurement.memory.model_memory).unwrap_or(0),
+            file_bytes: specimen.file_bytes,
+            noise: self.noise,
+        }
+    }
+}
+
+/// Relative deviation of the process medians: 1.4826 times the median absolute deviation, which one slow process does not
+/// inflate, over the median.
+fn between_processes(measurement: &Measurement) -> f64 {
+    let median_of = |values: &mut Vec<f64>| {
+        values.sort_by(f64::total_cmp);
+        values.get(values.len() / 2).copied().unwrap_or(0.0)
+    };
+    let mut medians: Vec<f64> = measurement
+        .samples_ns
+        .iter()
+        .map(|samples| median_of(&mut samples.iter().map(|&sample| sample as f64).collect()))
+        .collect();
+    let centre = median_of(&mut medians);
+    let mut deviations: Vec<f64> = medians.iter().map(|median| (median - centre).abs()).collect();
+    if centre > 0.0 { 1.4826 * median_of(&mut deviations) / centre } else { 0.0 }
+}
