@@ -205,8 +205,8 @@ mod tests {
     fn zoo_names_have_defaults() {
         let zoo: ZooRef = "vgg13@0.25".parse().unwrap();
         assert_eq!(
-            (zoo.arch.as_str(), zoo.width, zoo.input, zoo.classes),
-            ("vgg13", 0.25, DEFAULT_INPUT, 10)
+            (zoo.arch, zoo.width, zoo.input, zoo.classes),
+            (Architecture::Vgg13, 0.25, DEFAULT_INPUT, 10)
         );
         let zoo: ZooRef = "resnet18/3x32x40/100".parse().unwrap();
         assert_eq!(

@@ -99,10 +99,23 @@ fn text(it: &Inspected) -> String {
             count(layer.macs),
         ]
     });
+    let units = it.units.iter().map(|unit| [unit.name.clone(), unit.kind.into(), units::count(unit.params)]);
+    let groups = it.groups.iter().map(|group| {
+        let cut = if group.shrinkable { "" } else { "fixed" };
+        [group.name.clone(), group.layers.join(", "), group.channels.to_string(), cut.into()]
+    });
     let shrinkable: Vec<&json::Group> = it.groups.iter().filter(|group| group.shrinkable).collect();
     let tied = shrinkable.iter().filter(|group| group.layers.len() > 1).count();
     let mut text = ui::table(["layer", "kind", "output", "params", "MACs"], rows);
-    text.push('\n');
+    for (title, table) in [
+        ("Units: what layer removal keeps or removes", ui::table(["unit", "kind", "params"], units)),
+        ("Groups: channels that layer shrinkage cuts together", {
+            ui::table(["group", "written by", "channels", ""], groups)
+        }),
+    ] {
+        text += &format!("\n\n{title}\n{table}");
+    }
+    text.push_str("\n\n");
     text += &ui::facts([
         ("parameters", format!("{} ({})", it.params, units::count(it.params))),
         ("MACs", format!("{} ({})", it.macs, units::count(it.macs))),
