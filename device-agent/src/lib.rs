@@ -7,6 +7,7 @@ pub mod engine;
 pub mod golden;
 pub mod measure;
 pub mod probe;
+pub mod slots;
 pub mod statistics;
 pub mod store;
 pub mod weightless;

@@ -10,7 +10,7 @@ use crate::worker_command::WorkerCommand;
 use crate::worker_job::{Event, InferInput, InferJob, Job, MeasureJob, Outcome, ProcessRun, WorkerBounds};
 use crate::worker_process::{self, Deadlines, NamedLimits};
 use crate::{engine, probe, worker_limits};
-use n2n_protocol::{Failure, InferPlan, MeasurePlan, Measurement, Memory, Progress, limits};
+use n2n_protocol::{Conditions, Failure, InferPlan, MeasurePlan, Measurement, Memory, Progress, limits};
 use std::convert::Infallible;
 use std::path::Path;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 /// Between two signs of life; the other side gives up after several seconds of silence.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 /// Longest load of a model: the largest take some seconds on the slowest board.
-const MAX_LOAD: Duration = Duration::from_secs(60);
+const MAX_LOAD: Duration = Duration::from_mins(1);
 /// Least time that a process gets, so that the last ones of a short budget still give samples.
 const MIN_PROCESS: Duration = Duration::from_millis(200);
 /// Processes that may be voided before the board is called disturbed.
@@ -31,7 +31,7 @@ const INFER_MEMORY_BYTES: u64 = 1 << 30;
 /// Longest inference of a run that only wants answers.
 const INFER_INFERENCE_MS: u32 = 30_000;
 /// Longest run that only wants answers.
-const INFER_WHOLE: Duration = Duration::from_secs(300);
+const INFER_WHOLE: Duration = Duration::from_mins(5);
 
 /// Measure a model file as planned.
 ///
@@ -149,6 +149,11 @@ fn check(plan: &MeasurePlan) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Conditions now. Reading them may wait for a file or a program of the vendor.
+async fn conditions() -> Conditions {
+    tokio::task::spawn_blocking(probe::conditions).await.unwrap_or_default()
+}
+
 /// The cores that workers are pinned to, one a thread; empty if there are too few.
 fn cores(threads: u16) -> Vec<u16> {
     worker_limits::choose_cores(&worker_limits::allowed_cores(), probe::max_frequency_khz, threads)
@@ -178,7 +183,7 @@ struct Session<'a> {
 impl Session<'_> {
     async fn measure(&self) -> Result<Measurement, Failure> {
         let plan = self.plan;
-        let before = probe::conditions();
+        let before = conditions().await;
         let engine_baseline = if plan.resident_memory { self.baseline().await? } else { None };
         let looks = Looks::between(plan.min_processes, plan.max_processes);
         let mut runs: Vec<ProcessRun> = Vec::new();
@@ -207,7 +212,7 @@ impl Session<'_> {
                 break;
             }
         }
-        let after = probe::conditions();
+        let after = conditions().await;
         let memory = memory(&runs, engine_baseline);
         let latency = statistics::latency(&samples(&runs), looks.error_ppm());
         Ok(Measurement {

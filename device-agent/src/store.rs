@@ -148,7 +148,7 @@ impl Store {
                 return Err(Failure::Refused(format!("blob {digest} was not announced by a query")));
             }
         };
-        let end = offset.checked_add(data.len() as u64).unwrap_or(u64::MAX);
+        let end = offset.saturating_add(data.len() as u64);
         if end > whole {
             return Err(Failure::Refused(format!("blob {digest} has {whole} bytes, a piece ends at {end}")));
         }
@@ -304,6 +304,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "the form that map_err takes")]
 fn disk(error: io::Error) -> Failure {
     Failure::Failed(format!("the board's disk: {error}"))
 }

@@ -77,7 +77,7 @@ pub fn main() -> ExitCode {
 fn perform(job: &Job, begun: Instant, out: &mut dyn Write) -> Result<Outcome, Stop> {
     match job {
         Job::Baseline => {
-            engine::default_engine().initialise();
+            engine::default_engine().initialise()?;
             Ok(Outcome::Baseline { peak_rss: worker_limits::peak_rss() })
         }
         Job::Measure(job) => measure(job, begun, out).map(Outcome::Measured),
@@ -125,7 +125,10 @@ fn read_model(path: &Path, memory_bytes: u64) -> Result<(tract_onnx::pb::ModelPr
     if file_bytes > memory_bytes {
         return Err(Stop::OutOfMemory);
     }
-    let bytes = std::fs::read(path).map_err(cannot)?;
+    let bytes = std::fs::read(path).map_err(|error| match error.kind() {
+        io::ErrorKind::OutOfMemory => Stop::OutOfMemory,
+        _ => cannot(error),
+    })?;
     match weightless::read(&bytes, memory_bytes) {
         Ok(model) => Ok((model, file_bytes)),
         Err(weightless::ModelError::TooLarge { .. }) => Err(Stop::OutOfMemory),

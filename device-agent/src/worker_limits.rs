@@ -10,9 +10,8 @@ use std::fs;
 use std::io::{self, Read};
 
 /// The allocator commits memory as it is used, not a gigabyte at once, or the limit would hit before the model is read.
-/// The agent sets these when it starts a worker.
-pub(crate) const WORKER_ENVIRONMENT: [(&str, &str); 2] =
-    [("MIMALLOC_ARENA_EAGER_COMMIT", "0"), ("MIMALLOC_ALLOW_LARGE_OS_PAGES", "0")];
+/// The agent sets this when it starts a worker.
+pub(crate) const WORKER_ENVIRONMENT: [(&str, &str); 1] = [("MIMALLOC_ARENA_EAGER_COMMIT", "0")];
 
 /// Stack of the thread that waits for the agent's end; it only reads.
 const WATCHER_STACK_BYTES: usize = 64 << 10;

@@ -134,6 +134,10 @@ async fn what_does_not_fit_in_memory_is_infeasible() {
     // Weights fit (9 MiB), but not the engine's copies of them.
     let copies = file(&conv_net(512, 512, 10, &Weights::GeneratedFrom(1)));
     assert_eq!(measured(&plan, copies.path()).await, out_of_memory);
+    // Not even its bytes can be read.
+    let tight = MeasurePlan { max_memory_bytes: 10 * MIB, ..plan.clone() };
+    let result = measured(&tight, copies.path()).await;
+    assert!(matches!(result, Err(Failure::Infeasible(Infeasible::OutOfMemory { .. }))), "{result:?}");
     // Weights are nothing, but activations are 64 MiB.
     let activations = file(&conv_net_at(512, 3, 64, 10, &Weights::Seed(1)));
     assert_eq!(measured(&plan, activations.path()).await, out_of_memory);
@@ -201,17 +205,45 @@ async fn cancelling_ends_a_measurement_at_once() {
     assert!(asked.elapsed() < Duration::from_millis(500), "{:?}", asked.elapsed());
 }
 
-#[test]
-fn a_worker_whose_agent_is_gone_dies() {
+/// What the agent would tell a worker: taken from a worker that only writes its job down.
+async fn job(plan: &MeasurePlan, model: &Path) -> Vec<u8> {
+    let written = tempfile::NamedTempFile::new().unwrap();
+    let note = format!("cat > {}", written.path().display());
+    let scribe = WorkerCommand { program: "/bin/sh".into(), prefix: vec!["-c".into(), note.into()] };
+    let (canceller, cancel) = Cancel::pair();
+    let stop_when_written = async {
+        let whole = |bytes: &[u8]| {
+            let len = bytes.first_chunk().map(|len| u32::from_le_bytes(*len) as usize);
+            len.is_some_and(|len| bytes.len() == 4 + len)
+        };
+        while !whole(&std::fs::read(written.path()).unwrap()) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        canceller.cancel();
+    };
+    let (result, ()) = tokio::join!(measure(plan, model, &scribe, &|_| {}, &cancel), stop_when_written);
+    assert_eq!(result, Err(Failure::Cancelled));
+    std::fs::read(written.path()).unwrap()
+}
+
+#[tokio::test]
+async fn a_busy_worker_whose_agent_is_gone_dies() {
+    let model = file(&conv_net_at(64, 32, 32, 10, &Weights::Seed(1)));
+    let plan = MeasurePlan { samples_per_process: 20_000, time_budget_ms: 120_000, ..plan() };
+    let job = job(&plan, model.path()).await;
     let mut child = Command::new(env!("CARGO_BIN_EXE_n2n-agent"))
         .arg("worker")
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    // No job ever comes.
-    drop(child.stdin.take());
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(&job).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(child.try_wait().unwrap().is_none(), "it should still be measuring");
+    // As the kernel does for an agent that was killed.
+    drop(stdin);
+    let deadline = Instant::now() + Duration::from_secs(2);
     while child.try_wait().unwrap().is_none() {
         assert!(Instant::now() < deadline, "the worker lives on");
         std::thread::sleep(Duration::from_millis(10));

@@ -7,6 +7,7 @@ pub mod data;
 pub mod exit;
 pub mod model_io;
 pub mod network;
+pub mod profile;
 pub mod run;
 pub mod search;
 pub mod shipping;

@@ -18,8 +18,12 @@ pub trait Engine: Sync {
     /// Most threads that it can be told to use. A plan that asks for more is refused, never silently run with fewer.
     fn most_threads(&self) -> u16;
 
-    /// Initialise everything that the first model would initialise, for the baseline of resident memory.
-    fn initialise(&self);
+    /// Do what every model needs, for the baseline of resident memory: load and run the smallest graph there is, so that
+    /// tables and touched code count as the engine's and not as the first model's.
+    ///
+    /// # Errors
+    /// When not even that works.
+    fn initialise(&self) -> Result<(), EngineError>;
 
     /// Make a model ready to run. The model is taken by value so that its weights can be freed before the engine packs
     /// its own copy.

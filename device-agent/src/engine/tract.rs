@@ -4,7 +4,12 @@
 
 use super::{Engine, EngineError, Session};
 use n2n_protocol::EngineId;
-use tract_onnx::pb::{GraphProto, ModelProto, tensor_shape_proto::dimension, type_proto};
+use tract_onnx::pb::tensor_proto::DataType;
+use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
+use tract_onnx::pb::{
+    GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorShapeProto, TypeProto, ValueInfoProto,
+    type_proto,
+};
 use tract_onnx::prelude::{
     DatumExt, Framework, InferenceModelExt, IntoRunnable, Tensor, TractError, TypedFact, TypedOp, tvec,
 };
@@ -34,9 +39,8 @@ impl Engine for Tract {
         1
     }
 
-    fn initialise(&self) {
-        // The table of operators is what every model needs, whatever it is.
-        drop(tract_onnx::onnx());
+    fn initialise(&self) -> Result<(), EngineError> {
+        self.load(smallest_model(), 1)?.run(&[1.0]).map(drop)
     }
 
     fn load(&self, model: ModelProto, threads: u16) -> Result<Box<dyn Session>, EngineError> {
@@ -76,6 +80,32 @@ impl Session for TractSession {
     }
 }
 
+/// relu of one number.
+fn smallest_model() -> ModelProto {
+    let value = |name: &str| {
+        let dim = Dimension { value: Some(dimension::Value::DimValue(1)), ..Dimension::default() };
+        let shape = Some(TensorShapeProto { dim: vec![dim] });
+        let tensor = type_proto::Tensor { elem_type: DataType::Float as i32, shape };
+        let value = Some(type_proto::Value::TensorType(tensor));
+        let r#type = Some(TypeProto { value, ..TypeProto::default() });
+        ValueInfoProto { name: name.into(), r#type, ..ValueInfoProto::default() }
+    };
+    let relu = NodeProto {
+        op_type: "Relu".into(),
+        input: vec!["x".into()],
+        output: vec!["y".into()],
+        ..NodeProto::default()
+    };
+    let graph = GraphProto {
+        node: vec![relu],
+        input: vec![value("x")],
+        output: vec![value("y")],
+        ..GraphProto::default()
+    };
+    let opset = OperatorSetIdProto { version: 17, ..OperatorSetIdProto::default() };
+    ModelProto { opset_import: vec![opset], graph: Some(graph), ..ModelProto::default() }
+}
+
 /// Shape of the one input, its batch set to 1 where the file leaves it open.
 fn input_shape(model: &ModelProto) -> Result<Vec<usize>, EngineError> {
     let wrong = |why: String| EngineError::Model(why);
@@ -110,7 +140,7 @@ fn input_shape(model: &ModelProto) -> Result<Vec<usize>, EngineError> {
 }
 
 /// Old files list their initialisers among the inputs: the real input is the one that is not initialised.
-fn only_input(graph: &GraphProto) -> Result<&tract_onnx::pb::ValueInfoProto, EngineError> {
+fn only_input(graph: &GraphProto) -> Result<&ValueInfoProto, EngineError> {
     let mut free =
         graph.input.iter().filter(|input| !graph.initializer.iter().any(|tensor| tensor.name == input.name));
     match (free.next(), free.next()) {
@@ -122,10 +152,12 @@ fn only_input(graph: &GraphProto) -> Result<&tract_onnx::pb::ValueInfoProto, Eng
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "the form that map_err takes")]
 fn in_model(error: TractError) -> EngineError {
     EngineError::Model(format!("{error:#}"))
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "the form that map_err takes")]
 fn in_run(error: TractError) -> EngineError {
     EngineError::Run(format!("{error:#}"))
 }
@@ -140,6 +172,11 @@ mod tests {
         let lock = include_str!("../../../Cargo.lock");
         let wanted = format!("name = \"tract-onnx\"\nversion = \"{VERSION}\"");
         assert!(lock.contains(&wanted), "VERSION is not the tract-onnx of Cargo.lock");
+    }
+
+    #[test]
+    fn it_initialises_itself() {
+        Tract.initialise().unwrap();
     }
 
     #[test]

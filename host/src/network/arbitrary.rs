@@ -18,8 +18,8 @@ pub(crate) fn any_network() -> impl Strategy<Value = Network> {
         height,
         width,
     });
-    let steps = prop::collection::vec((0_u8..12, 1_usize..6, any::<u8>()), 1..9);
-    (input, steps, 0_u8..3, 1_usize..4)
+    let steps = prop::collection::vec((0_u8..13, 1_usize..6, any::<u8>()), 1..9);
+    (input, steps, 0_u8..4, 1_usize..4)
         .prop_map(|(input, steps, head, classes)| chain(input, &steps, head, classes))
 }
 
@@ -113,15 +113,34 @@ fn residual(
     stride: usize,
     relu_after: bool,
 ) -> Option<NodeId> {
-    let main = relu_of(
-        b,
-        from,
-        &format!("{name}.conv1"),
-        &format!("{name}.bn1"),
-        &format!("{name}.relu1"),
-        conv(channels, 3, stride),
-    );
+    let first = conv(channels, 3, stride);
+    let main =
+        relu_of(b, from, &format!("{name}.conv1"), &format!("{name}.bn1"), &format!("{name}.relu1"), first);
     let main = b.conv(format!("{name}.conv2"), main, conv(channels, 3, 1)).ok()?;
+    join(b, name, from, main, channels, stride, relu_after)
+}
+
+/// MobileNet's inverted block: wider by a 1x1 convolution, depthwise with the stride, narrow again, no activation.
+fn inverted(b: &mut Builder, name: &str, from: NodeId, channels: usize, stride: usize) -> Option<NodeId> {
+    let wide = conv(channels + 2, 1, 1);
+    let main =
+        relu_of(b, from, &format!("{name}.expand"), &format!("{name}.bn1"), &format!("{name}.relu1"), wide);
+    let main = b.depthwise(format!("{name}.dw"), main, stride).ok()?;
+    let main = b.relu(format!("{name}.dwrelu"), main).ok()?;
+    let main = b.conv(format!("{name}.project"), main, conv(channels, 1, 1)).ok()?;
+    join(b, name, from, main, channels, stride, false)
+}
+
+/// Batch norm of the main branch, plus the input or its projection.
+fn join(
+    b: &mut Builder,
+    name: &str,
+    from: NodeId,
+    main: NodeId,
+    channels: usize,
+    stride: usize,
+    relu_after: bool,
+) -> Option<NodeId> {
     let main = b.batch_norm(format!("{name}.bn2"), main).ok()?;
     let mut shortcut = from;
     if b.shape(main) != b.shape(from) {
@@ -180,10 +199,23 @@ fn chain(input: Input, steps: &[(u8, usize, u8)], head: u8, classes: usize) -> N
                 };
                 b.push(format!("{name}.grouped"), Layer::Conv(grouped), &[last])
             }
+            // A block within a block: the outer add belongs to no unit.
+            8 => {
+                let channels = b.shape(last).map_or(1, Shape::channels);
+                let inner =
+                    residual(&mut b, &format!("{name}.inner"), last, channels, 1, flag(1)).unwrap_or(last);
+                b.push(format!("{name}.outer"), Layer::Add, &[last, inner])
+            }
             // Two in a row, so that a block that changes the shape has one after it that can take over.
             _ => Ok([(0, stride), (1, 1)].into_iter().fold(last, |from, (part, stride)| {
                 let channels = if flag(1) { b.shape(from).map_or(1, Shape::channels) } else { channels };
-                residual(&mut b, &format!("{name}.{part}"), from, channels, stride, flag(2)).unwrap_or(from)
+                let name = format!("{name}.{part}");
+                let block = if operation < 11 {
+                    residual(&mut b, &name, from, channels, stride, flag(2))
+                } else {
+                    inverted(&mut b, &name, from, channels, stride)
+                };
+                block.unwrap_or(from)
             })),
         };
         last = stepped.unwrap_or(last);
@@ -193,10 +225,13 @@ fn chain(input: Input, steps: &[(u8, usize, u8)], head: u8, classes: usize) -> N
     } else {
         last = b.push("flatten", Layer::Flatten, &[last]).unwrap();
     }
-    if head == 2 {
+    if head >= 2 {
         last = b.linear("hidden", last, 5).unwrap();
         last = b.relu("hidden.relu", last).unwrap();
     }
-    b.linear("classifier", last, classes).unwrap();
+    last = b.linear("classifier", last, classes).unwrap();
+    if head == 3 {
+        b.push("softmax", Layer::Softmax, &[last]).unwrap();
+    }
     b.finish().unwrap()
 }

@@ -119,6 +119,7 @@ mod tests {
     use super::*;
     use crate::model_io::reference::forward;
     use crate::network::arbitrary::{any_network, image, lively_weights};
+    use crate::network::builder::{Builder, ConvChoice};
     use crate::network::layer::Input;
     use crate::network::zoo::{Architecture, build};
     use proptest::prelude::*;
@@ -133,6 +134,19 @@ mod tests {
         assert_eq!((norms(&network), norms(&student)), (20, 0));
         assert_eq!(student.cost().macs, network.cost().macs);
         assert_eq!(folded(&student), student);
+    }
+
+    #[test]
+    fn a_batch_norm_that_shares_its_operand_or_follows_no_convolution_stays() {
+        let mut b = Builder::new(Input { channels: 2, height: 3, width: 3 }).unwrap();
+        let early = b.batch_norm("early", 0).unwrap();
+        let choice = ConvChoice { out_channels: 2, kernel: 1, stride: 1, padding: 0, bias: false };
+        let conv = b.conv("conv", early, choice).unwrap();
+        let norm = b.batch_norm("norm", conv).unwrap();
+        let add = b.push("add", Layer::Add, &[norm, conv]).unwrap();
+        b.push("mean", Layer::GlobalAveragePool, &[add]).unwrap();
+        let network = b.finish().unwrap();
+        assert_eq!(folded(&network), network);
     }
 
     #[test]

@@ -261,4 +261,20 @@ mod tests {
             [("input", false, 1), ("a", true, 3), ("c", false, 1), ("g", false, 2), ("fc", false, 1)]
         );
     }
+
+    #[test]
+    fn what_a_softmax_or_two_kinds_of_features_mix_stays_whole() {
+        let mut b = Builder::new(Input { channels: 2, height: 2, width: 2 }).unwrap();
+        let conv = ConvChoice { out_channels: 3, kernel: 1, stride: 1, padding: 0, bias: false };
+        let conv = b.conv("conv", 0, conv).unwrap();
+        let flat = b.push("flat", Layer::Flatten, &[conv]).unwrap();
+        let a = b.linear("a", flat, 12).unwrap();
+        // Channel c of `flat` is features 4c..4c+4, of `a` feature c: no one list of channels cuts both.
+        let add = b.push("add", Layer::Add, &[a, flat]).unwrap();
+        let hidden = b.linear("hidden", add, 5).unwrap();
+        let attention = b.push("attention", Layer::Softmax, &[hidden]).unwrap();
+        b.linear("fc", attention, 2).unwrap();
+        let groups = b.finish().unwrap().groups();
+        assert!(groups.iter().all(|group| !group.shrinkable), "{groups:?}");
+    }
 }

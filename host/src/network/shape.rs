@@ -132,6 +132,9 @@ pub(super) fn infer(name: &str, layer: &Layer, inputs: &[Shape]) -> Result<Shape
             if channels != norm.channels {
                 return Err(wrong(format!("{} channels", norm.channels), format!("{channels}")));
             }
+            if !(norm.epsilon > 0.0 && norm.epsilon.is_finite()) {
+                return Err(wrong("an epsilon above 0".into(), norm.epsilon.to_string()));
+            }
             Ok(inputs[0])
         }
         Layer::MaxPool(Pool { kernel, stride, padding })
@@ -157,6 +160,9 @@ pub(super) fn infer(name: &str, layer: &Layer, inputs: &[Shape]) -> Result<Shape
                 Err(wrong(inputs[0].to_string(), inputs[1].to_string()))
             }
         }
+        Layer::Dropout(dropout) if !(0.0..1.0).contains(&dropout.probability) => {
+            Err(wrong("a probability in [0, 1)".into(), dropout.probability.to_string()))
+        }
         Layer::Activation(_) | Layer::Dropout(_) | Layer::Softmax => Ok(inputs[0]),
     }?;
     match output {
@@ -167,4 +173,77 @@ pub(super) fn infer(name: &str, layer: &Layer, inputs: &[Shape]) -> Result<Shape
         Shape::Vector { features } => most("features", MAX_FEATURES, features)?,
     }
     Ok(output)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::builder::{Builder, ConvChoice};
+    use crate::network::layer::{Activation, BatchNorm, Dropout, Input, Linear};
+
+    const MAP: Shape = Shape::Map { channels: 4, height: 5, width: 7 };
+
+    fn conv(in_channels: usize, groups: usize, kernel: usize, stride: usize, padding: usize) -> Layer {
+        Layer::Conv(Conv { in_channels, out_channels: 6, kernel, stride, padding, groups, bias: false })
+    }
+
+    #[test]
+    fn windows_round_down() {
+        let shape = infer("n", &conv(4, 2, 3, 2, 1), &[MAP]).unwrap();
+        assert_eq!(shape, Shape::Map { channels: 6, height: 3, width: 4 });
+        let pool = Layer::AveragePool(Pool { kernel: 2, stride: 2, padding: 0 });
+        assert_eq!(infer("n", &pool, &[MAP]).unwrap(), Shape::Map { channels: 4, height: 2, width: 3 });
+    }
+
+    #[test]
+    fn what_does_not_fit_names_the_node_and_both_sides() {
+        let error = infer("c1", &conv(3, 1, 3, 1, 1), &[MAP]).unwrap_err().to_string();
+        assert_eq!(error, "node `c1` (conv): expected 3 channels, got 4");
+    }
+
+    #[test]
+    fn illegal_layers_are_refused() {
+        let vector = Shape::Vector { features: 8 };
+        let padded = Pool { kernel: 2, stride: 2, padding: 2 };
+        let linear = Linear { in_features: 9, out_features: 2, bias: true };
+        for (layer, operand) in [
+            (conv(4, 0, 3, 1, 1), MAP),
+            (conv(4, 4, 3, 1, 1), MAP),
+            (conv(4, 1, 0, 1, 1), MAP),
+            (conv(4, 1, 3, 0, 1), MAP),
+            (conv(4, 1, 9, 1, 0), MAP),
+            (conv(4, 1, MAX_WINDOW + 1, 1, MAX_WINDOW), MAP),
+            (conv(4, 1, 3, usize::MAX, 1), MAP),
+            (conv(8, 1, 1, 1, 0), vector),
+            (Layer::MaxPool(padded), MAP),
+            (Layer::Linear(linear), vector),
+            (Layer::Linear(linear), MAP),
+            (Layer::BatchNorm(BatchNorm { channels: 4, epsilon: f64::NAN }), MAP),
+            (Layer::Dropout(Dropout { probability: 1.0 }), MAP),
+        ] {
+            assert!(infer("n", &layer, &[operand]).is_err(), "{layer:?} of {operand}");
+        }
+        assert!(infer("n", &Layer::Add, &[MAP, vector]).is_err());
+        assert!(infer("n", &Layer::Activation(Activation::Relu), &[vector]).is_ok());
+    }
+
+    #[test]
+    fn absurd_sizes_are_errors_and_no_overflow() {
+        for side in [MAX_SIDE + 1, usize::MAX] {
+            assert!(Builder::new(Input { channels: 1, height: side, width: 1 }).is_err());
+        }
+        let mut b =
+            Builder::new(Input { channels: MAX_CHANNELS, height: MAX_SIDE, width: MAX_SIDE }).unwrap();
+        assert!(b.push("flat", Layer::Flatten, &[0]).is_err());
+        let choice = ConvChoice {
+            out_channels: MAX_CHANNELS,
+            kernel: MAX_WINDOW,
+            stride: 1,
+            padding: 511,
+            bias: false,
+        };
+        let conv = b.conv("conv", 0, choice).unwrap();
+        b.push("pool", Layer::GlobalAveragePool, &[conv]).unwrap();
+        assert_eq!(b.finish().unwrap().cost().macs, u64::MAX);
+    }
 }

@@ -116,10 +116,11 @@ fn add_norms(total: &mut [f64], array: &Array, axis: usize, member: &Member) {
     let Some(&length) = array.dims.get(axis) else { return };
     let inner: usize = array.dims[axis + 1..].iter().product();
     let mut squares = vec![0.0_f64; total.len()];
-    for (index, &value) in array.values.iter().enumerate() {
-        let channel = index / inner % length / member.block;
-        if let Some(square) = squares.get_mut(channel) {
-            *square += f64::from(value) * f64::from(value);
+    for slice in array.values.chunks((length * inner).max(1)) {
+        for (index, values) in slice.chunks(inner.max(1)).enumerate() {
+            if let Some(square) = squares.get_mut(index / member.block) {
+                *square += values.iter().map(|&value| f64::from(value) * f64::from(value)).sum::<f64>();
+            }
         }
     }
     let whole = squares.iter().sum::<f64>().sqrt();

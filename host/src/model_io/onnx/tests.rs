@@ -5,45 +5,40 @@ use prost::Message as _;
 use tract_onnx::pb::ModelProto;
 
 use super::*;
-use crate::model_io::filled;
+use crate::model_io::{filled, reference};
+use crate::network::arbitrary::{any_network, image, lively_weights, small_resnet};
+use crate::network::builder::Builder;
+use crate::network::fold::fold_batch_norm;
 use crate::network::layer::{Activation, BatchNorm, Conv, Dropout, Input, Linear, Pool};
-use crate::network::{Layer, Node, NodeId};
+use crate::network::zoo::{self, Architecture};
+use crate::network::{Layer, NodeId};
 
-/// Puts networks together, node by node.
-pub(crate) struct Builder(Vec<Node>);
+/// Appends nodes in a chain, named by kind and number.
+struct Chain(Builder, NodeId);
 
-impl Builder {
-    pub(crate) fn new(channels: usize, height: usize, width: usize) -> Self {
-        let layer = Layer::Input(Input { channels, height, width });
-        Self(vec![Node { name: "image".into(), layer, inputs: vec![] }])
+impl Chain {
+    fn new(channels: usize, height: usize, width: usize) -> Self {
+        Self(Builder::new(Input { channels, height, width }).unwrap(), 0)
     }
 
-    /// Appends a node that reads the last one.
-    pub(crate) fn then(&mut self, layer: Layer) -> NodeId {
-        let last = self.0.len() - 1;
-        self.reading(layer, vec![last])
+    fn then(&mut self, layer: Layer) -> NodeId {
+        let last = self.1;
+        self.reading(layer, &[last])
     }
 
-    pub(crate) fn reading(&mut self, layer: Layer, inputs: Vec<NodeId>) -> NodeId {
-        let name = format!("{}_{}", layer.kind().replace(' ', "_"), self.0.len());
-        self.0.push(Node { name, layer, inputs });
-        self.0.len() - 1
+    fn reading(&mut self, layer: Layer, inputs: &[NodeId]) -> NodeId {
+        let name = format!("{}_{}", layer.kind().replace(' ', "_"), self.1 + 1);
+        self.1 = self.0.push(name, layer, inputs).unwrap();
+        self.1
     }
 
-    pub(crate) fn build(self) -> Network {
-        Network::new(self.0).unwrap()
+    fn finish(self) -> Network {
+        self.0.finish().unwrap()
     }
 }
 
-pub(crate) fn conv(
-    in_channels: usize,
-    out_channels: usize,
-    kernel: usize,
-    stride: usize,
-    groups: usize,
-    bias: bool,
-) -> Layer {
-    Layer::Conv(Conv { in_channels, out_channels, kernel, stride, padding: kernel / 2, groups, bias })
+fn conv(in_channels: usize, out_channels: usize, kernel: usize, groups: usize, bias: bool) -> Layer {
+    Layer::Conv(Conv { in_channels, out_channels, kernel, stride: 1, padding: kernel / 2, groups, bias })
 }
 
 fn norm(channels: usize) -> Layer {
@@ -59,38 +54,38 @@ const RELU6: Layer = Layer::Activation(Activation::Relu6);
 
 /// Every layer that stands in a chain.
 pub(crate) fn sequential() -> Network {
-    let mut b = Builder::new(3, 12, 10);
-    b.then(conv(3, 8, 3, 1, 1, true));
-    b.then(norm(8));
-    b.then(RELU6);
-    b.then(Layer::MaxPool(Pool { kernel: 2, stride: 2, padding: 0 }));
-    b.then(conv(8, 12, 5, 1, 4, false));
-    b.then(RELU);
-    b.then(Layer::AveragePool(Pool { kernel: 3, stride: 2, padding: 1 }));
-    b.then(Layer::Flatten);
-    b.then(Layer::Dropout(Dropout { probability: 0.5 }));
-    b.then(linear(12 * 3 * 3, 9, false));
-    b.then(RELU);
-    b.then(linear(9, 5, true));
-    b.then(Layer::Softmax);
-    b.build()
+    let mut chain = Chain::new(3, 12, 10);
+    chain.then(conv(3, 8, 3, 1, true));
+    chain.then(norm(8));
+    chain.then(RELU6);
+    chain.then(Layer::MaxPool(Pool { kernel: 2, stride: 2, padding: 0 }));
+    chain.then(conv(8, 12, 5, 4, false));
+    chain.then(RELU);
+    chain.then(Layer::AveragePool(Pool { kernel: 3, stride: 2, padding: 1 }));
+    chain.then(Layer::Flatten);
+    chain.then(Layer::Dropout(Dropout { probability: 0.5 }));
+    chain.then(linear(12 * 3 * 3, 9, false));
+    chain.then(RELU);
+    chain.then(linear(9, 5, true));
+    chain.then(Layer::Softmax);
+    chain.finish()
 }
 
 /// Residual, depthwise, global pooling.
 pub(crate) fn residual() -> Network {
-    let mut b = Builder::new(1, 9, 9);
-    b.then(conv(1, 6, 3, 1, 1, false));
-    b.then(norm(6));
-    let skip = b.then(RELU);
-    b.then(conv(6, 6, 3, 1, 6, true));
-    b.then(norm(6));
-    b.then(RELU6);
-    let branch = b.then(conv(6, 6, 1, 1, 1, true));
-    b.reading(Layer::Add, vec![branch, skip]);
-    b.then(RELU);
-    b.then(Layer::GlobalAveragePool);
-    b.then(linear(6, 4, true));
-    b.build()
+    let mut chain = Chain::new(1, 9, 9);
+    chain.then(conv(1, 6, 3, 1, false));
+    chain.then(norm(6));
+    let skip = chain.then(RELU);
+    chain.then(conv(6, 6, 3, 6, true));
+    chain.then(norm(6));
+    chain.then(RELU6);
+    let branch = chain.then(conv(6, 6, 1, 1, true));
+    chain.reading(Layer::Add, &[branch, skip]);
+    chain.then(RELU);
+    chain.then(Layer::GlobalAveragePool);
+    chain.then(linear(6, 4, true));
+    chain.finish()
 }
 
 pub(crate) fn info(network: &Network) -> ModelInfo {
@@ -151,10 +146,10 @@ fn what_does_not_fit_is_not_written() {
         write(&network, Filling::Weights(&weights), &info(&network)),
         Err(WriteError::Weights(_))
     ));
-    let mut b = Builder::new(1, 2, 2);
-    b.then(Layer::BatchNorm(BatchNorm { channels: 1, epsilon: 1e-5 + 1e-14 }));
-    b.then(Layer::Flatten);
-    let network = b.build();
+    let mut chain = Chain::new(1, 2, 2);
+    chain.then(Layer::BatchNorm(BatchNorm { channels: 1, epsilon: 1e-5 + 1e-14 }));
+    chain.then(Layer::Flatten);
+    let network = chain.finish();
     assert!(matches!(write(&network, Filling::Seed(1), &info(&network)), Err(WriteError::Epsilon { .. })));
 }
 
@@ -238,64 +233,123 @@ fn every_truncation_is_an_error() {
     }
 }
 
-/// A legal network out of arbitrary numbers.
-fn arbitrary_network(choices: &[(u8, u8)]) -> Network {
-    let (mut channels, mut edge) = (2, 8);
-    let mut b = Builder::new(channels, edge, edge);
-    let mut last_same = None;
-    for &(what, detail) in choices {
-        let before = b.0.len() - 1;
-        let wide = usize::from(detail % 7) + 1;
-        match what % 8 {
-            0 | 1 => {
-                let kernel = [1, 3, 5][usize::from(detail) % 3];
-                let layer = conv(channels, wide, kernel, 1, 1, detail & 64 != 0);
-                b.then(layer);
-                channels = wide;
-            }
-            2 => drop(b.then(conv(channels, channels * 2, 3, 1, channels, true))),
-            3 => drop(b.then(norm(channels))),
-            4 => drop(b.then(if detail & 1 == 0 { RELU } else { RELU6 })),
-            5 if edge >= 4 => {
-                let pool = Pool { kernel: 2, stride: 2, padding: 0 };
-                b.then(if detail & 1 == 0 { Layer::MaxPool(pool) } else { Layer::AveragePool(pool) });
-                edge /= 2;
-            }
-            6 => {
-                let (branch, skip) = (b.0.len() - 1, last_same.unwrap_or(b.0.len() - 1));
-                b.reading(Layer::Add, vec![branch, skip]);
-            }
-            _ => drop(b.then(Layer::Dropout(Dropout { probability: 0.25 }))),
+/// What engines are compared on: both families of the zoo, teacher and folded student, and the small ones above.
+fn networks_to_run() -> Vec<(&'static str, Network, Weights)> {
+    let grey = Input { channels: 1, height: 28, width: 28 };
+    let colour = Input { channels: 3, height: 32, width: 32 };
+    let vgg = zoo::build(Architecture::Vgg13, grey, 10, 0.125).unwrap();
+    let resnet = zoo::build(Architecture::Resnet18, colour, 10, 0.125).unwrap();
+    let lively = |name, network: Network| (name, lively_weights(&network, 5), network);
+    let mut all: Vec<(&str, Network, Weights)> = [
+        lively("vgg13", vgg),
+        lively("resnet18", resnet),
+        lively("small resnet", small_resnet()),
+        lively("depthwise", residual()),
+        lively("every layer in a chain", sequential()),
+    ]
+    .map(|(name, weights, network)| (name, network, weights))
+    .into();
+    let folded: Vec<_> = all
+        .iter()
+        .take(2)
+        .map(|(name, network, weights)| (*name, fold_batch_norm(network, weights)))
+        .map(|(name, (network, weights))| (name, network, weights))
+        .collect();
+    all.extend(folded);
+    all
+}
+
+/// Largest difference from the reference, relative to the largest logit (at least 1), as golden checks count it.
+fn difference(expected: &[f32], got: &[f32]) -> f32 {
+    assert_eq!(expected.len(), got.len());
+    let largest = expected.iter().fold(1.0_f32, |largest, logit| largest.max(logit.abs()));
+    expected.iter().zip(got).map(|(e, g)| (e - g).abs()).fold(0.0, f32::max) / largest
+}
+
+/// Largest difference allowed between engines and the reference.
+const TOLERANCE: f32 = 1e-4;
+
+#[test]
+fn tract_gives_the_logits_of_the_reference() {
+    use tract_onnx::prelude::*;
+    for (name, network, weights) in networks_to_run() {
+        let file = write(&network, Filling::Weights(&weights), &info(&network)).unwrap();
+        let image = image(&network, 11);
+        let shape: Vec<usize> = std::iter::once(1).chain(network.input_shape().dims()).collect();
+        let model = tract_onnx::onnx().model_for_read(&mut file.as_slice()).unwrap();
+        let model = model.with_input_fact(0, f32::fact(&shape).into()).unwrap();
+        let model = model.into_optimized().unwrap().into_runnable().unwrap();
+        let input = Tensor::from_shape(&shape, &image).unwrap();
+        let output = model.run(tvec!(input.into())).unwrap();
+        let logits = output[0].to_plain_array_view::<f32>().unwrap();
+        let expected = reference::forward(&network, &weights, &image).unwrap();
+        let difference = difference(&expected, logits.as_slice().unwrap());
+        assert!(difference < TOLERANCE, "{name}: {difference}");
+    }
+}
+
+/// Runs each file on a batch of two images and writes the logits as raw f32; `full_check` infers every shape.
+const ONNX_RUNTIME: &str = r"
+import sys, numpy, onnx, onnxruntime
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads = options.inter_op_num_threads = 1
+for stem in sys.argv[1:]:
+    onnx.checker.check_model(onnx.load(stem + '.onnx'), full_check=True)
+    session = onnxruntime.InferenceSession(stem + '.onnx', options, providers=['CPUExecutionProvider'])
+    (given,) = session.get_inputs()
+    assert given.name == 'input' and given.shape[0] == 'N', (given.name, given.shape)
+    images = numpy.fromfile(stem + '.images', dtype='<f4').reshape([2] + given.shape[1:])
+    (logits,) = session.run(['logits'], {'input': images})
+    logits.astype('<f4').tofile(stem + '.logits')
+";
+
+#[test]
+fn onnx_runtime_gives_the_logits_of_the_reference() {
+    let python = std::env::var("N2N_PYTHON").unwrap_or_else(|_| "python3".into());
+    let ready = std::process::Command::new(&python).args(["-c", "import onnx, onnxruntime"]).output();
+    if !ready.is_ok_and(|output| output.status.success()) {
+        #[allow(clippy::print_stderr)]
+        {
+            eprintln!(
+                "SKIPPED: {python} has no onnx and onnxruntime (pip install them; N2N_PYTHON names another python)"
+            );
         }
-        if what % 8 == 2 {
-            channels *= 2;
-        }
-        // A skip is possible where the shape stays.
-        last_same = matches!(what % 8, 3 | 4 | 6 | 7).then_some(before);
-        if channels > 64 {
-            break;
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let networks = networks_to_run();
+    let stems: Vec<_> = (0..networks.len()).map(|index| folder.path().join(index.to_string())).collect();
+    let images = |network: &Network| [image(network, 11), image(network, 12)];
+    for ((_, network, weights), stem) in networks.iter().zip(&stems) {
+        let file = write(network, Filling::Weights(weights), &info(network)).unwrap();
+        std::fs::write(stem.with_extension("onnx"), file).unwrap();
+        let images = images(network).map(|image| crate::model_io::bytes_of(&image)).concat();
+        std::fs::write(stem.with_extension("images"), images).unwrap();
+    }
+    let run = std::process::Command::new(&python).args(["-c", ONNX_RUNTIME]).args(&stems).output().unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    for ((name, network, weights), stem) in networks.iter().zip(&stems) {
+        let logits = crate::model_io::values_of(&std::fs::read(stem.with_extension("logits")).unwrap());
+        for (image, got) in images(network).iter().zip(logits.chunks(network.classes())) {
+            let expected = reference::forward(network, weights, image).unwrap();
+            let difference = difference(&expected, got);
+            assert!(difference < TOLERANCE, "{name}: {difference}");
         }
     }
-    let features = if choices.len() % 2 == 0 {
-        b.then(Layer::GlobalAveragePool);
-        channels
-    } else {
-        b.then(Layer::Flatten);
-        channels * edge * edge
-    };
-    b.then(linear(features, 3, true));
-    b.build()
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn any_network_reads_back(choices: Vec<(u8, u8)>, seed: u64) {
-        let network = arbitrary_network(&choices);
+    fn any_network_reads_back(network in any_network(), seed: u64, trained: bool) {
         let expected = without_dropout(&network).unwrap();
-        let model = read(&write(&network, Filling::Seed(seed), &info(&network)).unwrap()).unwrap();
-        prop_assert_eq!(model, Model { network: expected, filling: Filling::Seed(seed), info: info(&network) });
+        let weights = lively_weights(&network, seed);
+        let filling = if trained { Filling::Weights(&weights) } else { Filling::Seed(seed) };
+        let model = read(&write(&network, filling, &info(&network)).unwrap()).unwrap();
+        prop_assert_eq!(&model.network, &expected);
+        prop_assert_eq!(&model.info, &info(&network));
+        prop_assert_eq!(&*model.weights(), &if trained { weights } else { filled(&network, seed) });
     }
 
     #[test]

@@ -28,7 +28,8 @@ pub struct Surgery {
     pub inheritance: Inheritance,
 }
 
-/// Why actions give no student. All but the two action-count variants are the candidate's fault and are scored.
+/// Why actions give no student. Actions that do not fit the network (`KeepFlags`, `ChannelLists`, `Channels`, `Unshrinkable`)
+/// are the caller's mistake; all others are the candidate's and are scored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Infeasible {
     /// Not one keep flag per unit.
