@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::json::{BoardIdentity, Done, SCHEMA};
-use super::{Context, target_board, view};
+use super::{Context, target_board};
 use crate::board::{Address, Book, Client, Endpoint, Entry, Key};
 use crate::exit::{Code, Failure, ResultExt as _};
-use crate::ui;
+use crate::{ui, view};
 
 /// Longest line with a key that is read, bytes: 64 digits and white space.
 const MAX_KEY_BYTES: u64 = 256;

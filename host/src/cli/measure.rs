@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use n2n_protocol::MeasurePlan;
 
-use super::{Context, json, model, target_board, view};
+use super::{Context, json, model, target_board};
 use crate::exit::{Code, Failure, ResultExt as _};
+use crate::view;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -1,7 +1,8 @@
 //! `n2n rollback`: the previous student becomes the active one again.
 
-use super::{Context, json, target_board, view};
+use super::{Context, json, target_board};
 use crate::exit::{Code, Failure};
+use crate::view;
 
 /// Returns a board to the student that was active before
 #[derive(Debug, clap::Args)]

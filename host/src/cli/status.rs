@@ -1,7 +1,8 @@
 //! `n2n status`: what runs on a board.
 
-use super::{Context, json, target_board, view};
+use super::{Context, json, target_board};
 use crate::exit::{Code, Failure};
+use crate::view;
 
 /// Shows which student is active on a board, and what a roll-back would return to
 #[derive(Debug, clap::Args)]

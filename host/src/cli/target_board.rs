@@ -53,6 +53,6 @@ impl Args {
 impl Connected {
     /// What stands beside its numbers.
     pub(super) fn place(&self) -> String {
-        super::view::measured_on(&self.name, self.this_machine)
+        crate::view::measured_on(&self.name, self.this_machine)
     }
 }

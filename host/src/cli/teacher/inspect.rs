@@ -3,7 +3,8 @@
 use super::super::json::{self, Inspected, SCHEMA};
 use super::super::{Context, model};
 use crate::exit::{Code, Failure};
-use crate::network::{Layer, Network, NodeId};
+use crate::network::{Network, NodeId};
+use crate::run::report::{geometry, trained_parameters};
 use crate::{ui, units};
 
 /// Shows layers, costs, removable units and channel groups of a model
@@ -66,25 +67,6 @@ fn unit_of(network: &Network, unit: &crate::network::unit::Unit) -> json::Unit {
         },
         layers: unit.nodes.iter().map(|&id| network.nodes()[id].name.clone()).collect(),
         params: unit.nodes.iter().map(|&id| trained_parameters(network, id)).sum(),
-    }
-}
-
-/// Values of a node that training changes.
-pub(crate) fn trained_parameters(network: &Network, id: NodeId) -> u64 {
-    let parameters = network.nodes()[id].parameters();
-    parameters.iter().filter(|it| it.role.is_trained()).map(|it| it.dims.iter().product::<usize>() as u64).sum()
-}
-
-/// Kind and window in words: `conv 3x3 /2`.
-pub(crate) fn geometry(layer: &Layer) -> String {
-    let window = |kernel: usize, stride: usize| {
-        let stride = if stride > 1 { format!(" /{stride}") } else { String::new() };
-        format!("{} {kernel}x{kernel}{stride}", layer.kind())
-    };
-    match layer {
-        Layer::Conv(conv) => window(conv.kernel, conv.stride),
-        Layer::MaxPool(pool) | Layer::AveragePool(pool) => window(pool.kernel, pool.stride),
-        other => other.kind().into(),
     }
 }
 

@@ -6,10 +6,12 @@
 mod charts;
 pub mod contents;
 mod html;
+mod layers;
 mod page;
 
 pub use charts::ChartError;
 pub use contents::Contents;
+pub(crate) use layers::{geometry, trained_parameters};
 
 /// The page as text.
 ///

@@ -7,12 +7,12 @@ use n2n_protocol::{Board, Conditions, Measurement, SlotContent, SlotStatus};
 use crate::{ui, units};
 
 /// How a board is called beside its numbers.
-pub(super) fn measured_on(board: &str, this_machine: bool) -> String {
+pub(crate) fn measured_on(board: &str, this_machine: bool) -> String {
     if this_machine { "this machine".into() } else { board.into() }
 }
 
 /// The result of `n2n measure`.
-pub(super) fn measurement(model: &str, place: &str, it: &Measurement) -> String {
+pub(crate) fn measurement(model: &str, place: &str, it: &Measurement) -> String {
     let latency = &it.latency;
     let interval = latency.interval.as_ref();
     let precision = match interval {
@@ -57,7 +57,7 @@ pub(super) fn measurement(model: &str, place: &str, it: &Measurement) -> String 
 }
 
 /// What a number has to be read with.
-pub(super) fn circumstances(place: &str, it: &Measurement) -> Vec<(&'static str, String)> {
+pub(crate) fn circumstances(place: &str, it: &Measurement) -> Vec<(&'static str, String)> {
     let mut facts = vec![
         ("measured on", place.to_owned()),
         ("engine", format!("{} {}, {}", it.engine.name, it.engine.version, threads(it))),
@@ -112,7 +112,7 @@ fn conditions(when: &'static str, it: &Conditions) -> Option<(&'static str, Stri
 }
 
 /// The result of `n2n board probe`.
-pub(super) fn board(name: &str, this_machine: bool, board: &Board) -> String {
+pub(crate) fn board(name: &str, this_machine: bool, board: &Board) -> String {
     let engines: Vec<String> = board.engines.iter().map(|it| format!("{} {}", it.name, it.version)).collect();
     let mut facts = vec![
         ("board", if this_machine { format!("{name} (this machine)") } else { name.to_owned() }),
@@ -129,7 +129,7 @@ pub(super) fn board(name: &str, this_machine: bool, board: &Board) -> String {
 }
 
 /// The result of `n2n status`, `ship` and `rollback`.
-pub(super) fn slots(place: &str, it: &SlotStatus) -> String {
+pub(crate) fn slots(place: &str, it: &SlotStatus) -> String {
     let row = |slot: &str, content: &Option<SlotContent>, note: &str| match content {
         Some(content) => [
             slot.to_owned(),
