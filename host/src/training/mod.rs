@@ -1,3 +1,85 @@
-//! training
+//! Training on candle: network + weights -> a trainable model, teacher training and distillation by one loop.
+//!
+//! | file | what |
+//! |---|---|
+//! | `kernels/` | every operation forward and backward; the only SIMD and `unsafe` |
+//! | `plan` | the network as a list of fused steps |
+//! | `model` | steps + variables + running statistics: forward and backward |
+//! | `batches` | shuffling, augmentation, normalisation, all seeded |
+//! | `optimiser`, `schedule`, `recipe` | how weights move, how fast, and the whole as one value |
+//! | `trainer` | the loop |
+//! | `teacher_logits` | a teacher's answers, computed once |
+//! | `evaluation`, `batch_norm` | accuracy, logits; statistics anew after surgery |
+//! | `device` | CPU or CUDA, probed |
+//!
+//! No file is read here and nothing is printed. The same seed gives the same weights, bit for bit on a CPU, whatever
+//! the number of threads.
 
+pub mod batch_norm;
+pub mod batches;
+pub mod device;
+pub mod evaluation;
 pub mod inheritance;
+pub mod kernels;
+pub mod model;
+pub mod optimiser;
+mod plan;
+pub mod recipe;
+pub mod schedule;
+pub mod teacher_logits;
+pub mod trainer;
+
+#[cfg(test)]
+mod tests;
+
+pub use batches::Augmentation;
+pub use device::DeviceChoice;
+pub use evaluation::Accuracy;
+pub use model::{Mode, Model};
+pub use recipe::Recipe;
+pub use teacher_logits::TeacherLogits;
+pub use trainer::{TrainProgress, TrainSummary, train};
+
+use crate::model_io::WeightsError;
+
+/// Why training or evaluation stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainingError {
+    /// The loss is infinite or not a number: the learning rate is too high, or weights were broken from the start.
+    #[error("training diverged at step {step}: the loss is {loss}")]
+    Diverged {
+        /// Counted from 0 over all epochs.
+        step: usize,
+        /// The loss.
+        loss: f64,
+    },
+    /// The observer asked to stop.
+    #[error("training was cancelled at step {step}")]
+    Cancelled {
+        /// Steps done.
+        step: usize,
+    },
+    /// Weights do not fit the network.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// Samples, recipe, teacher logits or model do not fit each other.
+    #[error("{what}: expected {expected}, got {got}")]
+    Mismatch {
+        /// The thing.
+        what: &'static str,
+        /// What it should be.
+        expected: String,
+        /// What it is.
+        got: String,
+    },
+    /// The device asked for is not there.
+    #[error(transparent)]
+    Device(#[from] device::DeviceError),
+    /// An operation failed.
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+}
+
+pub(crate) fn mismatch(what: &'static str, expected: impl ToString, got: impl ToString) -> TrainingError {
+    TrainingError::Mismatch { what, expected: expected.to_string(), got: got.to_string() }
+}

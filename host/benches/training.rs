@@ -1,0 +1,222 @@
+//! Speed of training on this machine: each convolution kernel by layer shape, and whole steps.
+//!
+//! `cargo bench -p n2n --bench training`. The throughput of a kernel, printed as elements a second, is floating-point
+//! operations a second (two a multiply-accumulate); that of a step is images a second.
+
+use std::hint::black_box;
+
+use candle_core::{DType, Device, Tensor};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use n2n::model_io::Weights;
+use n2n::network::layer::{Activation, BatchNorm, Conv, Input, Layer, Linear, Pool};
+use n2n::network::{Network, Node, Role, Shape};
+use n2n::training::Model;
+use n2n::training::kernels::loss::{Target, loss};
+use n2n::training::kernels::{ChannelsLast, Kernels, Norm};
+use n2n::training::optimiser::{Method, Optimiser};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const BATCH: usize = 64;
+
+fn noise(dims: &[usize]) -> Tensor {
+    Tensor::rand(-1f32, 1f32, dims, &Device::Cpu).expect("a random tensor")
+}
+
+/// (input channels, output channels, edge of the map, kernel, stride)
+const LAYERS: [(usize, usize, usize, usize, usize); 12] = [
+    (64, 64, 32, 3, 1),
+    (128, 128, 16, 3, 1),
+    (256, 256, 8, 3, 1),
+    (512, 512, 4, 3, 1),
+    (8, 8, 32, 3, 1),
+    (20, 20, 32, 3, 1),
+    (40, 40, 16, 3, 1),
+    (80, 80, 8, 3, 1),
+    (3, 20, 32, 3, 1),
+    (20, 40, 32, 3, 2),
+    (20, 40, 32, 1, 2),
+    (16, 16, 28, 3, 1),
+];
+
+fn convolutions(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("convolution");
+    group.sample_size(20);
+    for (ins, outs, edge, kernel, stride) in LAYERS {
+        let conv = Conv {
+            in_channels: ins,
+            out_channels: outs,
+            kernel,
+            stride,
+            padding: kernel / 2,
+            groups: 1,
+            bias: false,
+        };
+        let x = noise(&[BATCH, edge, edge, ins]);
+        let weight = noise(&[outs, ins, kernel, kernel]);
+        let y = ChannelsLast.convolution(&x, &weight, None, &conv, None).expect("forward");
+        let operations = 2 * y.elem_count() * ins * kernel * kernel;
+        let name = format!("{ins}-{outs} {edge}x{edge} k{kernel} s{stride}");
+        group.throughput(Throughput::Elements(operations as u64));
+        group.bench_function(BenchmarkId::new("forward", &name), |bencher| {
+            bencher.iter(|| black_box(ChannelsLast.convolution(&x, &weight, None, &conv, None)));
+        });
+        group.bench_function(BenchmarkId::new("input gradient", &name), |bencher| {
+            bencher.iter(|| black_box(ChannelsLast.convolution_input_gradient(&x, &weight, &y, &conv)));
+        });
+        group.bench_function(BenchmarkId::new("weight gradient", &name), |bencher| {
+            bencher.iter(|| black_box(ChannelsLast.convolution_weight_gradient(&x, &y, &conv)));
+        });
+    }
+    group.finish();
+}
+
+fn batch_norms(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("batch norm with relu");
+    group.sample_size(20);
+    for (channels, edge) in [(8, 32), (20, 32), (64, 32), (40, 16)] {
+        let x = noise(&[BATCH, edge, edge, channels]);
+        let (scale, shift) = (noise(&[channels]), noise(&[channels]));
+        let norm = Norm { scale: &scale, shift: &shift, epsilon: 1e-5 };
+        let relu = Some(Activation::Relu);
+        let (y, statistics) = ChannelsLast.batch_norm(&x, norm, relu).expect("forward");
+        group.throughput(Throughput::Elements(x.elem_count() as u64));
+        let name = format!("{channels} {edge}x{edge}");
+        group.bench_function(BenchmarkId::new("forward", &name), |bencher| {
+            bencher.iter(|| black_box(ChannelsLast.batch_norm(&x, norm, relu)));
+        });
+        group.bench_function(BenchmarkId::new("gradient", &name), |bencher| {
+            bencher
+                .iter(|| black_box(ChannelsLast.batch_norm_gradient(&x, norm, &statistics, relu, &y, false)));
+        });
+    }
+    group.finish();
+}
+
+/// Builds a network front to back.
+struct Builder(Vec<Node>);
+
+impl Builder {
+    fn new(channels: usize, edge: usize) -> Self {
+        let image = Input { channels, height: edge, width: edge };
+        Self(vec![Node { name: "input".into(), layer: Layer::Input(image), inputs: vec![] }])
+    }
+
+    fn add(&mut self, layer: Layer, inputs: &[usize]) -> usize {
+        let name = format!("node{}", self.0.len());
+        self.0.push(Node { name, layer, inputs: inputs.to_vec() });
+        self.0.len() - 1
+    }
+
+    fn conv_norm(&mut self, from: usize, ins: usize, outs: usize, kernel: usize, stride: usize) -> usize {
+        let padding = kernel / 2;
+        let conv =
+            Conv { in_channels: ins, out_channels: outs, kernel, stride, padding, groups: 1, bias: false };
+        let conv = self.add(Layer::Conv(conv), &[from]);
+        self.add(Layer::BatchNorm(BatchNorm { channels: outs, epsilon: 1e-5 }), &[conv])
+    }
+
+    fn relu(&mut self, from: usize) -> usize {
+        self.add(Layer::Activation(Activation::Relu), &[from])
+    }
+
+    fn finish(mut self, last: usize, features: usize) -> Network {
+        let linear = Linear { in_features: features, out_features: 10, bias: true };
+        self.add(Layer::Linear(linear), &[last]);
+        Network::new(self.0).expect("a network")
+    }
+}
+
+fn resnet18(width: usize) -> Network {
+    let mut net = Builder::new(3, 32);
+    let stem = net.conv_norm(0, 3, width, 3, 1);
+    let (mut x, mut ins) = (net.relu(stem), width);
+    for stage in 0..4 {
+        for block in 0..2 {
+            let outs = width << stage;
+            let stride = if stage > 0 && block == 0 { 2 } else { 1 };
+            let first = net.conv_norm(x, ins, outs, 3, stride);
+            let first = net.relu(first);
+            let second = net.conv_norm(first, outs, outs, 3, 1);
+            let skip = if ins == outs { x } else { net.conv_norm(x, ins, outs, 1, stride) };
+            let sum = net.add(Layer::Add, &[second, skip]);
+            x = net.relu(sum);
+            ins = outs;
+        }
+    }
+    let pooled = net.add(Layer::GlobalAveragePool, &[x]);
+    net.finish(pooled, ins)
+}
+
+/// VGG-13 at a quarter of its width; a pool whose input is narrower than its kernel is left out.
+fn vgg13_quarter() -> Network {
+    let mut net = Builder::new(1, 28);
+    let (mut x, mut ins, mut edge) = (0, 1, 28);
+    for outs in [16, 32, 64, 128, 128] {
+        for _ in 0..2 {
+            let normed = net.conv_norm(x, ins, outs, 3, 1);
+            x = net.relu(normed);
+            ins = outs;
+        }
+        if edge >= 2 {
+            x = net.add(Layer::MaxPool(Pool { kernel: 2, stride: 2, padding: 0 }), &[x]);
+            edge /= 2;
+        }
+    }
+    let flat = net.add(Layer::Flatten, &[x]);
+    net.finish(flat, ins)
+}
+
+fn weights(network: &Network) -> Weights {
+    let mut weights = Weights::default();
+    for parameter in network.parameters() {
+        let count = parameter.dims.iter().product();
+        let bound = (6.0 / parameter.fan_in as f64).sqrt();
+        let values = match parameter.role {
+            Role::Weight => (noise(&[count]) * bound).and_then(|all| all.to_vec1()).expect("weights"),
+            Role::Scale | Role::RunningVariance => vec![1.0; count],
+            _ => vec![0.0; count],
+        };
+        weights.insert(parameter.name, parameter.dims, values);
+    }
+    weights
+}
+
+fn steps(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("step");
+    group.sample_size(10);
+    group.throughput(Throughput::Elements(BATCH as u64));
+    let networks = [
+        ("resnet18 width 8", resnet18(8)),
+        ("resnet18 width 20", resnet18(20)),
+        ("resnet18 width 64", resnet18(64)),
+        ("vgg13 quarter, 28x28x1", vgg13_quarter()),
+    ];
+    for (name, network) in networks {
+        let mut model = Model::new(&network, &weights(&network), &Device::Cpu).expect("a model");
+        let Shape::Map { channels, height, width } = network.input_shape() else { continue };
+        let images = noise(&[BATCH, channels, height, width]);
+        let labels: Vec<u16> = (0..BATCH as u16).map(|index| index % 10).collect();
+        let method = Method::Sgd { momentum: 0.9, nesterov: false, weight_decay: 5e-4 };
+        let variables = model.variables().iter().map(|each| (each.var.clone(), true));
+        let mut optimiser = Optimiser::new(method, variables).expect("an optimiser");
+        group.bench_function(BenchmarkId::new("training", name), |bencher| {
+            bencher.iter(|| {
+                let (logits, tape) = model.forward_train(&images).expect("forward");
+                let target = Target { labels: &labels, label_smoothing: 0.0, teacher: None };
+                let loss = loss(&logits, target).expect("loss");
+                let gradients = model.backward(tape, &loss.gradient).expect("backward");
+                optimiser.step(&gradients, 0.01).expect("a step");
+                loss.total
+            });
+        });
+        group.bench_function(BenchmarkId::new("evaluation", name), |bencher| {
+            bencher.iter(|| model.logits(&images).and_then(|logits| Ok(logits.to_dtype(DType::F32)?)));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, convolutions, batch_norms, steps);
+criterion_main!(benches);

@@ -1,0 +1,87 @@
+//! Accuracy, predictions and logits of a model over a sample set; the model is not changed.
+
+use super::batches::{View, batch, check};
+use super::model::Model;
+use super::{TrainingError, mismatch};
+use crate::data::{Normalisation, Samples};
+
+/// Images a batch when nothing is learned: large enough to fill the threads, small enough for the caches.
+pub(super) const EVALUATION_BATCH: usize = 128;
+
+/// How often the largest logit was the label's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Accuracy {
+    /// Images classified rightly.
+    pub correct: u32,
+    /// Images seen.
+    pub total: u32,
+}
+
+impl Accuracy {
+    /// Share of rightly classified images, 0 of none.
+    pub fn fraction(self) -> f64 {
+        if self.total == 0 { 0.0 } else { f64::from(self.correct) / f64::from(self.total) }
+    }
+}
+
+impl std::fmt::Display for Accuracy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.2} %", 100.0 * self.fraction())
+    }
+}
+
+/// Logits of every image, `[images][classes]` row-major.
+///
+/// # Errors
+/// Samples that do not fit the model, candle's.
+pub fn logits(
+    model: &Model,
+    samples: &Samples,
+    normalisation: &Normalisation,
+) -> Result<Vec<f32>, TrainingError> {
+    check(samples, normalisation)?;
+    let mut all = Vec::with_capacity(samples.len() * model.network().classes());
+    for start in (0..samples.len()).step_by(EVALUATION_BATCH) {
+        let end = (start + EVALUATION_BATCH).min(samples.len());
+        let images =
+            batch(samples, normalisation, (start..end).map(|image| (image, View::PLAIN)), model.device())?;
+        all.extend(model.logits(&images)?.flatten_all()?.to_vec1::<f32>()?);
+    }
+    Ok(all)
+}
+
+/// Class of the largest logit of every image; the first of equals.
+///
+/// # Errors
+/// As [`logits`].
+pub fn predictions(
+    model: &Model,
+    samples: &Samples,
+    normalisation: &Normalisation,
+) -> Result<Vec<u16>, TrainingError> {
+    let classes = model.network().classes();
+    if classes > usize::from(u16::MAX) {
+        return Err(mismatch("classes", format!("at most {}", u16::MAX), classes));
+    }
+    Ok(logits(model, samples, normalisation)?.chunks_exact(classes).map(largest).collect())
+}
+
+fn largest(row: &[f32]) -> u16 {
+    let best = (1..row.len()).fold(0, |best, class| if row[class] > row[best] { class } else { best });
+    best as u16
+}
+
+/// Counts right predictions.
+///
+/// # Errors
+/// As [`logits`].
+pub fn evaluate(
+    model: &Model,
+    samples: &Samples,
+    normalisation: &Normalisation,
+) -> Result<Accuracy, TrainingError> {
+    let predicted = predictions(model, samples, normalisation)?;
+    let correct =
+        predicted.iter().zip(&samples.labels).filter(|(predicted, label)| predicted == label).count();
+    Ok(Accuracy { correct: correct as u32, total: samples.len() as u32 })
+}

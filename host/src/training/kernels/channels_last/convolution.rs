@@ -1,0 +1,200 @@
+//! Convolution on channels-last maps: forward, input gradient and weight gradient as calls of the two engines.
+//!
+//! The input gradient of a convolution with stride s is s x s convolutions of stride 1, one for each phase of the
+//! input's pixels, each with the taps of the kernel that reach that phase: no product with an inserted zero is made.
+
+use std::mem::MaybeUninit;
+
+use super::buffer::filled;
+use super::correlate::{Finish, Panels, Places, Windows, correlate};
+use super::weight_gradient::weight_sums;
+use crate::network::layer::Conv;
+use crate::network::shape::positions;
+
+/// Shape of a map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Map {
+    pub(super) images: usize,
+    pub(super) height: usize,
+    pub(super) width: usize,
+    pub(super) channels: usize,
+}
+
+impl Map {
+    pub(super) fn len(self) -> usize {
+        self.images * self.height * self.width * self.channels
+    }
+
+    pub(super) fn dims(self) -> (usize, usize, usize, usize) {
+        (self.images, self.height, self.width, self.channels)
+    }
+}
+
+/// Shape that `conv` makes of `input`.
+pub(super) fn output_map(input: Map, conv: &Conv) -> Map {
+    let along = |size| positions(size, conv.kernel, conv.stride, conv.padding);
+    Map {
+        images: input.images,
+        height: along(input.height),
+        width: along(input.width),
+        channels: conv.out_channels,
+    }
+}
+
+/// Weight `[out][in / groups][kernel][kernel]` as a function of its four indices.
+fn tap<'a>(weight: &'a [f32], conv: &Conv) -> impl Fn(usize, usize, usize, usize) -> f32 + Sync + 'a {
+    let (inputs, kernel) = (conv.in_channels / conv.groups, conv.kernel);
+    move |output, input, row, column| weight[((output * inputs + input) * kernel + row) * kernel + column]
+}
+
+fn windows(input: Map, output: Map, conv: &Conv, group: usize) -> Windows {
+    let inputs = conv.in_channels / conv.groups;
+    Windows {
+        images: input.images,
+        height: input.height,
+        width: input.width,
+        channels: input.channels,
+        first_channel: group * inputs,
+        read_channels: inputs,
+        kernel_rows: conv.kernel,
+        kernel_columns: conv.kernel,
+        stride: conv.stride,
+        top: conv.padding as isize,
+        left: conv.padding as isize,
+        rows: output.height,
+        columns: output.width,
+    }
+}
+
+/// Values of the output map.
+pub(super) fn forward(
+    x: &[f32],
+    input: Map,
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    conv: &Conv,
+    bounds: (f32, f32),
+) -> Vec<f32> {
+    let output = output_map(input, conv);
+    let (inputs, outputs) = (conv.in_channels / conv.groups, conv.out_channels / conv.groups);
+    let weight = tap(weight, conv);
+    filled(output.len(), |out: &mut [MaybeUninit<f32>]| {
+        for group in 0..conv.groups {
+            let panels = Panels::pack(outputs, conv.kernel * conv.kernel * inputs, |step, channel| {
+                let (place, input) = (step / inputs, step % inputs);
+                weight(group * outputs + channel, input, place / conv.kernel, place % conv.kernel)
+            });
+            let places = Places {
+                start: group * outputs,
+                image: output.height * output.width * output.channels,
+                row: output.width * output.channels,
+                column: output.channels,
+            };
+            let bias = bias.map(|bias| &bias[group * outputs..(group + 1) * outputs]);
+            correlate(x, &windows(input, output, conv, group), &panels, Finish { bias, bounds }, out, places);
+        }
+    })
+}
+
+/// Along one axis: how a phase of the input's pixels sees the gradient.
+struct Phase {
+    /// Taps of the kernel that reach this phase.
+    taps: usize,
+    /// The first of them.
+    first: usize,
+    /// Zero rows before the gradient.
+    before: isize,
+    /// Input pixels of this phase.
+    count: usize,
+}
+
+fn phase(index: usize, size: usize, conv: &Conv) -> Phase {
+    let stride = conv.stride;
+    let first = (index + conv.padding) % stride;
+    let taps = conv.kernel.saturating_sub(first).div_ceil(stride);
+    let shift = (index + conv.padding - first) / stride;
+    Phase {
+        taps,
+        first,
+        before: taps as isize - 1 - shift as isize,
+        count: size.saturating_sub(index).div_ceil(stride),
+    }
+}
+
+/// Gradient by the input, given the gradient of the output.
+pub(super) fn input_gradient(input: Map, weight: &[f32], gradient: &[f32], conv: &Conv) -> Vec<f32> {
+    let output = output_map(input, conv);
+    let (inputs, outputs) = (conv.in_channels / conv.groups, conv.out_channels / conv.groups);
+    let weight = tap(weight, conv);
+    let stride = conv.stride;
+    filled(input.len(), |out: &mut [MaybeUninit<f32>]| {
+        if stride > conv.kernel {
+            // Some phases have no tap: no window reaches those pixels.
+            out.fill(MaybeUninit::new(0.0));
+        }
+        for (row, column) in (0..stride).flat_map(|row| (0..stride).map(move |column| (row, column))) {
+            let (down, across) = (phase(row, input.height, conv), phase(column, input.width, conv));
+            if down.taps * across.taps == 0 || down.count * across.count == 0 {
+                continue;
+            }
+            for group in 0..conv.groups {
+                let panels = Panels::pack(inputs, down.taps * across.taps * outputs, |step, channel| {
+                    let (place, output) = (step / outputs, step % outputs);
+                    let (r, c) = (place / across.taps, place % across.taps);
+                    // The correlation runs over the taps backwards.
+                    let row = down.first + stride * (down.taps - 1 - r);
+                    let column = across.first + stride * (across.taps - 1 - c);
+                    weight(group * outputs + output, channel, row, column)
+                });
+                let windows = Windows {
+                    images: output.images,
+                    height: output.height,
+                    width: output.width,
+                    channels: output.channels,
+                    first_channel: group * outputs,
+                    read_channels: outputs,
+                    kernel_rows: down.taps,
+                    kernel_columns: across.taps,
+                    stride: 1,
+                    top: down.before,
+                    left: across.before,
+                    rows: down.count,
+                    columns: across.count,
+                };
+                let places = Places {
+                    start: (row * input.width + column) * input.channels + group * inputs,
+                    image: input.height * input.width * input.channels,
+                    row: stride * input.width * input.channels,
+                    column: stride * input.channels,
+                };
+                let finish = Finish { bias: None, bounds: (f32::NEG_INFINITY, f32::INFINITY) };
+                correlate(gradient, &windows, &panels, finish, out, places);
+            }
+        }
+    })
+}
+
+/// Gradient by the weight, `[out][in / groups][kernel][kernel]`.
+pub(super) fn weight_gradient(x: &[f32], input: Map, gradient: &[f32], conv: &Conv) -> Vec<f32> {
+    let output = output_map(input, conv);
+    let (inputs, outputs) = (conv.in_channels / conv.groups, conv.out_channels / conv.groups);
+    let area = conv.kernel * conv.kernel;
+    let mut result = vec![0.0; conv.out_channels * inputs * area];
+    for group in 0..conv.groups {
+        let windows = windows(input, output, conv, group);
+        let sums = weight_sums(x, &windows, gradient, output.channels, group * outputs, outputs);
+        let target = &mut result[group * outputs * inputs * area..(group + 1) * outputs * inputs * area];
+        for block in &sums.blocks {
+            let lanes = block.vectors * super::simd::LANES;
+            let steps = area * inputs;
+            let rows = sums.values[block.offset..block.offset + steps * lanes].chunks_exact(lanes);
+            for (step, row) in rows.enumerate() {
+                let (place, input) = (step / inputs, step % inputs);
+                for (lane, &value) in row[..block.channels].iter().enumerate() {
+                    target[((block.start + lane) * inputs + input) * area + place] = value;
+                }
+            }
+        }
+    }
+    result
+}

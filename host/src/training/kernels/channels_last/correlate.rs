@@ -1,0 +1,532 @@
+//! The engine under every convolution: correlation of padded strips with packed weights, tile by tile.
+//!
+//! A strip is a few output rows of one image, or a few whole small images. Its input is copied once, with its zero
+//! padding, into a buffer that stays in the second-level cache; then a window row is one contiguous run of
+//! `kernel_width * channels` values, every output pixel is an offset into the buffer, and a tile of MR pixels x NV
+//! vectors of output channels is accumulated in registers. No im2col matrix is ever written.
+//! The order of additions in one output value does not depend on strips, tiles or threads.
+#![allow(unsafe_code)] // Raw pointers into buffers whose bounds are argued per strip: bounds checks halve the speed.
+
+use std::cell::RefCell;
+use std::mem::MaybeUninit;
+
+use rayon::prelude::*;
+
+#[cfg(target_arch = "x86_64")]
+use super::simd::{Avx2, available};
+use super::simd::{LANES, Lanes, Portable};
+
+/// Steps of the inner loop whose weights (at most 3 vectors each) stay in a 32 KiB first-level cache.
+const INNER_STEPS: usize = 256;
+/// A strip's input, in f32 values: 192 KiB, well under half of a 512 KiB second-level cache.
+const STRIP_VALUES: usize = 48 * 1024;
+/// Fewer output pixels than this in a strip would stream the weights too often.
+const STRIP_PIXELS: usize = 48;
+/// Readable values after a strip: tiles of the weight gradient read up to a tile's rows past the last run.
+pub(super) const SLACK: usize = 16;
+
+/// Output channels in vectors of eight, cut in blocks of one to three vectors, weights contiguous per block.
+///
+/// Block layout: `[steps][vectors * LANES]`, zero beyond the last channel.
+pub(super) struct Panels {
+    /// The blocks, in channel order.
+    pub(super) blocks: Vec<Block>,
+    /// All blocks' values.
+    pub(super) values: Vec<f32>,
+    /// Steps of the inner loop: `kernel rows * kernel columns * input channels`.
+    pub(super) steps: usize,
+}
+
+/// One block of output channels.
+#[derive(Clone, Copy)]
+pub(super) struct Block {
+    /// First channel.
+    pub(super) start: usize,
+    /// Channels that exist, at most `vectors * LANES`.
+    pub(super) channels: usize,
+    /// Vectors, 1 to 3.
+    pub(super) vectors: usize,
+    /// Where its values start in [`Panels::values`].
+    pub(super) offset: usize,
+}
+
+/// Cuts `channels` into blocks: threes have the best ratio of loads to products, a lone vector the worst.
+pub(super) fn blocks(channels: usize, steps: usize) -> Vec<Block> {
+    let vectors = channels.div_ceil(LANES);
+    let (threes, twos, ones) = match vectors {
+        1 => (0, 0, 1),
+        _ => match vectors % 3 {
+            0 => (vectors / 3, 0, 0),
+            1 => ((vectors - 4) / 3, 2, 0),
+            _ => (vectors / 3, 1, 0),
+        },
+    };
+    let sizes = std::iter::repeat_n(3, threes)
+        .chain(std::iter::repeat_n(2, twos))
+        .chain(std::iter::repeat_n(1, ones));
+    let mut start = 0;
+    sizes
+        .map(|vectors| {
+            let block = Block {
+                start,
+                channels: (channels - start).min(vectors * LANES),
+                vectors,
+                offset: start * steps,
+            };
+            start += vectors * LANES;
+            block
+        })
+        .collect()
+}
+
+impl Panels {
+    /// Packs `steps x channels` weights, asked for by (step, channel).
+    pub(super) fn pack(channels: usize, steps: usize, weight: impl Fn(usize, usize) -> f32 + Sync) -> Self {
+        let blocks = blocks(channels, steps);
+        let total = blocks.last().map_or(0, |last| last.offset + last.vectors * LANES * steps);
+        let mut values = vec![0.0; total];
+        let mut rest = values.as_mut_slice();
+        let mut parts = Vec::with_capacity(blocks.len());
+        for block in &blocks {
+            let (part, tail) = rest.split_at_mut(block.vectors * LANES * steps);
+            parts.push((block, part));
+            rest = tail;
+        }
+        let fill = |(block, part): (&Block, &mut [f32])| {
+            let width = block.vectors * LANES;
+            // Channel by channel: the source is contiguous along steps.
+            for lane in 0..block.channels {
+                for (step, row) in part.chunks_exact_mut(width).enumerate() {
+                    row[lane] = weight(step, block.start + lane);
+                }
+            }
+        };
+        // Below this many values, waking another thread costs more than it saves.
+        if total > 64 * 1024 {
+            parts.into_par_iter().for_each(fill);
+        } else {
+            parts.into_iter().for_each(fill);
+        }
+        Self { blocks, values, steps }
+    }
+}
+
+/// A padded input and the windows over it. Lengths in values, positions in pixels.
+#[derive(Clone, Copy)]
+pub(super) struct Windows {
+    /// Images.
+    pub(super) images: usize,
+    /// Rows of the source.
+    pub(super) height: usize,
+    /// Columns of the source.
+    pub(super) width: usize,
+    /// Channels of a source pixel.
+    pub(super) channels: usize,
+    /// First channel read.
+    pub(super) first_channel: usize,
+    /// Channels read.
+    pub(super) read_channels: usize,
+    /// Rows of a window.
+    pub(super) kernel_rows: usize,
+    /// Columns of a window.
+    pub(super) kernel_columns: usize,
+    /// Step between windows.
+    pub(super) stride: usize,
+    /// Zero rows above; negative cuts rows off.
+    pub(super) top: isize,
+    /// Zero columns left; negative cuts columns off.
+    pub(super) left: isize,
+    /// Windows down.
+    pub(super) rows: usize,
+    /// Windows across.
+    pub(super) columns: usize,
+}
+
+/// Where the values of an output pixel go, in values from the start of the output.
+#[derive(Clone, Copy)]
+pub(super) struct Places {
+    /// Of the first pixel's first channel.
+    pub(super) start: usize,
+    /// Between images.
+    pub(super) image: usize,
+    /// Between rows.
+    pub(super) row: usize,
+    /// Between columns.
+    pub(super) column: usize,
+}
+
+/// A range of images and of window rows; more than one image only with all rows.
+#[derive(Clone, Copy)]
+pub(super) struct Strip {
+    pub(super) image: usize,
+    pub(super) images: usize,
+    pub(super) row: usize,
+    pub(super) rows: usize,
+}
+
+impl Windows {
+    /// Values of one window row in the buffer.
+    pub(super) fn run(&self) -> usize {
+        self.kernel_columns * self.read_channels
+    }
+
+    /// Values of one buffered row.
+    pub(super) fn row_values(&self) -> usize {
+        ((self.columns - 1) * self.stride + self.kernel_columns) * self.read_channels
+    }
+
+    /// Buffered rows of `rows` rows of windows.
+    pub(super) fn buffered_rows(&self, rows: usize) -> usize {
+        (rows - 1) * self.stride + self.kernel_rows
+    }
+
+    /// Cuts images `from..from + count` into strips.
+    pub(super) fn strips(&self, from: usize, count: usize, images_at_most: usize) -> Vec<Strip> {
+        let whole = self.buffered_rows(self.rows) * self.row_values();
+        if whole <= STRIP_VALUES {
+            let wanted = STRIP_PIXELS.div_ceil(self.rows * self.columns).max(images_at_most);
+            let images = (STRIP_VALUES / whole).clamp(1, wanted);
+            (0..count)
+                .step_by(images)
+                .map(|start| Strip {
+                    image: from + start,
+                    images: images.min(count - start),
+                    row: 0,
+                    rows: self.rows,
+                })
+                .collect()
+        } else {
+            let buffered = (STRIP_VALUES / self.row_values()).max(self.kernel_rows);
+            let rows = ((buffered - self.kernel_rows) / self.stride + 1).clamp(1, self.rows);
+            (from..from + count)
+                .flat_map(|image| {
+                    (0..self.rows).step_by(rows).map(move |row| Strip {
+                        image,
+                        images: 1,
+                        row,
+                        rows: rows.min(self.rows - row),
+                    })
+                })
+                .collect()
+        }
+    }
+
+    /// Copies a strip's input with its padding into `buffer`, and the offset of every window into `offsets`.
+    pub(super) fn fill(&self, source: &[f32], strip: Strip, buffer: &mut Vec<f32>, offsets: &mut Vec<usize>) {
+        let (row_values, read) = (self.row_values(), self.read_channels);
+        let buffered = self.buffered_rows(strip.rows);
+        let needed = strip.images * buffered * row_values + SLACK;
+        if buffer.len() < needed {
+            buffer.resize(needed, 0.0);
+        }
+        let columns = row_values / read;
+        // Buffered columns that have a source column.
+        let start = self.left.clamp(0, columns as isize) as usize;
+        let end = (self.width as isize + self.left).clamp(start as isize, columns as isize) as usize;
+        let mut targets = buffer.chunks_exact_mut(row_values);
+        for image in strip.image..strip.image + strip.images {
+            for row in 0..buffered {
+                let Some(target) = targets.next() else { return };
+                let source_row = (strip.row * self.stride + row) as isize - self.top;
+                if source_row < 0 || source_row >= self.height as isize || start == end {
+                    target.fill(0.0);
+                    continue;
+                }
+                target[..start * read].fill(0.0);
+                target[end * read..].fill(0.0);
+                let first = (start as isize - self.left) as usize;
+                let base = ((image * self.height + source_row as usize) * self.width + first) * self.channels;
+                let target = &mut target[start * read..end * read];
+                if read == self.channels {
+                    target.copy_from_slice(&source[base..base + target.len()]);
+                } else {
+                    let pixels = source[base..].chunks(self.channels);
+                    for (to, from) in target.chunks_exact_mut(read).zip(pixels) {
+                        to.copy_from_slice(&from[self.first_channel..self.first_channel + read]);
+                    }
+                }
+            }
+        }
+        offsets.clear();
+        for image in 0..strip.images {
+            for row in 0..strip.rows {
+                let base = (image * buffered + row * self.stride) * row_values;
+                offsets.extend((0..self.columns).map(|column| base + column * self.stride * read));
+            }
+        }
+    }
+}
+
+/// Buffers that a thread keeps between strips and steps.
+#[derive(Default)]
+pub(super) struct Scratch {
+    pub(super) input: Vec<f32>,
+    pub(super) offsets: Vec<usize>,
+    pub(super) places: Vec<usize>,
+    pub(super) panel: Vec<f32>,
+}
+
+thread_local! {
+    pub(super) static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// The output that several threads write, each its own pixels.
+#[derive(Clone, Copy)]
+struct Output(*mut f32);
+// SAFETY: strips are disjoint sets of output pixels, and a thread writes only its strip's.
+unsafe impl Send for Output {}
+// SAFETY: as above.
+unsafe impl Sync for Output {}
+
+impl Output {
+    fn pointer(self) -> *mut f32 {
+        self.0
+    }
+}
+
+/// What follows the sum of products.
+#[derive(Clone, Copy)]
+pub(super) struct Finish<'a> {
+    /// Added to each output channel.
+    pub(super) bias: Option<&'a [f32]>,
+    /// Interval that the result is clipped to.
+    pub(super) bounds: (f32, f32),
+}
+
+/// Writes every window's products with `panels` to its place in `output`.
+///
+/// `output` must cover each place plus the panels' channels; pixels that no window names are left as they are.
+pub(super) fn correlate(
+    source: &[f32],
+    windows: &Windows,
+    panels: &Panels,
+    finish: Finish<'_>,
+    output: &mut [MaybeUninit<f32>],
+    places: Places,
+) {
+    let channels = panels.blocks.last().map_or(0, |block| block.start + block.channels);
+    if windows.images == 0 || windows.rows == 0 || windows.columns == 0 || channels == 0 {
+        return;
+    }
+    assert_eq!(panels.steps, windows.kernel_rows * windows.run(), "weights packed for another window");
+    assert!(source.len() >= windows.images * windows.height * windows.width * windows.channels);
+    let last = places.start
+        + (windows.images - 1) * places.image
+        + (windows.rows - 1) * places.row
+        + (windows.columns - 1) * places.column;
+    assert!(last + channels <= output.len(), "an output pixel lies outside the output");
+    let bias: Option<Vec<f32>> = finish.bias.map(|bias| {
+        let mut padded = bias.to_vec();
+        padded.resize(channels.next_multiple_of(LANES) + 3 * LANES, 0.0);
+        padded
+    });
+    let pointer = Output(output.as_mut_ptr().cast());
+    let threads = rayon::current_num_threads();
+    let strips = windows.strips(0, windows.images, windows.images.div_ceil(4 * threads));
+    strips.into_par_iter().for_each(|strip| {
+        SCRATCH.with_borrow_mut(|scratch| {
+            windows.fill(source, strip, &mut scratch.input, &mut scratch.offsets);
+            scratch.places.clear();
+            for image in strip.image..strip.image + strip.images {
+                for row in strip.row..strip.row + strip.rows {
+                    let base = places.start + image * places.image + row * places.row;
+                    scratch.places.extend((0..windows.columns).map(|column| base + column * places.column));
+                }
+            }
+            for block in &panels.blocks {
+                let job = Job {
+                    input: scratch.input.as_ptr(),
+                    offsets: &scratch.offsets,
+                    row_values: windows.row_values(),
+                    kernel_rows: windows.kernel_rows,
+                    run: windows.run(),
+                    panel: panels.values[block.offset..].as_ptr(),
+                    channels: block.channels,
+                    bias: bias.as_ref().map(|bias| bias[block.start..].as_ptr()),
+                    bounds: finish.bounds,
+                    output: pointer.pointer(),
+                    places: &scratch.places,
+                    channel: block.start,
+                };
+                // SAFETY: `fill` made the buffer cover every window of `offsets`; the places were checked above to
+                // lie within the output, and belong to this strip alone; the panel holds `steps` rows.
+                unsafe { dispatch(&job, block.vectors) };
+            }
+        });
+    });
+}
+
+/// One block of output channels over one strip.
+struct Job<'a> {
+    input: *const f32,
+    offsets: &'a [usize],
+    row_values: usize,
+    kernel_rows: usize,
+    run: usize,
+    panel: *const f32,
+    channels: usize,
+    bias: Option<*const f32>,
+    bounds: (f32, f32),
+    output: *mut f32,
+    places: &'a [usize],
+    channel: usize,
+}
+
+/// # Safety
+/// As [`tiles`], with `vectors` those of the job's block.
+unsafe fn dispatch(job: &Job<'_>, vectors: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx2,fma")]
+        unsafe fn wide<const MR: usize, const NV: usize>(job: &Job<'_>) {
+            // SAFETY: the caller's promise; the features are this function's.
+            unsafe { tiles::<Avx2, MR, NV>(job) }
+        }
+        if available() {
+            // SAFETY: the features were just detected; the rest is the caller's promise.
+            unsafe {
+                match vectors {
+                    1 => wide::<8, 1>(job),
+                    2 => wide::<6, 2>(job),
+                    _ => wide::<4, 3>(job),
+                }
+            }
+            return;
+        }
+    }
+    // SAFETY: the caller's promise.
+    unsafe {
+        match vectors {
+            1 => tiles::<Portable, 8, 1>(job),
+            2 => tiles::<Portable, 6, 2>(job),
+            _ => tiles::<Portable, 4, 3>(job),
+        }
+    }
+}
+
+/// All tiles of a job. The inner loop is cut so that its weights stay in the first-level cache; between the pieces
+/// the sums wait in the output.
+///
+/// # Safety
+/// The instructions of `V` exist; `job.input` covers `kernel_rows` rows of `run` values, `row_values` apart, from
+/// every offset; `job.panel` covers `kernel_rows * run * NV` vectors; `job.output` covers `channels` values
+/// (at most `NV` vectors) from every place plus `channel`; offsets and places have one length.
+#[inline(always)]
+unsafe fn tiles<V: Lanes, const MR: usize, const NV: usize>(job: &Job<'_>) {
+    let whole_rows = (INNER_STEPS / job.run).clamp(1, job.kernel_rows);
+    let pieces = job.run.div_ceil(INNER_STEPS);
+    let piece = job.run.div_ceil(pieces);
+    let mut row = 0;
+    while row < job.kernel_rows {
+        let rows = whole_rows.min(job.kernel_rows - row);
+        let mut column = 0;
+        while column < job.run {
+            let segment = Segment {
+                offset: row * job.row_values + column,
+                step: row * job.run + column,
+                rows,
+                length: piece.min(job.run - column),
+                first: row == 0 && column == 0,
+                last: row + rows == job.kernel_rows && column + piece >= job.run,
+            };
+            // SAFETY: the segment lies within the job's rows and run.
+            unsafe { segment_tiles::<V, MR, NV>(job, &segment) };
+            column += piece;
+        }
+        row += rows;
+    }
+}
+
+/// A part of the inner loop; more than one row only with whole runs.
+struct Segment {
+    offset: usize,
+    step: usize,
+    rows: usize,
+    length: usize,
+    first: bool,
+    last: bool,
+}
+
+/// # Safety
+/// As [`tiles`]; the segment lies within the job's rows and run.
+#[inline(always)]
+unsafe fn segment_tiles<V: Lanes, const MR: usize, const NV: usize>(job: &Job<'_>, segment: &Segment) {
+    let pixels = job.offsets.len();
+    // SAFETY: every pointer below stays within what the caller promised: a tile's surplus pixels repeat its last
+    // real one, and are not stored.
+    unsafe {
+        let (low, high) = (V::splat(job.bounds.0), V::splat(job.bounds.1));
+        let panel = job.panel.add(segment.step * NV * LANES);
+        let mut pixel = 0;
+        while pixel < pixels {
+            let real = (pixels - pixel).min(MR);
+            let mut inputs = [std::ptr::null::<f32>(); MR];
+            let mut outputs = [std::ptr::null_mut::<f32>(); MR];
+            for i in 0..MR {
+                let index = pixel + i.min(real - 1);
+                inputs[i] = job.input.add(*job.offsets.get_unchecked(index) + segment.offset);
+                outputs[i] = job.output.add(*job.places.get_unchecked(index) + job.channel);
+            }
+            let mut sums = [[V::splat(0.0); NV]; MR];
+            if !segment.first {
+                for i in 0..MR {
+                    for v in 0..NV {
+                        sums[i][v] = load::<V>(outputs[i].add(v * LANES), job.channels - v * LANES);
+                    }
+                }
+            } else if let Some(bias) = job.bias {
+                for v in 0..NV {
+                    let start = V::load(bias.add(v * LANES));
+                    for sum in &mut sums {
+                        sum[v] = start;
+                    }
+                }
+            }
+            let mut weights = panel;
+            for _ in 0..segment.rows {
+                for k in 0..segment.length {
+                    let mut w = [V::splat(0.0); NV];
+                    for v in 0..NV {
+                        w[v] = V::load(weights.add(v * LANES));
+                    }
+                    weights = weights.add(NV * LANES);
+                    for i in 0..MR {
+                        let x = V::splat(*inputs[i].add(k));
+                        for v in 0..NV {
+                            sums[i][v] = sums[i][v].add_product(x, w[v]);
+                        }
+                    }
+                }
+                for input in &mut inputs {
+                    // Past the last row this may point outside; it is not read then.
+                    *input = input.wrapping_add(job.row_values);
+                }
+            }
+            for i in 0..MR {
+                if i < real {
+                    for v in 0..NV {
+                        let sum = if segment.last { sums[i][v].clip(low, high) } else { sums[i][v] };
+                        store(sum, outputs[i].add(v * LANES), job.channels - v * LANES);
+                    }
+                }
+            }
+            pixel += MR;
+        }
+    }
+}
+
+/// # Safety
+/// As [`Lanes::load`], for `count` values if that is less than a vector.
+#[inline(always)]
+unsafe fn load<V: Lanes>(from: *const f32, count: usize) -> V {
+    // SAFETY: the caller's promise.
+    unsafe { if count >= LANES { V::load(from) } else { V::load_first(from, count) } }
+}
+
+/// # Safety
+/// As [`Lanes::store`], for `count` values if that is less than a vector.
+#[inline(always)]
+unsafe fn store<V: Lanes>(value: V, to: *mut f32, count: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { if count >= LANES { value.store(to) } else { value.store_first(to, count) } }
+}

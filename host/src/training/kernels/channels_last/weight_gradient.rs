@@ -1,0 +1,228 @@
+//! Weight gradient of a convolution: outer products of input windows and output gradients, summed over pixels.
+//!
+//! The same padded strips as `correlate`, the sums of a tile (MR rows of the weight x NV vectors of output
+//! channels) in registers over all pixels of a strip. Images are cut into chunks by shape alone, each chunk has its own
+//! sums, and they are added in order: the result does not depend on the number of threads.
+#![allow(unsafe_code)] // As in `correlate`: raw pointers into buffers whose bounds are argued per strip.
+
+use rayon::prelude::*;
+
+use super::correlate::{Block, SCRATCH, SLACK, Windows, blocks};
+#[cfg(target_arch = "x86_64")]
+use super::simd::{Avx2, available};
+use super::simd::{LANES, Lanes, Portable};
+
+/// Values that all chunks' sums may take together: 16 MiB.
+const SUM_VALUES: usize = 4 * 1024 * 1024;
+/// More chunks than this balance nothing any more.
+const CHUNKS: usize = 16;
+/// Output pixels in a strip: their gradient panel (at most 3 vectors each) and input lines share the first-level cache.
+const STRIP_PIXELS: usize = 160;
+
+/// Sums of products, `[steps][channels]` in the blocks of [`blocks`]: `steps` as in the packed weights.
+pub(super) struct Sums {
+    pub(super) blocks: Vec<Block>,
+    pub(super) values: Vec<f32>,
+}
+
+/// The gradient's part for output channels `first..first + channels` of `gradient`, which has `width` channels a pixel.
+pub(super) fn weight_sums(
+    source: &[f32],
+    windows: &Windows,
+    gradient: &[f32],
+    width: usize,
+    first: usize,
+    channels: usize,
+) -> Sums {
+    let steps = windows.kernel_rows * windows.run();
+    let blocks = blocks(channels, steps);
+    let total = blocks.last().map_or(0, |last| last.offset + last.vectors * LANES * steps);
+    assert!(source.len() >= windows.images * windows.height * windows.width * windows.channels);
+    assert!(gradient.len() >= windows.images * windows.rows * windows.columns * width);
+    assert!(first + channels <= width, "channels beyond the gradient's");
+    let chunks = (SUM_VALUES / total.max(1)).clamp(2, CHUNKS).min(windows.images.max(1));
+    let per_chunk = windows.images.div_ceil(chunks).max(1);
+    let mut partial: Vec<(usize, Vec<f32>)> =
+        (0..windows.images).step_by(per_chunk).map(|start| (start, vec![0.0; total])).collect();
+    // Few chunks (large weights): blocks are shared out among threads as well.
+    let pieces: Vec<(usize, Block, &mut [f32])> = partial
+        .iter_mut()
+        .flat_map(|(start, values)| {
+            let mut rest = values.as_mut_slice();
+            let mut parts = Vec::with_capacity(blocks.len());
+            for &block in &blocks {
+                let (part, tail) = rest.split_at_mut(block.vectors * LANES * steps);
+                parts.push((*start, block, part));
+                rest = tail;
+            }
+            parts
+        })
+        .collect();
+    let mut jobs: Vec<Vec<(usize, Block, &mut [f32])>> = Vec::new();
+    let together = if total * LANES > SUM_VALUES { 4 } else { blocks.len() };
+    for piece in pieces {
+        match jobs.last_mut() {
+            Some(job) if job[0].0 == piece.0 && job.len() < together => job.push(piece),
+            _ => jobs.push(vec![piece]),
+        }
+    }
+    jobs.into_par_iter().for_each(|mut job| {
+        let start = job[0].0;
+        let count = per_chunk.min(windows.images - start);
+        let images = STRIP_PIXELS.div_ceil(windows.rows * windows.columns);
+        for strip in strips(windows, start, count, images) {
+            SCRATCH.with_borrow_mut(|scratch| {
+                windows.fill(source, strip, &mut scratch.input, &mut scratch.offsets);
+                let pixels = scratch.offsets.len();
+                let base = (strip.image * windows.rows + strip.row) * windows.columns;
+                for (_, block, sums) in &mut job {
+                    let lanes = block.vectors * LANES;
+                    scratch.panel.resize(pixels * lanes, 0.0);
+                    let from = gradient[base * width..].chunks_exact(width);
+                    for (to, from) in scratch.panel.chunks_exact_mut(lanes).zip(from) {
+                        let at = first + block.start;
+                        to[..block.channels].copy_from_slice(&from[at..at + block.channels]);
+                        to[block.channels..].fill(0.0);
+                    }
+                    let rows = Rows {
+                        input: scratch.input.as_ptr(),
+                        offsets: &scratch.offsets,
+                        row_values: windows.row_values(),
+                        kernel_rows: windows.kernel_rows,
+                        run: windows.run(),
+                        panel: scratch.panel.as_ptr(),
+                        sums: sums.as_mut_ptr(),
+                    };
+                    // SAFETY: `fill` made the buffer cover every window and SLACK more; the panel holds a vector block
+                    // per pixel; the sums hold `steps` rows of the block.
+                    unsafe { dispatch(&rows, block.vectors) };
+                }
+            });
+        }
+    });
+    let mut partial = partial.into_iter().map(|(_, values)| values);
+    let mut values = partial.next().unwrap_or_else(|| vec![0.0; total]);
+    let others: Vec<Vec<f32>> = partial.collect();
+    // In order for every value, so threads change nothing.
+    let piece = 16 * 1024;
+    values.par_chunks_mut(piece).enumerate().for_each(|(index, sums)| {
+        for other in &others {
+            add_to(sums, &other[index * piece..index * piece + sums.len()]);
+        }
+    });
+    Sums { blocks, values }
+}
+
+super::simd::vectorised! {
+    fn add_to(sums: &mut [f32], other: &[f32]) {
+        for (sum, value) in sums.iter_mut().zip(other) {
+            *sum += value;
+        }
+    }
+}
+
+/// Strips of at most about [`STRIP_PIXELS`] pixels: those of the correlation, cut further.
+fn strips(windows: &Windows, start: usize, count: usize, images: usize) -> Vec<super::correlate::Strip> {
+    let rows_at_most = (STRIP_PIXELS / windows.columns).max(1);
+    windows
+        .strips(start, count, images)
+        .into_iter()
+        .flat_map(|strip| {
+            let rows = if strip.images == 1 { rows_at_most.min(strip.rows) } else { strip.rows };
+            (0..strip.rows).step_by(rows).map(move |row| super::correlate::Strip {
+                row: strip.row + row,
+                rows: rows.min(strip.rows - row),
+                ..strip
+            })
+        })
+        .collect()
+}
+
+/// One block of output channels over one strip.
+struct Rows<'a> {
+    input: *const f32,
+    offsets: &'a [usize],
+    row_values: usize,
+    kernel_rows: usize,
+    run: usize,
+    panel: *const f32,
+    sums: *mut f32,
+}
+
+/// # Safety
+/// As [`tiles`], with `vectors` those of the block.
+unsafe fn dispatch(rows: &Rows<'_>, vectors: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx2,fma")]
+        unsafe fn wide<const MR: usize, const NV: usize>(rows: &Rows<'_>) {
+            // SAFETY: the caller's promise; the features are this function's.
+            unsafe { tiles::<Avx2, MR, NV>(rows) }
+        }
+        if available() {
+            // SAFETY: the features were just detected; the rest is the caller's promise.
+            unsafe {
+                match vectors {
+                    1 => wide::<12, 1>(rows),
+                    2 => wide::<6, 2>(rows),
+                    _ => wide::<4, 3>(rows),
+                }
+            }
+            return;
+        }
+    }
+    // SAFETY: the caller's promise.
+    unsafe {
+        match vectors {
+            1 => tiles::<Portable, 12, 1>(rows),
+            2 => tiles::<Portable, 6, 2>(rows),
+            _ => tiles::<Portable, 4, 3>(rows),
+        }
+    }
+}
+
+/// # Safety
+/// The instructions of `V` exist; from every offset, `rows.input` covers `kernel_rows` rows of `run` values,
+/// `row_values` apart, and MR more; `rows.panel` covers NV vectors per offset; `rows.sums` covers
+/// `kernel_rows * run * NV` vectors.
+#[inline(always)]
+unsafe fn tiles<V: Lanes, const MR: usize, const NV: usize>(rows: &Rows<'_>) {
+    const { assert!(MR <= SLACK) };
+    for kernel_row in 0..rows.kernel_rows {
+        let mut k = 0;
+        while k < rows.run {
+            let real = (rows.run - k).min(MR);
+            // SAFETY: reads stay within a window and MR past it; only real rows of the sums are touched.
+            unsafe {
+                let mut sums = [[V::splat(0.0); NV]; MR];
+                let input = rows.input.add(kernel_row * rows.row_values + k);
+                let mut gradient = rows.panel;
+                for &offset in rows.offsets {
+                    let x = input.add(offset);
+                    let mut g = [V::splat(0.0); NV];
+                    for v in 0..NV {
+                        g[v] = V::load(gradient.add(v * LANES));
+                    }
+                    gradient = gradient.add(NV * LANES);
+                    for i in 0..MR {
+                        let x = V::splat(*x.add(i));
+                        for v in 0..NV {
+                            sums[i][v] = sums[i][v].add_product(x, g[v]);
+                        }
+                    }
+                }
+                let one = V::splat(1.0);
+                let out = rows.sums.add((kernel_row * rows.run + k) * NV * LANES);
+                for i in 0..MR {
+                    if i < real {
+                        for v in 0..NV {
+                            let at = out.add((i * NV + v) * LANES);
+                            V::load(at).add_product(sums[i][v], one).store(at);
+                        }
+                    }
+                }
+            }
+            k += MR;
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! A training as one value: how long, how, from which seed. What a journal records and a search repeats.
+
+use super::batches::Augmentation;
+use super::optimiser::Method;
+use super::schedule::Schedule;
+
+/// How long to train.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Length {
+    /// Passes over the samples.
+    Epochs(usize),
+    /// Batches, over as many passes as that takes.
+    Steps(usize),
+}
+
+/// Everything that decides a training, besides network, weights, samples and teacher.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Recipe {
+    /// How long.
+    pub length: Length,
+    /// Images in a batch.
+    pub batch: usize,
+    /// Optimiser.
+    pub method: Method,
+    /// Learning rate at the schedule's factor 1.
+    pub learning_rate: f64,
+    /// Course of the learning rate.
+    pub schedule: Schedule,
+    /// Share of a label's probability spread over all classes.
+    pub label_smoothing: f64,
+    /// Weight of the squared error to the teacher's logits; without effect when there is no teacher.
+    pub lambda: f64,
+    /// How images vary.
+    pub augmentation: Augmentation,
+    /// Whether batch norm keeps its running statistics as they are and uses them.
+    pub freeze_batch_norm: bool,
+    /// Of order, augmentation and dropout.
+    pub seed: u64,
+}
+
+impl Recipe {
+    /// A teacher from scratch: SGD with Nesterov momentum, cosine.
+    pub fn teacher() -> Self {
+        Self {
+            length: Length::Epochs(10),
+            batch: 64,
+            method: Method::Sgd { momentum: 0.9, nesterov: true, weight_decay: 5e-4 },
+            learning_rate: 0.05,
+            schedule: Schedule::Cosine { warm_up: 0.05 },
+            label_smoothing: 0.0,
+            lambda: 0.0,
+            augmentation: Augmentation { padding: 2, flip: true },
+            freeze_batch_norm: false,
+            seed: 0,
+        }
+    }
+
+    /// A candidate's short distillation in the `edge` preset: it starts from inherited weights, so a fast optimiser and
+    /// few steps rank well.
+    pub fn proxy() -> Self {
+        Self {
+            length: Length::Epochs(1),
+            method: Method::AdamW { weight_decay: 5e-4 },
+            learning_rate: 2e-3,
+            lambda: 0.5,
+            augmentation: Augmentation::NONE,
+            ..Self::teacher()
+        }
+    }
+
+    /// A candidate's distillation in the `paper` preset (method.md section 1): Adam at 5e-4, batch 200, 5 epochs.
+    pub fn paper_proxy() -> Self {
+        Self {
+            length: Length::Epochs(5),
+            batch: 200,
+            method: Method::Adam { weight_decay: 5e-4 },
+            learning_rate: 5e-4,
+            schedule: Schedule::Constant,
+            lambda: 0.5,
+            augmentation: Augmentation::NONE,
+            ..Self::teacher()
+        }
+    }
+
+    /// The long distillation of the student that ships, from its search weights.
+    pub fn finale() -> Self {
+        Self { length: Length::Epochs(15), learning_rate: 0.03, lambda: 0.5, ..Self::teacher() }
+    }
+
+    /// Batches of an epoch over `images`: the incomplete last one is left out, unless it is the only one, for its
+    /// batch statistics would be noise.
+    pub fn batches(&self, images: usize) -> usize {
+        (images / self.batch.max(1)).max(1)
+    }
+
+    /// Batches in all.
+    pub fn steps(&self, images: usize) -> usize {
+        match self.length {
+            Length::Epochs(epochs) => epochs * self.batches(images),
+            Length::Steps(steps) => steps,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn incomplete_batches_are_left_out_unless_alone() {
+        let recipe = Recipe { length: Length::Epochs(3), batch: 10, ..Recipe::teacher() };
+        assert_eq!(recipe.steps(29), 6);
+        assert_eq!(recipe.steps(4), 3);
+        assert_eq!(Recipe { length: Length::Steps(5), ..recipe }.steps(29), 5);
+    }
+}

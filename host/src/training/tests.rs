@@ -1,0 +1,384 @@
+//! The trainer as a whole: gradients of a whole network, learning, distillation, statistics, determinism.
+
+use std::ops::ControlFlow;
+
+use candle_core::{Device, Tensor};
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+
+use super::batches::{View, batch};
+use super::evaluation::{evaluate, logits, predictions};
+use super::kernels::Stock;
+use super::kernels::loss::{Target, loss};
+use super::optimiser::Method;
+use super::recipe::Length;
+use super::schedule::Schedule;
+use super::*;
+use crate::data::{Normalisation, Samples};
+use crate::model_io::Weights;
+use crate::network::layer::{Activation, BatchNorm, Conv, Dropout, Input, Layer, Linear, Pool};
+use crate::network::{Network, Node, Role};
+
+const SIZE: usize = 8;
+const CLASSES: usize = 4;
+
+fn convolution(in_channels: usize, out_channels: usize, stride: usize, bias: bool) -> Layer {
+    Layer::Conv(Conv { in_channels, out_channels, kernel: 3, stride, padding: 1, groups: 1, bias })
+}
+
+/// A chain with one residual block, both kinds of head and every layer that a zoo network has.
+fn network(width: usize, dropout: f64) -> Network {
+    let norm = |channels| Layer::BatchNorm(BatchNorm { channels, epsilon: 1e-5 });
+    let relu = || Layer::Activation(Activation::Relu);
+    let image = Input { channels: 2, height: SIZE, width: SIZE };
+    let layers: Vec<(&str, Layer, Vec<usize>)> = vec![
+        ("input", Layer::Input(image), vec![]),
+        ("stem", convolution(2, width, 1, true), vec![0]),
+        ("stem_norm", norm(width), vec![1]),
+        ("stem_relu", relu(), vec![2]),
+        ("pool", Layer::MaxPool(Pool { kernel: 2, stride: 2, padding: 0 }), vec![3]),
+        ("conv1", convolution(width, width, 1, false), vec![4]),
+        ("norm1", norm(width), vec![5]),
+        ("relu1", relu(), vec![6]),
+        ("conv2", convolution(width, width, 1, false), vec![7]),
+        ("norm2", norm(width), vec![8]),
+        ("add", Layer::Add, vec![9, 4]),
+        ("relu2", relu(), vec![10]),
+        ("mean", Layer::AveragePool(Pool { kernel: 2, stride: 2, padding: 0 }), vec![11]),
+        ("flatten", Layer::Flatten, vec![12]),
+        ("dropout", Layer::Dropout(Dropout { probability: dropout }), vec![13]),
+        (
+            "linear",
+            Layer::Linear(Linear {
+                in_features: width * SIZE / 4 * SIZE / 4,
+                out_features: CLASSES,
+                bias: true,
+            }),
+            vec![14],
+        ),
+        ("softmax", Layer::Softmax, vec![15]),
+    ];
+    let nodes = layers.into_iter().map(|(name, layer, inputs)| Node { name: name.into(), layer, inputs });
+    Network::new(nodes.collect()).unwrap()
+}
+
+/// He scale for weights, 1 and 0 for norms.
+fn weights(network: &Network, seed: u64) -> Weights {
+    let mut generator = ChaCha8Rng::seed_from_u64(seed);
+    let mut weights = Weights::default();
+    for parameter in network.parameters() {
+        let count = parameter.dims.iter().product();
+        let bound = (6.0 / parameter.fan_in as f32).sqrt();
+        let values = match parameter.role {
+            Role::Weight => (0..count).map(|_| generator.random_range(-bound..bound)).collect(),
+            Role::Scale | Role::RunningVariance => vec![1.0; count],
+            Role::Bias | Role::Shift | Role::RunningMean => vec![0.0; count],
+        };
+        weights.insert(parameter.name, parameter.dims, values);
+    }
+    weights
+}
+
+/// Noisy bars: the class is whether the bar lies or stands, and in which of two colours. Its place varies, so no single
+/// pixel tells.
+fn bars(count: usize, seed: u64) -> Samples {
+    let mut generator = ChaCha8Rng::seed_from_u64(seed);
+    let mut samples = Samples { channels: 2, height: SIZE, width: SIZE, ..Samples::default() };
+    for index in 0..count {
+        let (standing, colour) = (index % 2, index / 2 % 2);
+        let place = generator.random_range(1..SIZE - 1);
+        for channel in 0..2 {
+            for row in 0..SIZE {
+                for column in 0..SIZE {
+                    let on = (if standing == 1 { column } else { row }) == place && channel == colour;
+                    let noise: u8 = generator.random_range(0..110);
+                    samples.pixels.push(if on { 90 + noise } else { noise });
+                }
+            }
+        }
+        samples.labels.push((standing * 2 + colour) as u16);
+    }
+    samples
+}
+
+fn normalisation() -> Normalisation {
+    Normalisation { mean: vec![0.25; 2], deviation: vec![0.2; 2] }
+}
+
+fn recipe() -> Recipe {
+    Recipe {
+        length: Length::Epochs(6),
+        batch: 32,
+        augmentation: Augmentation { padding: 1, flip: true },
+        seed: 11,
+        ..Recipe::teacher()
+    }
+}
+
+fn quiet(_: &TrainProgress) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
+fn trained(seed: u64, teacher: Option<&TeacherLogits>, recipe: &Recipe) -> (Model, TrainSummary) {
+    let network = network(8, 0.0);
+    let mut model = Model::new(&network, &weights(&network, seed), &Device::Cpu).unwrap();
+    let summary = train(&mut model, &bars(512, 1), &normalisation(), teacher, recipe, &mut quiet).unwrap();
+    (model, summary)
+}
+
+#[test]
+fn a_tiny_network_learns_what_no_single_pixel_tells() {
+    let (model, summary) = trained(3, None, &recipe());
+    let accuracy = evaluate(&model, &bars(400, 2), &normalisation()).unwrap();
+    assert!(accuracy.fraction() > 0.9, "{accuracy}, {summary:?}");
+    assert_eq!((summary.steps, summary.images), (96, 96 * 32));
+    assert_eq!(summary.distillation, 0.0);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bits_whatever_the_number_of_threads() {
+    let recipe = Recipe { length: Length::Steps(6), ..recipe() };
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| trained(3, None, &recipe).0.weights().unwrap())
+    };
+    let first = run(2);
+    assert!(first == run(2));
+    assert!(first == run(1));
+    assert!(first == run(3));
+    let other = trained(3, None, &Recipe { seed: 12, ..recipe.clone() }).0.weights().unwrap();
+    assert!(first != other, "the seed does nothing");
+}
+
+#[test]
+fn distillation_brings_the_logits_to_the_teachers() {
+    let (teacher, _) = trained(3, None, &recipe());
+    let samples = bars(512, 1);
+    let distilling = Recipe {
+        length: Length::Epochs(8),
+        method: Method::AdamW { weight_decay: 0.0 },
+        learning_rate: 1e-2,
+        lambda: 1.0,
+        ..recipe()
+    };
+    let answers =
+        TeacherLogits::compute(&teacher, &samples, &normalisation(), distilling.augmentation, 2, 5).unwrap();
+    assert_eq!((answers.views(), answers.images(), answers.classes()), (2, 512, CLASSES));
+    let test = bars(200, 9);
+    let of_teacher = logits(&teacher, &test, &normalisation()).unwrap();
+    let distance = |model: &Model| -> f64 {
+        let of_model = logits(model, &test, &normalisation()).unwrap();
+        let squares = of_model.iter().zip(&of_teacher).map(|(a, b)| f64::from(a - b).powi(2));
+        squares.sum::<f64>() / of_teacher.len() as f64
+    };
+    let network = network(8, 0.0);
+    let before = distance(&Model::new(&network, &weights(&network, 4), &Device::Cpu).unwrap());
+    let (with, summary) = trained(4, Some(&answers), &distilling);
+    let (without, _) = trained(4, None, &distilling);
+    let (with, without) = (distance(&with), distance(&without));
+    assert!(with < 0.3 * before && with < 0.5 * without, "{before} {with} {without} {summary:?}");
+}
+
+#[test]
+fn teacher_logits_are_the_logits_of_the_very_view() {
+    let (teacher, _) = trained(3, None, &Recipe { length: Length::Steps(3), ..recipe() });
+    let (samples, augmentation) = (bars(20, 4), Augmentation { padding: 2, flip: true });
+    let answers = TeacherLogits::compute(&teacher, &samples, &normalisation(), augmentation, 3, 77).unwrap();
+    let view = [(13, answers.view(13, 2))].into_iter();
+    let image = batch(&samples, &normalisation(), view, &Device::Cpu).unwrap();
+    let direct = teacher.logits(&image).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    assert_eq!(answers.of(13, 2), direct);
+    assert_ne!(answers.of(13, 1), answers.of(13, 2));
+
+    let mut student = trained(5, None, &Recipe { length: Length::Steps(1), ..recipe() }).0;
+    let error =
+        train(&mut student, &samples, &normalisation(), Some(&answers), &recipe(), &mut quiet).unwrap_err();
+    assert!(matches!(error, TrainingError::Mismatch { what: "augmentation", .. }), "{error}");
+    let error = train(&mut student, &bars(21, 4), &normalisation(), Some(&answers), &recipe(), &mut quiet)
+        .unwrap_err();
+    assert_eq!(error.to_string(), "teacher logits: expected 21 images of 4 classes, got 20 of 4");
+}
+
+fn images(count: usize) -> Tensor {
+    let plain = (0..count).map(|image| (image, View::PLAIN));
+    batch(&bars(count, 6), &normalisation(), plain, &Device::Cpu).unwrap()
+}
+
+#[test]
+fn running_statistics_follow_the_batches_as_in_pytorch() {
+    let network = network(4, 0.0);
+    let mut model = Model::new(&network, &weights(&network, 1), &Device::Cpu).unwrap();
+    let x = images(16);
+    model.forward(&x, Mode::Train).unwrap();
+    let after = model.weights().unwrap();
+    // The stem's output, from candle's own convolution.
+    let stem = x.conv2d(model.variables()[0].var.as_tensor(), 1, 1, 1, 1).unwrap();
+    let rows: Vec<Vec<f32>> =
+        stem.transpose(0, 1).unwrap().contiguous().unwrap().reshape((4, ())).unwrap().to_vec2().unwrap();
+    for (channel, row) in rows.iter().enumerate() {
+        let mean = row.iter().map(|&value| f64::from(value)).sum::<f64>() / row.len() as f64;
+        let squares = row.iter().map(|&value| (f64::from(value) - mean).powi(2)).sum::<f64>();
+        let unbiased = squares / (row.len() - 1) as f64;
+        let got = |name: &str| f64::from(after.get(name).unwrap().values[channel]);
+        assert!((got("stem_norm.running_mean") - 0.1 * mean).abs() < 1e-5);
+        assert!((got("stem_norm.running_var") - (0.9 + 0.1 * unbiased)).abs() < 1e-5 * unbiased.max(1.0));
+    }
+    model.freeze_batch_norm(true);
+    model.forward(&x, Mode::Train).unwrap();
+    model.forward(&x, Mode::Evaluate).unwrap();
+    assert!(after == model.weights().unwrap(), "frozen statistics and evaluation change nothing");
+}
+
+#[test]
+fn reestimation_replaces_statistics_by_the_mean_over_batches() {
+    let network = network(4, 0.0);
+    let mut spoiled = weights(&network, 1);
+    spoiled.insert("stem_norm.running_mean", vec![4], vec![50.0; 4]);
+    let samples = bars(256, 8);
+    let mut model = Model::new(&network, &spoiled, &Device::Cpu).unwrap();
+    batch_norm::reestimate(&mut model, &samples, &normalisation(), 256, 3).unwrap();
+    let got = model.weights().unwrap();
+    let all = (0..256).map(|image| (image, View::PLAIN));
+    let x = batch(&samples, &normalisation(), all, &Device::Cpu).unwrap();
+    let stem = x.conv2d(model.variables()[0].var.as_tensor(), 1, 1, 1, 1).unwrap();
+    let means = stem.mean((0, 2, 3)).unwrap().to_vec1::<f32>().unwrap();
+    for (got, expected) in got.get("stem_norm.running_mean").unwrap().values.iter().zip(means) {
+        assert!((got - expected).abs() < 1e-4, "{got} {expected}");
+    }
+    let spoiled = spoiled.get("stem.weight").unwrap().clone();
+    assert_eq!(got.get("stem.weight").unwrap(), &spoiled, "weights are left alone");
+}
+
+/// Loss of one training forward pass, and its gradients.
+fn gradients(model: &mut Model, x: &Tensor, labels: &[u16]) -> (f64, Vec<Option<Tensor>>) {
+    let (logits, tape) = model.forward_train(x).unwrap();
+    let target = Target { labels, label_smoothing: 0.0, teacher: None };
+    let loss = loss(&logits, target).unwrap();
+    (loss.total, model.backward(tape, &loss.gradient).unwrap())
+}
+
+#[test]
+fn gradients_of_a_whole_network_match_candles_operations_and_differences() {
+    let network = network(6, 0.0);
+    let start = weights(&network, 2);
+    let (x, labels) = (images(6), bars(6, 6).labels);
+    let mut ours = Model::new(&network, &start, &Device::Cpu).unwrap();
+    let mut stock = Model::new(&network, &start, &Device::Cpu).unwrap().with_kernels(&Stock);
+    let (loss, ours_gradients) = gradients(&mut ours, &x, &labels);
+    let (stock_loss, stock_gradients) = gradients(&mut stock, &x, &labels);
+    assert!((loss - stock_loss).abs() < 1e-5);
+    for (index, variable) in ours.variables().iter().enumerate() {
+        let [a, b] = [&ours_gradients, &stock_gradients].map(|gradients| {
+            gradients[index]
+                .as_ref()
+                .expect("every variable has a gradient")
+                .flatten_all()
+                .unwrap()
+                .to_vec1::<f32>()
+                .unwrap()
+        });
+        // A bias before a batch norm has no slope: what is left is rounding.
+        let scale = b.iter().fold(1e-2f32, |largest, value| largest.max(value.abs()));
+        let worst = a.iter().zip(&b).map(|(a, b)| (a - b).abs() / scale).fold(0.0, f32::max);
+        assert!(worst < 1e-4, "{}: {worst}", variable.name);
+    }
+    let evaluated = [&ours, &stock]
+        .map(|model| model.logits(&x).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap());
+    for (a, b) in evaluated[0].iter().zip(&evaluated[1]) {
+        assert!((a - b).abs() < 1e-4);
+    }
+    // Along the whole gradient at once, the f32 loss has digits enough for a difference.
+    let squares: f64 = ours_gradients
+        .iter()
+        .flatten()
+        .map(|gradient| f64::from(gradient.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap()))
+        .sum();
+    let step = 1e-3 / squares.sqrt();
+    let mut moved_loss = |direction: f64| {
+        let mut model = Model::new(&network, &start, &Device::Cpu).unwrap();
+        for (variable, gradient) in model.variables().iter().zip(&ours_gradients) {
+            let moved = (variable.var.as_tensor()
+                + (gradient.as_ref().unwrap() * (direction * step)).unwrap())
+            .unwrap();
+            variable.var.set(&moved.detach()).unwrap();
+        }
+        gradients(&mut model, &x, &labels).0
+    };
+    let slope = (moved_loss(1.0) - moved_loss(-1.0)) / (2.0 * step);
+    assert!((slope - squares).abs() < 0.02 * squares, "{slope} {squares}");
+}
+
+#[test]
+fn evaluation_folds_batch_norm_without_changing_logits() {
+    // A trained model has running statistics, scales and shifts of its own.
+    let (model, _) = trained(3, None, &Recipe { length: Length::Steps(10), ..recipe() });
+    let x = images(5);
+    let folded = model.logits(&x).unwrap().to_vec2::<f32>().unwrap();
+    // Frozen training mode runs convolution and norm apart.
+    let mut apart = Model::new(model.network(), &model.weights().unwrap(), &Device::Cpu).unwrap();
+    apart.freeze_batch_norm(true);
+    let apart = apart.forward(&x, Mode::Train).unwrap().to_vec2::<f32>().unwrap();
+    for (a, b) in folded.iter().flatten().zip(apart.iter().flatten()) {
+        assert!((a - b).abs() < 1e-4, "{a} {b}");
+    }
+}
+
+#[test]
+fn dropout_zeroes_its_share_while_training_only() {
+    let network = network(8, 0.5);
+    let start = weights(&network, 2);
+    let x = images(4);
+    let run = |seed: u64| {
+        let mut model = Model::new(&network, &start, &Device::Cpu).unwrap();
+        model.seed_dropout(seed);
+        model.forward(&x, Mode::Train).unwrap().to_vec2::<f32>().unwrap()
+    };
+    assert_eq!(run(1), run(1));
+    assert_ne!(run(1), run(2));
+    let mut model = Model::new(&network, &start, &Device::Cpu).unwrap();
+    let first = model.forward(&x, Mode::Evaluate).unwrap().to_vec2::<f32>().unwrap();
+    assert_eq!(first, model.forward(&x, Mode::Evaluate).unwrap().to_vec2::<f32>().unwrap());
+    // The mean over masks is the activation: its gradient reaches what the mask kept, doubled.
+    let (_, all) = gradients(&mut model, &x, &[0, 1, 2, 3]);
+    let linear = all[all.len() - 2].as_ref().unwrap().to_vec2::<f32>().unwrap();
+    let zeros = linear[0].iter().filter(|&&value| value == 0.0).count();
+    assert!(zeros < linear[0].len(), "some inputs are kept");
+}
+
+#[test]
+fn a_break_cancels_and_a_mad_rate_is_found_out() {
+    let network = network(4, 0.0);
+    let mut model = Model::new(&network, &weights(&network, 1), &Device::Cpu).unwrap();
+    let mut seen = 0;
+    let error = train(&mut model, &bars(64, 1), &normalisation(), None, &recipe(), &mut |progress| {
+        seen = progress.step;
+        if progress.step == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })
+    .unwrap_err();
+    assert!(matches!(error, TrainingError::Cancelled { step: 3 }) && seen == 3, "{error}");
+
+    let mad = Recipe {
+        learning_rate: 1e30,
+        schedule: Schedule::Constant,
+        method: Method::Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0 },
+        ..recipe()
+    };
+    let error = train(&mut model, &bars(64, 1), &normalisation(), None, &mad, &mut quiet).unwrap_err();
+    assert!(matches!(error, TrainingError::Diverged { .. }), "{error}");
+}
+
+#[test]
+fn what_does_not_fit_is_named() {
+    let network = network(4, 0.0);
+    let mut model = Model::new(&network, &weights(&network, 1), &Device::Cpu).unwrap();
+    let mut samples = bars(64, 1);
+    samples.labels[5] = 4;
+    let error = train(&mut model, &samples, &normalisation(), None, &recipe(), &mut quiet).unwrap_err();
+    assert_eq!(error.to_string(), "label: expected below the network's 4 classes, got 4");
+    let small = Samples { height: 4, width: 4, channels: 2, pixels: vec![0; 32], labels: vec![0] };
+    let error = predictions(&model, &small, &normalisation()).unwrap_err();
+    assert_eq!(error.to_string(), "images: expected [N, [2, 8, 8]], got [1, 2, 4, 4]");
+    let mut short = weights(&network, 1);
+    short.insert("stem.bias", vec![3], vec![0.0; 3]);
+    assert!(matches!(Model::new(&network, &short, &Device::Cpu), Err(TrainingError::Weights(_))));
+}
