@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::laboratory::Measured;
-use crate::network::Network;
+use crate::network::{Network, Role};
 
 /// A resource that a limit can bind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -101,7 +101,10 @@ impl FromStr for Metric {
         if text == "memory" {
             return Ok(Self::ModelMemory);
         }
-        METRICS.into_iter().find(|metric| metric.name() == text).ok_or_else(|| LimitError::Metric(text.to_owned()))
+        METRICS
+            .into_iter()
+            .find(|metric| metric.name() == text)
+            .ok_or_else(|| LimitError::Metric(text.to_owned()))
     }
 }
 
@@ -131,12 +134,12 @@ pub enum LimitError {
     #[error("limit `{0}`: expected METRIC=VALUE, for example latency=5ms or params=0.2x")]
     Form(String),
     /// Unknown metric.
-    #[error(
-        "limit on `{0}`: expected latency, model_memory, planned_activation, file, params or macs"
-    )]
+    #[error("limit on `{0}`: expected latency, model_memory, planned_activation, file, params or macs")]
     Metric(String),
     /// Not a number with a unit of the metric.
-    #[error("limit {metric}={got}: expected a positive number with one of {expected}, or a share of the teacher such as 0.5x")]
+    #[error(
+        "limit {metric}={got}: expected a positive number with one of {expected}, or a share of the teacher such as 0.5x"
+    )]
     Value {
         /// The metric.
         metric: Metric,
@@ -159,13 +162,16 @@ impl FromStr for Limit {
         let split = value.find(|c: char| !c.is_ascii_digit() && c != '.' && c != '_').unwrap_or(value.len());
         let (number, unit) = value.split_at(split);
         let unit = unit.trim();
-        let number = number.replace('_', "").parse::<f64>().ok().filter(|number| number.is_finite() && *number > 0.0);
-        let scale = metric.units().iter().find(|(name, _)| name.eq_ignore_ascii_case(unit)).map(|(_, scale)| *scale);
+        let number =
+            number.replace('_', "").parse::<f64>().ok().filter(|number| number.is_finite() && *number > 0.0);
+        let scale =
+            metric.units().iter().find(|(name, _)| name.eq_ignore_ascii_case(unit)).map(|(_, scale)| *scale);
         match (number, scale) {
             (Some(number), _) if unit == "x" => Ok(Self { metric, bound: Bound::Relative(number) }),
             (Some(number), Some(scale)) => Ok(Self { metric, bound: Bound::Absolute(number * scale) }),
             _ => {
-                let names = metric.units().iter().map(|(name, _)| if name.is_empty() { "no unit" } else { *name });
+                let names =
+                    metric.units().iter().map(|(name, _)| if name.is_empty() { "no unit" } else { *name });
                 let expected = names.collect::<Vec<_>>().join(", ");
                 Err(LimitError::Value { metric, got: value.to_owned(), expected })
             }
@@ -189,8 +195,8 @@ pub struct Resources {
     pub params: u64,
     /// Multiply-accumulates of one inference.
     pub macs: u64,
-    /// Bytes of all weights, f32; a lower bound of the file.
-    pub weight_bytes: u64,
+    /// Bytes of kernels and matrices alone, f32: no file of it is smaller (batch norm may be folded away).
+    pub least_file_bytes: u64,
     /// Peak of live activations, bytes.
     pub planned_activation_bytes: u64,
     /// From the board.
@@ -201,10 +207,12 @@ impl Resources {
     /// Exact costs of the graph, nothing measured.
     pub fn of(network: &Network) -> Self {
         let cost = network.cost();
+        let kernels = network.parameters().into_iter().filter(|parameter| parameter.role == Role::Weight);
+        let values: usize = kernels.map(|kernel| kernel.dims.iter().product::<usize>()).sum();
         Self {
             params: cost.params,
             macs: cost.macs,
-            weight_bytes: cost.weight_bytes,
+            least_file_bytes: 4 * values as u64,
             planned_activation_bytes: cost.peak_activation_bytes,
             measured: None,
         }
@@ -217,7 +225,9 @@ impl Resources {
             Metric::Latency => self.measured.map(|measured| measured.latency_upper_ns as f64),
             Metric::ModelMemory => self.measured.map(|measured| measured.model_memory_bytes as f64),
             Metric::PlannedActivation => Some(self.planned_activation_bytes as f64),
-            Metric::File => Some(self.measured.map_or(self.weight_bytes, |measured| measured.file_bytes) as f64),
+            Metric::File => {
+                Some(self.measured.map_or(self.least_file_bytes, |measured| measured.file_bytes) as f64)
+            }
             Metric::Params => Some(self.params as f64),
             Metric::Macs => Some(self.macs as f64),
         }
@@ -341,7 +351,7 @@ mod tests {
         Resources {
             params: 1000,
             macs: 50_000,
-            weight_bytes: 4_000,
+            least_file_bytes: 4_000,
             planned_activation_bytes: 2_048,
             measured: Some(measured),
         }
@@ -365,7 +375,9 @@ mod tests {
         let error = |text: &str| text.parse::<Limit>().unwrap_err().to_string();
         assert!(error("latency").contains("METRIC=VALUE"));
         assert!(error("speed=5ms").contains("model_memory"));
-        for text in ["latency=5", "latency=5MiB", "latency=-5ms", "latency=0ms", "latency=ms", "latency=1.2.3ms"] {
+        for text in
+            ["latency=5", "latency=5MiB", "latency=-5ms", "latency=0ms", "latency=ms", "latency=1.2.3ms"]
+        {
             assert!(error(text).contains("ns, us, ms, s"), "{text}: {}", error(text));
         }
         assert!(error("params=5MiB").contains("no unit"));
@@ -383,7 +395,8 @@ mod tests {
     #[test]
     fn relative_limits_follow_the_teachers_median_and_bind_the_upper_bound() {
         let teacher = resources(1000, 1100, 0.0);
-        let limits = Limits::resolve(&["latency=0.5x".parse().unwrap(), "params=0.2x".parse().unwrap()], &teacher);
+        let limits =
+            Limits::resolve(&["latency=0.5x".parse().unwrap(), "params=0.2x".parse().unwrap()], &teacher);
         let limits = limits.unwrap();
         assert_eq!(limits.0, vec![(Metric::Latency, 500.0), (Metric::Params, 200.0)]);
         let mut student = resources(490, 550, 0.0);
@@ -397,7 +410,10 @@ mod tests {
     #[test]
     fn a_metric_limited_twice_is_an_error() {
         let limits = ["memory=1MiB".parse().unwrap(), "model_memory=0.5x".parse().unwrap()];
-        assert_eq!(Limits::resolve(&limits, &resources(1, 1, 0.0)), Err(LimitError::Twice(Metric::ModelMemory)));
+        assert_eq!(
+            Limits::resolve(&limits, &resources(1, 1, 0.0)),
+            Err(LimitError::Twice(Metric::ModelMemory))
+        );
     }
 
     #[test]
@@ -422,7 +438,10 @@ mod tests {
     #[test]
     fn the_removal_stage_aims_half_way() {
         let limits = Limits(vec![(Metric::Latency, 250.0), (Metric::Params, 5000.0)]);
-        assert_eq!(limits.halfway(&resources(1000, 1000, 0.0)).0, vec![(Metric::Latency, 500.0), (Metric::Params, 5000.0)]);
+        assert_eq!(
+            limits.halfway(&resources(1000, 1000, 0.0)).0,
+            vec![(Metric::Latency, 500.0), (Metric::Params, 5000.0)]
+        );
     }
 
     #[test]

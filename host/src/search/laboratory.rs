@@ -187,8 +187,10 @@ pub trait Laboratory {
     /// A [`Fault`] when the world, not a student, is to blame.
     fn evaluate(&mut self, tasks: &[Task], admit: Admit<'_>) -> Result<Vec<Evaluated>, Fault> {
         let unknown: Vec<usize> = (0..tasks.len()).filter(|&index| tasks[index].measured.is_none()).collect();
-        let networks: Vec<(&str, &Network)> =
-            unknown.iter().map(|&index| (tasks[index].job.digest.as_str(), &tasks[index].job.network)).collect();
+        let networks: Vec<(&str, &Network)> = unknown
+            .iter()
+            .map(|&index| (tasks[index].job.digest.as_str(), &tasks[index].job.network))
+            .collect();
         let before = self.elapsed();
         let fresh = if networks.is_empty() { Vec::new() } else { self.measure(&networks)? };
         let measure_s = self.elapsed().saturating_sub(before).as_secs_f64() / fresh.len().max(1) as f64;

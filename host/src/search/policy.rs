@@ -89,7 +89,12 @@ pub struct Parameters(BTreeMap<String, Var>);
 
 impl Parameters {
     /// Adds the four tensors of an LSTM layer under `prefix`: uniform in +-1/sqrt(HIDDEN), biases 0.
-    pub(super) fn add_lstm(&mut self, prefix: &str, inputs: usize, rng: &mut ChaCha8Rng) -> Result<(), PolicyError> {
+    pub(super) fn add_lstm(
+        &mut self,
+        prefix: &str,
+        inputs: usize,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<(), PolicyError> {
         let bound = 1.0 / (HIDDEN as f64).sqrt();
         self.add(format!("{prefix}.weight_ih_l0"), &[4 * HIDDEN, inputs], |_| bound * signed(rng))?;
         self.add(format!("{prefix}.weight_hh_l0"), &[4 * HIDDEN, HIDDEN], |_| bound * signed(rng))?;
@@ -141,7 +146,11 @@ impl Parameters {
         let mut raw: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
         for (name, var) in &self.0 {
             let values = var.flatten_all()?.to_vec1::<f32>()?;
-            raw.push((name.clone(), var.dims().to_vec(), values.iter().flat_map(|v| v.to_le_bytes()).collect()));
+            raw.push((
+                name.clone(),
+                var.dims().to_vec(),
+                values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            ));
         }
         let mut views = Vec::new();
         for (name, dims, bytes) in &raw {
@@ -170,7 +179,10 @@ impl Parameters {
             let view = tensors.tensor(name).map_err(|_| file(format!("tensor `{name}` is missing")))?;
             if view.shape() != var.dims() || view.dtype() != Dtype::F32 {
                 let (dims, got) = (var.dims(), view.shape());
-                return Err(file(format!("tensor `{name}`: expected f32 {dims:?}, got {:?} {got:?}", view.dtype())));
+                return Err(file(format!(
+                    "tensor `{name}`: expected f32 {dims:?}, got {:?} {got:?}",
+                    view.dtype()
+                )));
             }
             let (chunks, _) = view.data().as_chunks::<4>();
             let numbers: Vec<f32> = chunks.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect();

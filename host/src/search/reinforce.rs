@@ -56,7 +56,11 @@ pub struct Reinforce<P> {
 }
 
 /// Advantages of one batch, and the moving average after it.
-pub fn advantages(rewards: &[f64], baseline: Baseline, moving_average: Option<f64>) -> (Vec<f64>, Option<f64>) {
+pub fn advantages(
+    rewards: &[f64],
+    baseline: Baseline,
+    moving_average: Option<f64>,
+) -> (Vec<f64>, Option<f64>) {
     let count = rewards.len() as f64;
     let mean = rewards.iter().sum::<f64>() / count.max(1.0);
     match baseline {
@@ -118,7 +122,8 @@ impl<P: Policy> Reinforce<P> {
     /// From the tensor library only.
     pub fn new(policy: P, learning: Learning) -> Result<Self, PolicyError> {
         let variables = policy.parameters().iter().map(|(_, var)| var.clone()).collect();
-        let settings = ParamsAdamW { lr: learning.learning_rate, weight_decay: 0.0, ..ParamsAdamW::default() };
+        let settings =
+            ParamsAdamW { lr: learning.learning_rate, weight_decay: 0.0, ..ParamsAdamW::default() };
         let optimiser = AdamW::new(variables, settings)?;
         Ok(Self { policy, optimiser, learning, moving_average: None })
     }
@@ -149,9 +154,15 @@ impl<P: Policy> Reinforce<P> {
         let gain = log_probabilities.mul(&chosen)?.broadcast_mul(&credit)?.sum_all()?;
         // Illegal actions have probability exactly 0 and a finite log-probability: they add nothing.
         let entropies = log_probabilities.exp()?.mul(&log_probabilities)?.neg()?.sum(D::Minus1)?;
-        let free = legal.sum(D::Minus1)?.gt(1.5_f32)?.to_dtype(candle_core::DType::F32)?.sum_all()?.to_scalar::<f32>()?;
+        let free = legal
+            .sum(D::Minus1)?
+            .gt(1.5_f32)?
+            .to_dtype(candle_core::DType::F32)?
+            .sum_all()?
+            .to_scalar::<f32>()?;
         let entropy = entropies.sum_all()?;
-        let loss = (gain.affine(-1.0 / count, 0.0)? - entropy.affine(self.learning.entropy_weight / count, 0.0)?)?;
+        let loss =
+            (gain.affine(-1.0 / count, 0.0)? - entropy.affine(self.learning.entropy_weight / count, 0.0)?)?;
         let mut gradients = loss.backward()?;
         let mut squares = 0.0;
         for (_, var) in self.policy.parameters().iter() {
@@ -183,9 +194,9 @@ impl<P: Policy> Reinforce<P> {
 mod tests {
     use super::super::random::{self, stream};
     use super::super::removal_policy::{KEEP, REMOVE, RemovalPolicy};
+    use super::super::settings::{EDGE_REMOVAL, EDGE_SHRINKAGE};
     use super::super::shrinkage_policy::{FACTORS, ShrinkagePolicy};
     use super::super::state::FEATURES;
-    use super::super::{EDGE_REMOVAL_LEARNING, EDGE_SHRINKAGE_LEARNING};
     use super::*;
 
     /// Steps that differ in position and one more feature; at most `limit` removals.
@@ -242,7 +253,9 @@ mod tests {
 
     fn all_episodes(steps: usize, actions: usize) -> Vec<Vec<usize>> {
         let count = actions.pow(steps as u32);
-        (0..count).map(|code| (0..steps).map(|step| code / actions.pow(step as u32) % actions).collect()).collect()
+        (0..count)
+            .map(|code| (0..steps).map(|step| code / actions.pow(step as u32) % actions).collect())
+            .collect()
     }
 
     #[test]
@@ -250,7 +263,9 @@ mod tests {
         let (policy, decisions) = (removal_policy(2), removals(4, 2));
         let episodes = all_episodes(4, 2);
         let mut sum = 0.0;
-        for (episode, value) in episodes.iter().zip(log_probabilities(&policy, &decisions, &episodes).unwrap()) {
+        for (episode, value) in
+            episodes.iter().zip(log_probabilities(&policy, &decisions, &episodes).unwrap())
+        {
             let removed = episode.iter().filter(|&&action| action == REMOVE).count();
             assert_eq!(value < -1e6, removed > 2, "{episode:?}: {value}");
             sum += value.exp();
@@ -289,10 +304,12 @@ mod tests {
 
     #[test]
     fn sampling_depends_on_the_seed_only() {
-        let sample = |seed| removal_policy(4).sample(&removals(12, 12), 5, &mut stream(seed, "sample")).unwrap();
+        let sample =
+            |seed| removal_policy(4).sample(&removals(12, 12), 5, &mut stream(seed, "sample")).unwrap();
         assert_eq!(sample(1), sample(1));
         assert_ne!(sample(1), sample(2));
-        let sample = |seed| shrinkage_policy(4).sample(&shrinkages(12), 5, &mut stream(seed, "sample")).unwrap();
+        let sample =
+            |seed| shrinkage_policy(4).sample(&shrinkages(12), 5, &mut stream(seed, "sample")).unwrap();
         assert_eq!(sample(1), sample(1));
         assert_ne!(sample(1), sample(2));
     }
@@ -303,7 +320,8 @@ mod tests {
         let bytes = first.parameters().save().unwrap();
         second.parameters().load(&bytes).unwrap();
         for steps in [2, 9] {
-            let sample = |policy: &ShrinkagePolicy| policy.sample(&shrinkages(steps), 3, &mut stream(1, "s")).unwrap();
+            let sample =
+                |policy: &ShrinkagePolicy| policy.sample(&shrinkages(steps), 3, &mut stream(1, "s")).unwrap();
             assert_eq!(sample(&first), sample(&second));
         }
     }
@@ -324,7 +342,7 @@ mod tests {
         let decisions = removals(6, 6);
         let (good, bad) = (vec![REMOVE, REMOVE, REMOVE, KEEP, KEEP, KEEP], vec![KEEP; 6]);
         for baseline in [Baseline::LeaveOneOut, Baseline::MovingAverage] {
-            let learning = Learning { baseline, ..EDGE_REMOVAL_LEARNING };
+            let learning = Learning { baseline, ..EDGE_REMOVAL };
             let mut reinforce = Reinforce::new(removal_policy(6), learning).unwrap();
             let episodes = [good.clone(), bad.clone()];
             let before = log_probabilities(reinforce.policy(), &decisions, &episodes).unwrap();
@@ -381,15 +399,15 @@ mod tests {
     /// Removing the early half is free and shortens the network; removing the late half ruins it.
     fn known_best(episode: &[usize]) -> f64 {
         let half = episode.len() / 2;
-        let count = |actions: &[usize], wanted| actions.iter().filter(|&&action| action == wanted).count() as f64;
+        let count =
+            |actions: &[usize], wanted| actions.iter().filter(|&&action| action == wanted).count() as f64;
         (count(&episode[..half], REMOVE) + count(&episode[half..], KEEP)) / episode.len() as f64
     }
-
 
     #[test]
     fn removal_finds_the_known_best_network_in_few_updates() {
         let decisions = removals(10, 10);
-        let run = |seed| learn(removal_policy(seed), EDGE_REMOVAL_LEARNING, &decisions, 30, seed, known_best);
+        let run = |seed| learn(removal_policy(seed), EDGE_REMOVAL, &decisions, 30, seed, known_best);
         let ends: Vec<(f64, f64)> = (0..3).map(run).collect();
         assert!(ends.iter().all(|(start, end)| *start < 0.65 && *end > 0.8), "{ends:?}");
     }
@@ -399,11 +417,12 @@ mod tests {
         // The first half wants 0.4, the rest 1.0; guessing at random gives 0.55.
         let reward = |episode: &[usize]| {
             let best = |step| if step < episode.len() / 2 { 3 } else { 9 };
-            let miss: usize = episode.iter().enumerate().map(|(step, action)| action.abs_diff(best(step))).sum();
+            let miss: usize =
+                episode.iter().enumerate().map(|(step, action)| action.abs_diff(best(step))).sum();
             1.0 - miss as f64 / episode.len() as f64 / 6.0
         };
         let decisions = shrinkages(6);
-        let run = |seed| learn(shrinkage_policy(seed), EDGE_SHRINKAGE_LEARNING, &decisions, 40, seed, reward);
+        let run = |seed| learn(shrinkage_policy(seed), EDGE_SHRINKAGE, &decisions, 40, seed, reward);
         let ends: Vec<(f64, f64)> = (0..3).map(run).collect();
         assert!(ends.iter().all(|(start, end)| *start < 0.65 && *end > start + 0.1), "{ends:?}");
     }

@@ -49,7 +49,8 @@ impl RemovalPolicy {
 
     /// `[1, steps, 2]`.
     fn shared_logits(&self, decisions: &Decisions) -> Result<Tensor, PolicyError> {
-        let mut values = decisions.features.iter().map(|row| policy::row(row)).collect::<Result<Vec<_>, _>>()?;
+        let mut values =
+            decisions.features.iter().map(|row| policy::row(row)).collect::<Result<Vec<_>, _>>()?;
         for [forward, backward] in &self.layers {
             let ahead = policy::run(forward, &values, false)?;
             let behind = policy::run(backward, &values, true)?;

@@ -111,7 +111,9 @@ impl Scoring {
         let violation = violation(&parts.excess);
         !parts.infeasible
             && match self.preset {
-                Preset::Paper => parts.compression.is_some_and(|c| c > 0.0) && (violation == 0.0 || epsilon > 0.0),
+                Preset::Paper => {
+                    parts.compression.is_some_and(|c| c > 0.0) && (violation == 0.0 || epsilon > 0.0)
+                }
                 Preset::Edge => violation <= epsilon,
             }
     }
@@ -167,7 +169,7 @@ mod tests {
     const TEACHER: Resources = Resources {
         params: 1_000_000,
         macs: 40_000_000,
-        weight_bytes: 4_000_000,
+        least_file_bytes: 4_000_000,
         planned_activation_bytes: 100_000,
         measured: None,
     };
@@ -231,7 +233,9 @@ mod tests {
     #[test]
     fn edge_with_a_goal_keeps_rewarding_beyond_ten_times() {
         let scoring = scoring(Preset::Edge, Some(Metric::Params));
-        let total = |params| scoring.score(&scoring.parts(&Limits::default(), &student(params), Some(0.9)), 0.0).total;
+        let total = |params| {
+            scoring.score(&scoring.parts(&Limits::default(), &student(params), Some(0.9)), 0.0).total
+        };
         assert!(total(50_000) > total(100_000) + 0.5, "20x is clearly better than 10x");
         assert_eq!(total(1_000_000), 0.0);
     }

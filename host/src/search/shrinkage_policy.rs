@@ -89,7 +89,8 @@ impl Policy for ShrinkagePolicy {
         let mut states = self.start(count)?;
         let mut episodes: Vec<Vec<usize>> = vec![Vec::new(); count];
         for (step, features) in decisions.features.iter().enumerate() {
-            let previous: Vec<Option<usize>> = episodes.iter().map(|episode| episode.last().copied()).collect();
+            let previous: Vec<Option<usize>> =
+                episodes.iter().map(|episode| episode.last().copied()).collect();
             let logits = self.step(features, &previous, &mut states)?.to_vec2::<f32>()?;
             for (episode, row) in episodes.iter_mut().zip(&logits) {
                 let legal = (decisions.legal)(episode);

@@ -6,7 +6,7 @@
 use crate::network::group::Group;
 use crate::network::layer::{Conv, Layer, Pool};
 use crate::network::unit::{Unit, UnitKind};
-use crate::network::{Network, NodeId, Shape};
+use crate::network::{Network, Node, NodeId};
 
 /// Values per row. A saved policy depends on it: changing a feature makes old policy files unreadable.
 pub const FEATURES: usize = 15;
@@ -75,7 +75,9 @@ pub fn of_groups(network: &Network, groups: &[Group], scale: &Scale) -> Vec<Vec<
                 (true, *kernel, *stride, *padding, *in_channels)
             }
             Layer::Linear(linear) => (false, 1, 1, 0, linear.in_features),
-            Layer::MaxPool(Pool { kernel, stride, padding }) => (false, *kernel, *stride, *padding, group.channels),
+            Layer::MaxPool(Pool { kernel, stride, padding }) => {
+                (false, *kernel, *stride, *padding, group.channels)
+            }
             _ => (false, 1, 1, 0, group.channels),
         };
         let (starts, ends) = skips(network, &consumers, &group.producers);
@@ -120,23 +122,16 @@ fn skips(network: &Network, consumers: &[Vec<NodeId>], producers: &[NodeId]) -> 
 
 /// Trained parameters and MACs of each node.
 fn work(network: &Network) -> Vec<(f32, f32)> {
-    let one = |(id, node): (usize, &crate::network::Node)| {
-        let parameters = node.parameters();
-        let trained = parameters.iter().filter(|parameter| parameter.role.is_trained());
-        let params: usize = trained.map(|parameter| parameter.dims.iter().product::<usize>()).sum();
-        let outputs = match network.shapes()[id] {
-            Shape::Map { height, width, .. } => height * width,
-            Shape::Vector { .. } => 1,
-        };
-        let macs = match node.layer {
-            Layer::Conv(_) | Layer::Linear(_) => {
-                parameters.first().map_or(0, |weight| weight.dims.iter().product::<usize>() * outputs)
-            }
-            _ => 0,
-        };
-        (params as f32, macs as f32)
+    let params = |node: &Node| -> usize {
+        let trained = node.parameters().into_iter().filter(|parameter| parameter.role.is_trained());
+        trained.map(|parameter| parameter.dims.iter().product::<usize>()).sum()
     };
-    network.nodes().iter().enumerate().map(one).collect()
+    network
+        .nodes()
+        .iter()
+        .zip(network.node_macs())
+        .map(|(node, macs)| (params(node) as f32, macs as f32))
+        .collect()
 }
 
 fn sum(work: &[(f32, f32)], nodes: &[NodeId]) -> (f32, f32) {
@@ -158,4 +153,45 @@ fn position(step: usize, steps: usize) -> f32 {
 
 fn flag(on: bool) -> f32 {
     if on { 1.0 } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::layer::Input;
+    use crate::network::zoo;
+
+    fn zoo_network(name: &str) -> Network {
+        let input = Input { channels: 3, height: 32, width: 32 };
+        zoo::build(name.parse().unwrap(), input, 10, 0.25).unwrap()
+    }
+
+    #[test]
+    fn rows_are_complete_finite_and_of_about_unit_size() {
+        for name in ["vgg13", "resnet18"] {
+            let network = zoo_network(name);
+            let scale = Scale::of(&network);
+            let units = network.units();
+            let groups = network.groups();
+            for row in of_units(&network, &units, &scale).iter().chain(&of_groups(&network, &groups, &scale))
+            {
+                assert_eq!(row.len(), FEATURES);
+                assert!(row.iter().all(|value| (0.0..=1.5).contains(value)), "{name}: {row:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn skips_are_seen_in_residual_networks_only() {
+        let any = |name, column: usize| {
+            let network = zoo_network(name);
+            let rows = of_groups(&network, &network.groups(), &Scale::of(&network));
+            rows.iter().any(|row| row[column] == 1.0)
+        };
+        assert!(any("resnet18", 8) && any("resnet18", 9));
+        assert!(!any("vgg13", 8) && !any("vgg13", 9));
+        let network = zoo_network("resnet18");
+        let rows = of_units(&network, &network.units(), &Scale::of(&network));
+        assert!(rows.iter().any(|row| row[8] == 1.0) && rows.iter().any(|row| row[9] == 1.0));
+    }
 }

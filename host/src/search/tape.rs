@@ -1,0 +1,120 @@
+//! The journal as the search sees it: what was recorded before an interruption is checked off first, then writing goes on.
+//!
+//! A resumed search runs again from its first line with recorded answers (the cache) and recorded clock readings; it must
+//! propose the recorded candidates again. Policy states are thereby rebuilt without being stored.
+
+use std::collections::VecDeque;
+
+use super::laboratory::{Fault, Laboratory};
+use super::record::{Record, Trial};
+use super::{Event, SearchError};
+
+/// Where records go.
+pub type Journal<'a> = dyn FnMut(&Record) -> Result<(), Fault> + 'a;
+/// Who is told about progress.
+pub type Observer<'a> = dyn FnMut(&Event<'_>) + 'a;
+
+/// Recorded lines still to be met, and the way on.
+pub(super) struct Tape<'a> {
+    expected: VecDeque<Record>,
+    trials: u64,
+    journal: &'a mut Journal<'a>,
+    observer: &'a mut Observer<'a>,
+}
+
+impl<'a> Tape<'a> {
+    pub(super) fn new(
+        recorded: &[Record],
+        journal: &'a mut Journal<'a>,
+        observer: &'a mut Observer<'a>,
+    ) -> Self {
+        let progress =
+            |record: &&Record| matches!(record, Record::Trial(_) | Record::Update(_) | Record::Stage(_));
+        Self { expected: recorded.iter().filter(progress).cloned().collect(), trials: 0, journal, observer }
+    }
+
+    /// Whether everything recorded has been met.
+    pub(super) fn is_live(&self) -> bool {
+        self.expected.is_empty()
+    }
+
+    /// The budget's clock: the reading that the next recorded line was made with, or the laboratory's.
+    pub(super) fn clock(&self, lab: &dyn Laboratory) -> u64 {
+        match self.expected.front() {
+            Some(Record::Trial(trial)) => trial.elapsed_ns,
+            Some(Record::Update(update)) => update.elapsed_ns,
+            Some(Record::Stage(stage)) => stage.elapsed_ns,
+            _ => u64::try_from(lab.elapsed().as_nanos()).unwrap_or(u64::MAX),
+        }
+    }
+
+    pub(super) fn observe(&mut self, event: &Event<'_>) {
+        (self.observer)(event);
+    }
+
+    /// Numbers a trial and records it.
+    pub(super) fn put_trial(&mut self, trial: &mut Trial) -> Result<(), SearchError> {
+        trial.index = self.trials;
+        self.trials += 1;
+        if let Some(Record::Trial(recorded)) = self.expected.front() {
+            // What it cost was paid before the interruption.
+            trial.known = recorded.known;
+            trial.measure_s = recorded.measure_s;
+            trial.train_s = recorded.train_s;
+        }
+        self.put(Record::Trial(Box::new(trial.clone())))
+    }
+
+    /// Records a line, or checks it against the recorded one.
+    pub(super) fn put(&mut self, record: Record) -> Result<(), SearchError> {
+        match self.expected.pop_front() {
+            Some(recorded) if same(&recorded, &record) => {
+                (self.observer)(&Event::Replayed(&recorded));
+                Ok(())
+            }
+            Some(recorded) => {
+                Err(SearchError::Diverged { expected: describe(&recorded), got: describe(&record) })
+            }
+            None => {
+                (self.journal)(&record)?;
+                (self.observer)(&Event::Recorded(&record));
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes a line that is no part of the search's progress.
+    pub(super) fn note(&mut self, record: &Record) -> Result<(), Fault> {
+        (self.journal)(record)
+    }
+}
+
+/// Whether both lines are the same step of the same search.
+fn same(recorded: &Record, now: &Record) -> bool {
+    match (recorded, now) {
+        (Record::Trial(a), Record::Trial(b)) => {
+            (a.index, a.stage, a.searcher, a.update, a.rollout)
+                == (b.index, b.stage, b.searcher, b.update, b.rollout)
+                && (&a.actions, &a.digest, &a.lineage, a.rung) == (&b.actions, &b.digest, &b.lineage, b.rung)
+        }
+        (Record::Update(a), Record::Update(b)) => {
+            (a.stage, a.searcher, a.update, a.trials) == (b.stage, b.searcher, b.update, b.trials)
+        }
+        (Record::Stage(a), Record::Stage(b)) => (a.stage, &a.winner) == (b.stage, &b.winner),
+        _ => false,
+    }
+}
+
+fn describe(record: &Record) -> String {
+    match record {
+        Record::Trial(trial) => {
+            let digest = trial.digest.get(..12).unwrap_or("none");
+            format!("trial {} ({:?} by {:?}, digest {digest})", trial.index, trial.stage, trial.searcher)
+        }
+        Record::Update(update) => {
+            format!("update {} ({:?} by {:?})", update.update, update.stage, update.searcher)
+        }
+        Record::Stage(stage) => format!("the end of the {:?} stage", stage.stage),
+        Record::Started(_) | Record::Fault(_) | Record::Resumed(_) => "a note".to_owned(),
+    }
+}

@@ -1,0 +1,406 @@
+//! Whole searches against an analytic laboratory: every property that the product promises of a search.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::record::TrialOutcome;
+use super::replay::Replay;
+use super::*;
+use crate::network::layer::{Input, Layer};
+use crate::network::zoo;
+
+/// Answers by formula: latency by work and depth, accuracy by the width of each layer and by depth. Time passes only
+/// when it works.
+struct Formula {
+    seconds: Cell<f64>,
+    /// Laboratory calls until the board is lost; `None`: never.
+    calls_left: Option<usize>,
+    measured: usize,
+    trained: usize,
+}
+
+impl Formula {
+    fn new() -> Self {
+        Self { seconds: Cell::new(0.0), calls_left: None, measured: 0, trained: 0 }
+    }
+
+    fn call(&mut self, fault: Fault) -> Result<(), Fault> {
+        match &mut self.calls_left {
+            Some(0) => Err(fault),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn measurement(network: &Network) -> Measured {
+        let cost = network.cost();
+        let latency_ns = 20_000 * network.nodes().len() as u64 + cost.macs / 20;
+        Measured {
+            latency_ns,
+            latency_upper_ns: latency_ns + latency_ns / 100,
+            latency_lower_ns: latency_ns - latency_ns / 100,
+            model_memory_bytes: cost.weight_bytes + cost.peak_activation_bytes,
+            file_bytes: cost.weight_bytes + 5000,
+            noise: 0.01,
+        }
+    }
+
+    /// 0.9 for the teacher; every layer that is narrower, and every one that is missing, costs some of it.
+    fn accuracy(network: &Network, rung: Rung) -> f64 {
+        let widths: Vec<f64> = network
+            .nodes()
+            .iter()
+            .filter_map(|node| match &node.layer {
+                Layer::Conv(conv) => Some(conv.out_channels as f64),
+                _ => None,
+            })
+            .collect();
+        let width_loss: f64 = widths.iter().map(|width| 0.3 * (-width / 8.0).exp()).sum();
+        let depth_loss = 0.012 * (10.0 - widths.len() as f64).max(0.0);
+        let training = if matches!(rung, Rung::Epochs(_)) { 0.02 } else { 0.0 };
+        (0.88 + training - width_loss - depth_loss).clamp(0.1, 0.9)
+    }
+}
+
+impl Laboratory for Formula {
+    fn measure(&mut self, networks: &[(&str, &Network)]) -> Result<Vec<Outcome<Measured>>, Fault> {
+        self.call(Fault::Board("link lost".into()))?;
+        self.measured += networks.len();
+        self.seconds.set(self.seconds.get() + 0.3 * networks.len() as f64);
+        Ok(networks.iter().map(|(_, network)| Outcome::Done(Self::measurement(network))).collect())
+    }
+
+    fn train(&mut self, jobs: &[&Job]) -> Result<Vec<Outcome<Trained>>, Fault> {
+        self.call(Fault::Training("out of disk".into()))?;
+        self.trained += jobs.len();
+        self.seconds.set(self.seconds.get() + 2.0 * jobs.len() as f64);
+        let train = |job: &&Job| {
+            let accuracy = Self::accuracy(&job.network, job.rung);
+            Outcome::Done(Trained { accuracy, fresh_tensors: Vec::new(), seconds: 2.0 })
+        };
+        Ok(jobs.iter().map(train).collect())
+    }
+
+    fn weights(&mut self, job: &Job) -> Result<Arc<Weights>, Fault> {
+        self.call(Fault::Training("out of disk".into()))?;
+        Replay::new(&[]).weights(job)
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::from_secs_f64(self.seconds.get())
+    }
+
+    fn cancelled(&self) -> bool {
+        false
+    }
+}
+
+fn teacher() -> Teacher {
+    let input = Input { channels: 1, height: 28, width: 28 };
+    let network = zoo::build(zoo::Architecture::Vgg13, input, 10, 0.25).unwrap();
+    let weights = Arc::new(inheritance::initial_weights(&network, 1));
+    let measured = Formula::measurement(&network);
+    Teacher { network, weights, accuracy: 0.9, chance: 0.1, measured }
+}
+
+fn settings(preset: Preset, seed: u64, candidates: usize) -> Settings {
+    let limits = vec!["latency=0.5x".parse().unwrap(), "params=0.2x".parse().unwrap()];
+    let (limits, promotion) = match preset {
+        Preset::Edge => (limits, Some(Promotion { rung: Rung::Epochs(1), count: 3, share: 0.2 })),
+        Preset::Paper => (Vec::new(), None),
+    };
+    Settings {
+        limits,
+        promotion,
+        budget: Budget::Candidates(candidates),
+        shares: Shares { reinforce: 0.6, random: 0.2, uniform: 0.2 },
+        board_key: "formula".into(),
+        ..Settings::new(preset, seed)
+    }
+}
+
+/// Runs a search; gives its result and all lines, the earlier ones included.
+fn run(
+    settings: &Settings,
+    lab: &mut dyn Laboratory,
+    recorded: &[Record],
+) -> (Result<SearchResult, SearchError>, Vec<Record>) {
+    let mut lines = recorded.to_vec();
+    let mut journal = |record: &Record| {
+        // Through text and back, as on disk.
+        let text = serde_json::to_string(record).unwrap();
+        lines.push(serde_json::from_str(&text).unwrap());
+        Ok(())
+    };
+    let result = search(settings, &teacher(), &Policies::default(), lab, &mut journal, recorded, &mut |_| {});
+    (result, lines)
+}
+
+fn trials(lines: &[Record]) -> Vec<&Trial> {
+    let trial = |line| match line {
+        &Record::Trial(ref trial) => Some(trial.as_ref()),
+        _ => None,
+    };
+    lines.iter().filter_map(trial).collect()
+}
+
+/// What must be equal between a disturbed and an undisturbed search. Costs in seconds may differ.
+fn essence(lines: &[Record]) -> Vec<Record> {
+    let progress =
+        lines.iter().filter(|line| matches!(line, Record::Trial(_) | Record::Update(_) | Record::Stage(_)));
+    progress
+        .cloned()
+        .map(|mut line| {
+            match &mut line {
+                Record::Trial(trial) => (trial.measure_s, trial.train_s, trial.elapsed_ns) = (0.0, 0.0, 0),
+                Record::Update(update) => update.elapsed_ns = 0,
+                Record::Stage(stage) => stage.elapsed_ns = 0,
+                _ => {}
+            }
+            line
+        })
+        .collect()
+}
+
+fn names(result: &SearchResult) -> Vec<(String, f64)> {
+    result.finalists.iter().map(|finalist| (finalist.job.digest.clone(), finalist.reward)).collect()
+}
+
+#[test]
+fn a_search_finds_students_that_meet_the_limits() {
+    let mut lab = Formula::new();
+    let (result, lines) = run(&settings(Preset::Edge, 1, 160), &mut lab, &[]);
+    let result = result.unwrap();
+    let best = &result.finalists[0];
+    let teacher = teacher();
+    let cost = best.job.network.cost();
+    assert!(best.trial.feasible && best.trial.violation == 0.0);
+    assert!(cost.params as f64 <= 0.2 * teacher.network.cost().params as f64);
+    let upper = Formula::measurement(&best.job.network).latency_upper_ns;
+    assert!(upper as f64 <= 0.5 * teacher.measured.latency_ns as f64);
+    assert!(best.trial.accuracy().unwrap() > 0.75, "{:?}", best.trial.outcome);
+    assert_eq!(best.trial.rung, Rung::Epochs(1), "finalists come from the higher rung");
+    assert!(result.finalists.windows(2).all(|pair| pair[0].trial.feasible >= pair[1].trial.feasible));
+    assert_eq!(result.least_violation, Some(0.0));
+    let proposed = trials(&lines).iter().filter(|trial| trial.update.is_some()).count();
+    assert!((150..=160).contains(&proposed), "{proposed}");
+    assert!(lab.trained < trials(&lines).len(), "what cannot fit is not trained");
+    assert!(result.policies.removal.is_some() && result.policies.shrinkage.is_some());
+}
+
+#[test]
+fn nothing_beyond_the_relaxation_is_trained_and_trained_students_always_earn_more() {
+    let (_, lines) = run(&settings(Preset::Edge, 2, 80), &mut Formula::new(), &[]);
+    for update in lines.iter().filter_map(|line| match line {
+        Record::Update(update) => Some(update),
+        _ => None,
+    }) {
+        let batch = trials(&lines);
+        let batch: Vec<_> = batch
+            .into_iter()
+            .filter(|trial| {
+                (trial.stage, trial.searcher, trial.update)
+                    == (update.stage, update.searcher, Some(update.update))
+            })
+            .collect();
+        assert_eq!(batch.len(), update.trials);
+        assert!(batch.iter().all(|trial| trial.rung == batch[0].rung), "one common rung per update");
+        let worst_trained =
+            batch.iter().filter(|trial| trial.accuracy().is_some()).map(|trial| trial.reward.total);
+        let worst_trained = worst_trained.fold(f64::INFINITY, f64::min);
+        for trial in batch {
+            let violation = constraint::violation(&trial.reward.parts.excess);
+            assert_eq!(trial.accuracy().is_some(), violation <= update.epsilon, "{trial:?}");
+            if trial.accuracy().is_none() {
+                assert!(trial.reward.total < worst_trained);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_and_recorded_answers_give_the_same_candidates() {
+    let settings = settings(Preset::Edge, 3, 60);
+    let (result, lines) = run(&settings, &mut Formula::new(), &[]);
+    let result = result.unwrap();
+    let (again, all) = run(&settings, &mut Replay::new(&lines), &lines);
+    assert_eq!(names(&again.unwrap()), names(&result));
+    let new = &all[lines.len()..];
+    assert!(matches!(new, [Record::Resumed(_)]), "a replay writes nothing else: {new:?}");
+    let (other, other_lines) = run(&Settings { seed: 4, ..settings.clone() }, &mut Formula::new(), &[]);
+    other.unwrap();
+    assert_ne!(essence(&other_lines), essence(&lines));
+    let (replayed, _) = run(&Settings { seed: 4, ..settings }, &mut Replay::new(&lines), &[]);
+    assert!(matches!(replayed, Err(SearchError::Fault(_))), "what was not recorded is a fault, not a guess");
+}
+
+#[test]
+fn a_search_killed_at_any_line_ends_like_an_undisturbed_one() {
+    let settings = settings(Preset::Edge, 5, 50);
+    let (result, lines) = run(&settings, &mut Formula::new(), &[]);
+    let result = result.unwrap();
+    for cut in (0..lines.len()).step_by(7).chain([1, 2, lines.len() - 1]) {
+        let mut lab = Formula::new();
+        let (resumed, all) = run(&settings, &mut lab, &lines[..cut]);
+        assert_eq!(names(&resumed.unwrap()), names(&result), "cut at line {cut}");
+        assert_eq!(essence(&all), essence(&lines), "cut at line {cut}");
+        let known =
+            trials(&lines[..cut]).iter().filter(|trial| trial.accuracy().is_some() && !trial.known).count();
+        let whole = trials(&lines).iter().filter(|trial| trial.accuracy().is_some() && !trial.known).count();
+        assert_eq!(lab.trained, whole - known, "nothing is trained twice, cut at line {cut}");
+    }
+}
+
+#[test]
+fn a_fault_is_never_scored_and_the_search_goes_on_as_if_it_had_not_been() {
+    let settings = settings(Preset::Edge, 6, 50);
+    let (result, lines) = run(&settings, &mut Formula::new(), &[]);
+    let result = result.unwrap();
+    let mut disturbed: Vec<Record> = Vec::new();
+    let mut faults = 0;
+    let finished = loop {
+        // Each attempt gets three calls further before the link is lost again.
+        let mut lab = Formula { calls_left: Some(3), ..Formula::new() };
+        let (outcome, all) = run(&settings, &mut lab, &disturbed);
+        disturbed = all;
+        match outcome {
+            Ok(finished) => break finished,
+            Err(SearchError::Fault(_)) => faults += 1,
+            Err(other) => panic!("{other}"),
+        }
+        assert!(faults < 100);
+    };
+    assert!(faults > 3);
+    assert_eq!(names(&finished), names(&result));
+    assert_eq!(essence(&disturbed), essence(&lines));
+    assert_eq!(disturbed.iter().filter(|line| matches!(line, Record::Fault(_))).count(), faults);
+}
+
+#[test]
+fn a_time_budget_is_kept_and_survives_an_interruption() {
+    let mut settings = settings(Preset::Edge, 7, 0);
+    settings.budget = Budget::Time(Duration::from_secs(120));
+    let mut lab = Formula::new();
+    let (result, lines) = run(&settings, &mut lab, &[]);
+    result.unwrap();
+    let spent = lab.seconds.get();
+    assert!((100.0..140.0).contains(&spent), "{spent} s of 120");
+    let cut = lines.len() / 2;
+    let elapsed = Replay::new(&lines[..cut]).elapsed().as_secs_f64();
+    let mut lab = Formula { seconds: Cell::new(elapsed), ..Formula::new() };
+    let (resumed, _) = run(&settings, &mut lab, &lines[..cut]);
+    assert!(resumed.unwrap().finalists[0].trial.feasible);
+    assert!((100.0..150.0).contains(&lab.seconds.get()), "{} s of 120", lab.seconds.get());
+}
+
+#[test]
+fn what_a_stage_leaves_over_the_next_one_has() {
+    // Uniform width has nothing to do in the removal stage.
+    let mut settings = settings(Preset::Edge, 8, 40);
+    settings.shares = Shares { reinforce: 0.0, random: 0.0, uniform: 1.0 };
+    let (result, lines) = run(&settings, &mut Formula::new(), &[]);
+    let result = result.unwrap();
+    let best = &result.finalists[0].trial;
+    assert!(best.feasible && best.searcher == SearcherKind::Uniform && best.base == BaseKind::Teacher);
+    assert!(trials(&lines).iter().all(|trial| trial.stage == StageKind::Shrinkage));
+    assert!(trials(&lines).len() < 20, "bisection ends by itself");
+    let mut settings = self::settings(Preset::Edge, 8, 40);
+    settings.shares = Shares { reinforce: 0.0, random: 1.0, uniform: 0.0 };
+    let (result, lines) = run(&settings, &mut Formula::new(), &[]);
+    assert!(result.unwrap().finalists[0].trial.feasible);
+    assert_eq!(trials(&lines).iter().filter(|trial| trial.update.is_some()).count(), 40);
+}
+
+#[test]
+fn accuracy_and_size_ratios_are_always_against_the_original_teacher() {
+    let (result, lines) = run(&settings(Preset::Paper, 9, 60), &mut Formula::new(), &[]);
+    let result = result.unwrap();
+    let params = teacher().network.cost().params as f64;
+    assert!(trials(&lines).iter().any(|trial| trial.base == BaseKind::Winner));
+    for trial in trials(&lines) {
+        let (Some(accuracy), Some(resources)) = (trial.accuracy(), trial.resources) else { continue };
+        let saved = 1.0 - resources.params as f64 / params;
+        assert!((trial.reward.total - saved * (2.0 - saved) * accuracy / 0.9).abs() < 1e-9);
+    }
+    assert!(result.finalists.iter().all(|finalist| matches!(finalist.job.start, StartingWeights::Fresh)));
+}
+
+#[test]
+fn in_edge_students_inherit_from_the_teacher_and_then_from_the_removal_student() {
+    let (result, _) = run(&settings(Preset::Edge, 10, 60), &mut Formula::new(), &[]);
+    for finalist in result.unwrap().finalists {
+        let StartingWeights::Inherited { source, inheritance: slices } = &finalist.job.start else {
+            panic!("fresh weights")
+        };
+        let (weights, _) = inheritance::inherit(&finalist.job.network, slices, source, finalist.job.seed);
+        weights.verify(&finalist.job.network).unwrap();
+    }
+}
+
+#[test]
+fn a_resumed_search_must_be_the_same_search() {
+    let settings = settings(Preset::Edge, 11, 20);
+    let (_, lines) = run(&settings, &mut Formula::new(), &[]);
+    let other = Settings { rollouts: 4, ..settings.clone() };
+    let (refused, _) = run(&other, &mut Formula::new(), &lines);
+    assert!(refused.unwrap_err().to_string().contains("`rollouts` differs: expected 5"));
+    let mut forged = lines;
+    let position = forged.iter().position(|line| matches!(line, Record::Trial(_))).unwrap();
+    if let Record::Trial(trial) = &mut forged[position] {
+        trial.digest = "0".repeat(64);
+    }
+    let (refused, _) = run(&settings, &mut Formula::new(), &forged);
+    assert!(matches!(refused, Err(SearchError::Diverged { .. })));
+}
+
+#[test]
+fn settings_that_no_search_can_be_run_with_are_refused() {
+    let good = settings(Preset::Edge, 1, 20);
+    let wrong = [
+        Settings { rollouts: 0, ..good.clone() },
+        Settings { channel_multiple: 0, ..good.clone() },
+        Settings { budget: Budget::Candidates(0), ..good.clone() },
+        Settings { finalists: 0, ..good.clone() },
+        Settings { shares: Shares { reinforce: 0.0, random: 0.0, uniform: 0.0 }, ..good.clone() },
+        Settings { shares: Shares { reinforce: f64::NAN, random: 0.0, uniform: 0.0 }, ..good },
+    ];
+    for settings in wrong {
+        assert!(matches!(run(&settings, &mut Formula::new(), &[]).0, Err(SearchError::Settings(_))));
+    }
+}
+
+#[test]
+fn a_policy_learned_on_a_small_teacher_starts_the_search_on_a_bigger_one() {
+    let settings = settings(Preset::Edge, 12, 40);
+    let (result, _) = run(&settings, &mut Formula::new(), &[]);
+    let policies = result.unwrap().policies;
+    let input = Input { channels: 3, height: 32, width: 32 };
+    let network = zoo::build(zoo::Architecture::Resnet18, input, 10, 0.125).unwrap();
+    let weights = Arc::new(inheritance::initial_weights(&network, 1));
+    let measured = Formula::measurement(&network);
+    let teacher = Teacher { network, weights, accuracy: 0.9, chance: 0.1, measured };
+    let mut lab = Formula::new();
+    let result = search(&settings, &teacher, &policies, &mut lab, &mut |_| Ok(()), &[], &mut |_| {}).unwrap();
+    assert!(!result.finalists.is_empty());
+    let broken = Policies { removal: Some(b"no policy".to_vec()), ..policies };
+    let refused = search(&settings, &teacher, &broken, &mut lab, &mut |_| Ok(()), &[], &mut |_| {});
+    assert!(matches!(refused, Err(SearchError::Policy(PolicyError::File(_)))));
+}
+
+#[test]
+fn impossible_limits_end_with_no_finalist_that_meets_them() {
+    let mut settings = settings(Preset::Edge, 13, 40);
+    settings.limits = vec!["latency=0.001x".parse().unwrap()];
+    let (result, lines) = run(&settings, &mut Formula::new(), &[]);
+    let result = result.unwrap();
+    assert!(result.finalists.iter().all(|finalist| !finalist.trial.feasible));
+    assert!(result.least_violation.unwrap() > 1.0);
+    assert!(trials(&lines).iter().all(|trial| !trial.feasible && trial.outcome == TrialOutcome::Skipped));
+    let least = smallest(&teacher().network, 8);
+    assert!(Formula::measurement(&least).latency_ns as f64 > 0.001 * teacher().measured.latency_ns as f64);
+    assert!(least.cost().params < teacher().network.cost().params / 20);
+}
