@@ -160,6 +160,11 @@ impl Progress {
         self.bar.set_message(message);
     }
 
+    /// Steps done so far.
+    pub fn position(&self) -> u64 {
+        self.bar.position()
+    }
+
     /// Changes the number of steps.
     pub fn set_steps(&self, steps: u64) {
         self.bar.set_length(steps);

@@ -4,11 +4,20 @@
 
 use n2n_protocol::{Board, Conditions, Measurement, SlotContent, SlotStatus};
 
+use crate::search::Budget;
 use crate::{ui, units};
 
 /// How a board is called beside its numbers.
 pub(crate) fn measured_on(board: &str, this_machine: bool) -> String {
     if this_machine { "this machine".into() } else { board.into() }
+}
+
+/// What a search may spend, in words.
+pub(crate) fn budget(budget: Budget) -> String {
+    match budget {
+        Budget::Time(time) => units::duration(time),
+        Budget::Candidates(count) => format!("{count} candidates"),
+    }
 }
 
 /// The result of `n2n measure`.

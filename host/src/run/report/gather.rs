@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use super::contents::{Candidate, Contents, Limit, Side, Stage, Update};
 use super::layers::side_by_side;
 use crate::compress::summary::{self, Summary};
-use crate::search::constraint::Metric;
+use crate::search::constraint::{Metric, Resources};
 use crate::search::record::{Started, TrialOutcome};
 use crate::search::{Record, SearcherKind, StageKind, Trial};
-use crate::{units, view};
+use crate::view;
 
 /// Everything that is known about a run, finished or not.
 pub(super) fn contents(name: &str, records: &[Record], summary: Option<&Summary>) -> Contents {
@@ -148,7 +148,7 @@ fn teacher(started: Option<&Started>, summary: Option<&Summary>) -> Side {
 
 fn limits(started: Option<&Started>, summary: Option<&Summary>) -> Vec<Limit> {
     let rows = summary.map(|summary| &summary.limits).or(started.map(|started| &started.limits.0));
-    let student = summary.and_then(|summary| summary.student.as_ref()).map(|student| student.side.resources());
+    let student = summary.and_then(|summary| summary.student.as_ref()).map(|student| Resources { measured: Some(student.side.measured), ..Resources::of(&student.side.network) });
     let row = |&(metric, bound): &(Metric, f64)| {
         let value = student.and_then(|student| student.bound_value(metric));
         Limit {
