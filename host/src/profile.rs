@@ -2,11 +2,14 @@
 //!
 //! A profile says where a search starts, never what it found: measurements belong to one board and come from its agent.
 
+mod detect;
+mod written;
+
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use written::{Build, Cpu, Engine, Memory, OrDetect, Search, Written};
 
 /// Version of the table of keys.
 const SCHEMA: u32 = 1;
@@ -111,78 +114,6 @@ impl ProfileError {
     }
 }
 
-/// A profile as it is written.
-#[derive(Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-struct Written {
-    schema: u32,
-    title: String,
-    source: Vec<String>,
-    cpu: Cpu,
-    memory: Memory,
-    build: Build,
-    engine: Engine,
-    search: Search,
-}
-
-#[derive(Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-struct Cpu {
-    model: OrDetect<String>,
-    cores: OrDetect<u16>,
-    clock_mhz: Option<u32>,
-    instruction_set: OrDetect<String>,
-}
-
-#[derive(Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-struct Memory {
-    sizes_mib: OrDetect<Vec<u64>>,
-}
-
-#[derive(Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-struct Build {
-    target: OrDetect<String>,
-}
-
-#[derive(Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-struct Engine {
-    name: String,
-    threads: u16,
-}
-
-#[derive(Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-struct Search {
-    channel_multiple: usize,
-    limits: Vec<String>,
-}
-
-/// A value, or the word that asks this machine for it.
-#[derive(Deserialize, Serialize)]
-#[serde(untagged, expecting = "expected a value in its range, or \"detect\"")]
-enum OrDetect<T> {
-    Detect(DetectWord),
-    Known(T),
-}
-
-#[derive(Deserialize, Serialize)]
-enum DetectWord {
-    #[serde(rename = "detect")]
-    Detect,
-}
-
-impl<T> OrDetect<T> {
-    fn or_else(self, detect: impl FnOnce() -> T) -> T {
-        match self {
-            Self::Known(value) => value,
-            Self::Detect(DetectWord::Detect) => detect(),
-        }
-    }
-}
-
 impl Profile {
     /// A profile by its path (with a `/`, or ending in `.toml`), or by its name: in the user's own folder, if there is one,
     /// then among the built-in ones.
@@ -190,7 +121,8 @@ impl Profile {
     /// # Errors
     /// An unknown name comes with those that look like it.
     pub fn load(name_or_path: &str, user_folder: Option<&Path>) -> Result<Self, ProfileError> {
-        if name_or_path.contains('/') || name_or_path.ends_with(".toml") {
+        let is_file_name = Path::new(name_or_path).extension().is_some_and(|extension| extension == "toml");
+        if name_or_path.contains('/') || is_file_name {
             return Self::of_file(Path::new(name_or_path));
         }
         if let Some(folder) = user_folder {
@@ -365,35 +297,6 @@ fn linux_target(architecture: &str) -> String {
     format!("{}-{suffix}", architecture.trim_end_matches('l'))
 }
 
-/// Answers of the machine that this program runs on.
-mod detect {
-    /// Where Linux says what there is.
-    const MEMORY: &str = "/proc/meminfo";
-    const CPU: &str = "/proc/cpuinfo";
-
-    pub(super) fn cores() -> u16 {
-        std::thread::available_parallelism().map_or(1, |cores| u16::try_from(cores.get()).unwrap_or(u16::MAX))
-    }
-
-    /// At least 1: a profile with no memory would be refused, and any machine that runs this has more.
-    pub(super) fn memory_mib() -> u64 {
-        let kib =
-            field(MEMORY, "MemTotal").and_then(|value| value.split_whitespace().next()?.parse::<u64>().ok());
-        kib.map_or(1, |kib| (kib / 1024).max(1))
-    }
-
-    pub(super) fn cpu_model() -> String {
-        field(CPU, "model name").or_else(|| field(CPU, "Model")).unwrap_or_else(|| "unknown".into())
-    }
-
-    /// The first `key : value` line of a file.
-    fn field(path: &str, key: &str) -> Option<String> {
-        let text = std::fs::read_to_string(path).ok()?;
-        let value = text.lines().find_map(|line| line.split_once(':').filter(|(name, _)| name.trim() == key));
-        value.map(|(_, value)| value.trim().to_owned())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -420,7 +323,9 @@ mod tests {
                 let keys = keys.as_table().map_or(vec![table.clone()], |keys| {
                     keys.keys().map(|key| format!("{table}.{key}")).collect()
                 });
-                keys.iter().for_each(|key| assert!(readme.contains(&format!("`{key}`")), "{name}: {key}"));
+                for key in keys {
+                    assert!(readme.contains(&format!("`{key}`")), "{name}: {key}");
+                }
             }
         }
     }

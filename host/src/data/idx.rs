@@ -196,14 +196,18 @@ pub(super) mod tests {
 
     pub(crate) fn images(count: u32, height: u32, width: u32, pixels: &[u8]) -> Vec<u8> {
         let mut file = Vec::new();
-        [IMAGES_MAGIC, count, height, width].iter().for_each(|word| file.extend(word.to_be_bytes()));
+        for word in [IMAGES_MAGIC, count, height, width] {
+            file.extend(word.to_be_bytes());
+        }
         file.extend(pixels);
         file
     }
 
     pub(crate) fn labels(labels: &[u8]) -> Vec<u8> {
         let mut file = Vec::new();
-        [LABELS_MAGIC, labels.len() as u32].iter().for_each(|word| file.extend(word.to_be_bytes()));
+        for word in [LABELS_MAGIC, labels.len() as u32] {
+            file.extend(word.to_be_bytes());
+        }
         file.extend(labels);
         file
     }

@@ -142,7 +142,7 @@ fn entries(folder: &Path) -> Result<Vec<(PathBuf, bool)>, DataError> {
 }
 
 fn is_image(path: &Path) -> bool {
-    let extension = path.extension().map(|extension| extension.to_ascii_lowercase());
+    let extension = path.extension().map(std::ffi::OsStr::to_ascii_lowercase);
     path.is_file()
         && extension.is_some_and(|extension| extension == "png" || extension == "jpg" || extension == "jpeg")
 }

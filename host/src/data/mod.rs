@@ -107,7 +107,9 @@ impl Samples {
     #[must_use]
     pub fn select(&self, indices: &[usize]) -> Self {
         let mut pixels = Vec::with_capacity(indices.len() * self.image_len());
-        indices.iter().for_each(|&index| pixels.extend_from_slice(self.image(index)));
+        for &index in indices {
+            pixels.extend_from_slice(self.image(index));
+        }
         Self { pixels, labels: indices.iter().map(|&index| self.labels[index]).collect(), ..*self }
     }
 }

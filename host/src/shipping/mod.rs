@@ -1,1 +1,17 @@
-//! shipping
+//! A student's way onto a board: signed, verified there, active on trial, and confirmed only when healthy.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `golden` | an input by seed and the host's own answer to it |
+//! | `key` | the user's signing key |
+//! | `bundle` | what is shipped beside the model, signed |
+//!
+//! Nothing here chooses a student or prints.
+
+pub mod bundle;
+pub mod golden;
+pub mod key;
+
+pub use bundle::{BundleError, bundle};
+pub use golden::golden;
+pub use key::{KeyFileError, SigningKey};

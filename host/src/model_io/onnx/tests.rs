@@ -135,6 +135,16 @@ fn the_weightless_file_is_the_trained_one_emptied() {
 }
 
 #[test]
+fn a_candidate_travels_in_some_kilobytes() {
+    let image = Input { channels: 3, height: 32, width: 32 };
+    for (architecture, most) in [(Architecture::Vgg19, 15_000), (Architecture::Resnet34, 40_000)] {
+        let network = zoo::build(architecture, image, 10, 1.0).unwrap();
+        let file = write(&network, Filling::Seed(1), &info(&network)).unwrap();
+        assert!(file.len() < most, "{architecture}: {} bytes", file.len());
+    }
+}
+
+#[test]
 fn what_does_not_fit_is_not_written() {
     let network = residual();
     let mut wrong = info(&network);

@@ -1,0 +1,51 @@
+//! Golden answers: an input that both sides make from a seed, and what the host's reference says to it.
+
+use n2n_protocol::{Golden, generator};
+
+use crate::model_io::Weights;
+use crate::model_io::reference::{self, ReferenceError};
+use crate::network::Network;
+
+/// Largest difference that passes, relative to the largest logit: engines' rounding stays below a tenth of it (tested for
+/// tract and ONNX Runtime), a wrong weight or layer is far above.
+pub const TOLERANCE: f32 = 1e-3;
+
+/// The answer of this network to the input of this seed. Takes as long as the slow reference forward pass.
+///
+/// # Errors
+/// When the weights are not the network's.
+pub fn golden(network: &Network, weights: &Weights, input_seed: u64) -> Result<Golden, ReferenceError> {
+    let input = generator::input(input_seed, network.input_shape().elements());
+    let logits = reference::forward(network, weights, &input)?;
+    Ok(Golden { input_seed, logits, tolerance: TOLERANCE })
+}
+
+/// Largest difference of an answer from the golden one, relative to the largest expected magnitude (at least 1).
+/// Infinite when the lengths differ or a number is not finite.
+pub fn difference(golden: &Golden, logits: &[f32]) -> f32 {
+    if golden.logits.len() != logits.len() || logits.iter().any(|logit| !logit.is_finite()) {
+        return f32::INFINITY;
+    }
+    let scale = golden.logits.iter().fold(1.0_f32, |scale, logit| scale.max(logit.abs()));
+    let differences = golden.logits.iter().zip(logits).map(|(expected, got)| (expected - got).abs());
+    differences.fold(0.0, f32::max) / scale
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model_io::filled;
+    use crate::model_io::onnx::tests::residual;
+
+    #[test]
+    fn the_host_agrees_with_itself_and_not_with_others() {
+        let network = residual();
+        let weights = filled(&network, 1);
+        let right = golden(&network, &weights, 2).unwrap();
+        assert_eq!(difference(&right, &right.logits), 0.0);
+        let other = golden(&network, &filled(&network, 3), 2).unwrap();
+        assert!(difference(&right, &other.logits) > right.tolerance);
+        assert_eq!(difference(&right, &right.logits[1..]), f32::INFINITY);
+        assert_eq!(difference(&right, &vec![f32::NAN; right.logits.len()]), f32::INFINITY);
+    }
+}
