@@ -67,15 +67,27 @@ impl Failure {
         self.code
     }
 
+    /// The hint, if there is one.
+    pub fn next_step(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
     /// One line `error: …`, and one line `hint: …` if there is a hint.
     pub fn render(&self) -> String {
-        let mut text = format!("error: {}\n", one_line(&self.error));
+        let mut text = format!("error: {self}\n");
         if let Some(hint) = &self.hint {
             text.push_str("hint: ");
             text.push_str(hint);
             text.push('\n');
         }
         text
+    }
+}
+
+impl fmt::Display for Failure {
+    /// The chain of causes as one line, without hint.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&one_line(&self.error))
     }
 }
 
