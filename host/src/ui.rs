@@ -104,11 +104,6 @@ impl Ui {
         self.bars.suspend(|| writeln!(io::stdout().lock(), "{}", text.trim_end()))
     }
 
-    /// The last words of a verb that failed.
-    pub fn failure(&self, failure: &Failure) {
-        self.bars.suspend(|| complain(failure));
-    }
-
     /// Progress of something with a known number of steps (0: unknown), removed when dropped.
     pub fn progress(&self, title: impl Into<String>, steps: u64) -> Progress {
         let title = title.into();
@@ -131,7 +126,7 @@ impl Ui {
     }
 }
 
-/// Before there is a [`Ui`]: an error of the very start.
+/// The last words of a program that failed; its bars must be gone.
 pub fn complain(failure: &Failure) {
     let mut stderr = io::stderr().lock();
     // Nothing is left to be done if even this fails.

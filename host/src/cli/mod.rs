@@ -3,11 +3,26 @@
 //! To add a verb: one file with `Args` and `run`, one variant in [`Verb`], one arm in [`Verb::run`]. A verb computes
 //! nothing itself and prints only through [`crate::ui`]. Only `agent` may name the agent's library.
 
+pub mod agent;
+mod board;
+mod compress;
+mod device;
+mod doctor;
 mod interrupt;
 mod json;
+mod measure;
 mod model;
+mod outcome;
+mod profile;
+mod quickstart;
+mod report;
+mod rollback;
+mod search_settings;
+mod ship;
+mod status;
+mod target_board;
 mod teacher;
-mod view;
+mod watch;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -59,8 +74,23 @@ struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Quickstart(quickstart::Args),
+    Compress(compress::Args),
     #[command(subcommand)]
     Teacher(teacher::Verb),
+    Measure(measure::Args),
+    #[command(subcommand)]
+    Board(board::Verb),
+    #[command(subcommand)]
+    Profile(profile::Verb),
+    Ship(ship::Args),
+    Status(status::Args),
+    Rollback(rollback::Args),
+    Report(report::Args),
+    Doctor(doctor::Args),
+    /// Runs the board agent in this process, as `n2n-agent` does
+    #[command(subcommand)]
+    Agent(agent::Command),
 }
 
 /// What every verb is given.
@@ -74,7 +104,18 @@ struct Context {
 impl Verb {
     fn run(self, context: &Context) -> Result<Code, Failure> {
         match self {
+            Self::Quickstart(args) => quickstart::run(args, context),
+            Self::Compress(args) => compress::run(args, context),
             Self::Teacher(verb) => teacher::run(verb, context),
+            Self::Measure(args) => measure::run(args, context),
+            Self::Board(verb) => board::run(verb, context),
+            Self::Profile(verb) => profile::run(verb, context),
+            Self::Ship(args) => ship::run(args, context),
+            Self::Status(args) => status::run(args, context),
+            Self::Rollback(args) => rollback::run(args, context),
+            Self::Report(args) => report::run(args, context),
+            Self::Doctor(args) => doctor::run(args, context),
+            Self::Agent(_) => unreachable!("`main` runs it without a context"),
         }
     }
 }
@@ -89,19 +130,31 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(error.exit_code() as u8);
         }
     };
-    match start(&cli.global) {
-        Ok(context) => match cli.verb.run(&context) {
-            Ok(code) => ExitCode::from(code as u8),
-            Err(failure) => {
-                context.ui.failure(&failure);
-                ExitCode::from(failure.code() as u8)
-            }
-        },
+    let ended = match cli.verb {
+        // It has its own log and its own answer to signals: a worker's standard streams are not ours to touch.
+        Verb::Agent(command) => return agent_code(agent::run(command)),
+        verb => start(&cli.global).and_then(|context| {
+            let ended = verb.run(&context);
+            // Bars are gone before the last words are said.
+            drop(context);
+            ended
+        }),
+    };
+    match ended {
+        Ok(code) => ExitCode::from(code as u8),
         Err(failure) => {
             ui::complain(&failure);
             ExitCode::from(failure.code() as u8)
         }
     }
+}
+
+fn agent_code(ended: anyhow::Result<ExitCode>) -> ExitCode {
+    ended.unwrap_or_else(|error| {
+        let failure = Failure::from(error);
+        ui::complain(&failure);
+        ExitCode::from(failure.code() as u8)
+    })
 }
 
 fn start(global: &Global) -> Result<Context, Failure> {

@@ -1,7 +1,5 @@
 //! `n2n profile …`: what is known about kinds of boards.
 
-use std::path::PathBuf;
-
 use serde::Serialize;
 
 use super::json::SCHEMA;
@@ -9,9 +7,6 @@ use super::{Context, target_board};
 use crate::exit::{Code, Failure};
 use crate::profile::Profile;
 use crate::{ui, units};
-
-/// Folder with a user's own profiles, below n2n's settings.
-const USER_FOLDER: &str = "profiles";
 
 /// Shows what is known about kinds of boards
 #[derive(Debug, clap::Subcommand)]
@@ -71,19 +66,12 @@ pub(super) fn run(verb: Verb, context: &Context) -> Result<Code, Failure> {
 
 /// A profile by name or path.
 pub(super) fn load(name: &str) -> Result<Profile, Failure> {
-    Ok(Profile::load(name, user_folder()?.as_deref())?)
-}
-
-/// Where a user's own profiles lie: beside the board book.
-fn user_folder() -> Result<Option<PathBuf>, Failure> {
-    Ok(target_board::home()?.book().parent().map(|folder| folder.join(USER_FOLDER)))
+    Ok(Profile::load(name, Some(&target_board::home()?.profiles()))?)
 }
 
 fn list(context: &Context) -> Result<Code, Failure> {
     let mut profiles = Profile::builtin()?;
-    if let Some(folder) = user_folder()? {
-        profiles.extend(Profile::in_folder(&folder)?);
-    }
+    profiles.extend(Profile::in_folder(&target_board::home()?.profiles())?);
     let listed = Listed { schema: SCHEMA, profiles: profiles.into_iter().map(Facts::from).collect() };
     context.ui.result(&listed, || {
         let rows = listed.profiles.iter().map(|it| {

@@ -35,7 +35,7 @@ impl Laboratory for Live<'_> {
         networks
             .iter()
             .map(|(_, network)| {
-                self.observer.tell(&Event::Measuring);
+                (self.observer)(&Event::Measuring);
                 self.gauge.probe(network, &self.info)
             })
             .collect()
@@ -44,8 +44,8 @@ impl Laboratory for Live<'_> {
     fn train(&mut self, jobs: &[&Job]) -> Result<Vec<Outcome<Trained>>, Fault> {
         jobs.iter()
             .map(|job| {
-                let observer = &mut self.observer;
-                self.distiller.train(job, &mut |progress| observer.tell(&Event::Training(*progress)))
+                let observer = self.observer;
+                self.distiller.train(job, &mut |progress| observer(&Event::Training(*progress)))
             })
             .collect()
     }

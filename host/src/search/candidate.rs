@@ -323,11 +323,11 @@ fn lineage(network: &Network, digest: &str, origin: &str) -> String {
 
 /// Answers are kept to nine digits: such numbers survive the journal's text exactly, so a replay computes the very same
 /// rewards. Nothing that we measure is known better.
-fn nine_digits(value: f64) -> f64 {
+pub(super) fn nine_digits(value: f64) -> f64 {
     (value * 1e9).round() / 1e9
 }
 
-fn tidy(measured: Measured) -> Measured {
+pub(super) fn tidy(measured: Measured) -> Measured {
     Measured { noise: nine_digits(measured.noise), ..measured }
 }
 

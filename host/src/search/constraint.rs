@@ -276,9 +276,10 @@ impl Limits {
             }
             let bound = match limit.bound {
                 Bound::Absolute(value) => value,
-                Bound::Relative(share) => share * teacher.value(limit.metric).unwrap_or(f64::INFINITY),
+                Bound::Relative(share) => share * teacher.value(limit.metric).unwrap_or(f64::MAX),
             };
-            rows.push((limit.metric, bound));
+            // Nanoseconds, bytes and counts are whole numbers: the floor forbids and allows the same.
+            rows.push((limit.metric, bound.floor().max(1.0)));
         }
         rows.sort_by_key(|(metric, _)| *metric);
         Ok(Self(rows))

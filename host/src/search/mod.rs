@@ -216,15 +216,16 @@ fn begin(
     tape: &mut Tape<'_>,
     recorded: &[Record],
 ) -> Result<Started, SearchError> {
-    let resources = Resources { measured: Some(teacher.measured), ..Resources::of(&teacher.network) };
+    let resources =
+        Resources { measured: Some(candidate::tidy(teacher.measured)), ..Resources::of(&teacher.network) };
     let hash = |bytes: &Option<Vec<u8>>| bytes.as_ref().map(|bytes| hex::encode(Sha256::digest(bytes)));
     let shrinkable = teacher.network.groups().into_iter().filter(|group| group.shrinkable);
     let started = Started {
         schema: record::SCHEMA,
         settings: settings.clone(),
         teacher_digest: teacher.network.digest(),
-        teacher_accuracy: teacher.accuracy,
-        chance: teacher.chance,
+        teacher_accuracy: candidate::nine_digits(teacher.accuracy),
+        chance: candidate::nine_digits(teacher.chance),
         teacher: resources,
         limits: Limits::resolve(&settings.limits, &resources)?,
         units: teacher.network.units().into_iter().map(|unit| unit.name).collect(),

@@ -9,6 +9,7 @@
 //! | `optimiser`, `schedule`, `recipe` | how weights move, how fast, and the whole as one value |
 //! | `trainer` | the loop |
 //! | `teacher_logits` | a teacher's answers, computed once |
+//! | `inheritance` | which of the teacher's numbers a student starts from |
 //! | `evaluation`, `batch_norm` | accuracy, logits; statistics anew after surgery |
 //! | `device` | CPU or CUDA, probed |
 //!

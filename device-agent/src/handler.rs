@@ -1,0 +1,71 @@
+//! The seam between the wire and the agent's inside: a session hands a job over and waits for its outcome.
+//!
+//! Sessions know nothing of stores, workers or slots; `services` knows nothing of sockets.
+
+use crate::Cancel;
+use n2n_protocol::{Answer, Call, Failure, Progress};
+use std::fmt;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// One request on its way through the agent.
+pub struct Job {
+    /// The verb; never a hello or a cancel, which a session answers itself.
+    pub call: Call,
+    /// Who asks, for `busy` messages.
+    pub client: String,
+    /// Ends when the client cancels or is lost, or the agent stops.
+    pub cancel: Cancel,
+    /// Where to say how far the work has come.
+    pub progress: Reported,
+}
+
+/// How far a job has come: its worker writes, its session reads.
+#[derive(Clone, Debug)]
+pub struct Reported(Arc<Mutex<Progress>>);
+
+impl Default for Reported {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Progress { processes: 0, elapsed_ms: 0 })))
+    }
+}
+
+impl Reported {
+    /// Say how far the work has come.
+    pub fn report(&self, progress: Progress) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = progress;
+    }
+
+    /// What was said last.
+    pub fn last(&self) -> Progress {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The outcome of a job, sometime.
+pub type Outcome = Pin<Box<dyn Future<Output = Result<Answer, Failure>> + Send>>;
+
+/// The agent's inside, as a session sees it.
+pub struct Handler(Box<dyn Fn(Job) -> Outcome + Send + Sync>);
+
+impl Handler {
+    /// A handler that does every job by `work`.
+    pub fn new<W, F>(work: W) -> Self
+    where
+        W: Fn(Job) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<Answer, Failure>> + Send + 'static,
+    {
+        Self(Box::new(move |job| Box::pin(work(job))))
+    }
+
+    /// Begin a job.
+    pub fn begin(&self, job: Job) -> Outcome {
+        (self.0)(job)
+    }
+}
+
+impl fmt::Debug for Handler {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.write_str("Handler")
+    }
+}

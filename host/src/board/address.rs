@@ -1,0 +1,151 @@
+//! What a user writes after `--board`. Parsed once; nothing here opens a connection.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// The agent's port where an address names none.
+pub const DEFAULT_PORT: u16 = 7117;
+
+/// A board as named by a user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// An agent on this machine, started for the purpose.
+    Local,
+    /// `tcp://HOST:PORT`.
+    Tcp {
+        /// Name or address; IPv6 without its brackets.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// `serial:///dev/ttyUSB0`.
+    Serial(PathBuf),
+    /// A name from the book.
+    Name(String),
+}
+
+/// A text that names no board.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// Neither of the known forms.
+    #[error(
+        "`{0}` is no board: local, tcp://HOST:PORT, serial:///dev/DEVICE, or a name from `n2n board list` expected"
+    )]
+    Form(String),
+    /// A port that is none.
+    #[error("`{text}`: port `{port}` is not a number from 1 to 65535")]
+    Port {
+        /// All of it.
+        text: String,
+        /// The port.
+        port: String,
+    },
+}
+
+impl FromStr for Address {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let form = || AddressError::Form(text.to_owned());
+        if text == "local" {
+            return Ok(Self::Local);
+        }
+        if let Some(rest) = text.strip_prefix("tcp://") {
+            let (host, port) = split_port(rest).ok_or_else(form)?;
+            let port = match port {
+                None => DEFAULT_PORT,
+                Some(port) => port
+                    .parse()
+                    .ok()
+                    .filter(|&port| port != 0)
+                    .ok_or_else(|| AddressError::Port { text: text.to_owned(), port: port.to_owned() })?,
+            };
+            return Ok(Self::Tcp { host: host.to_owned(), port });
+        }
+        // `serial:/dev/…` is what people write after reading `serial:` somewhere.
+        if let Some(device) = text.strip_prefix("serial://").or_else(|| text.strip_prefix("serial:")) {
+            return if device.starts_with('/') { Ok(Self::Serial(device.into())) } else { Err(form()) };
+        }
+        if is_name(text) { Ok(Self::Name(text.to_owned())) } else { Err(form()) }
+    }
+}
+
+/// Host, and port if there is one; `None` when there is no host or something is left over.
+fn split_port(text: &str) -> Option<(&str, Option<&str>)> {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (host, rest) = rest.split_once(']')?;
+            (host, if rest.is_empty() { None } else { Some(rest.strip_prefix(':')?) })
+        }
+        None => match text.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        },
+    };
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '%');
+    (!host.is_empty() && host.chars().all(plain)).then_some((host, port))
+}
+
+/// Names that can stand in the book: short, and never mistaken for another form.
+pub(super) fn is_name(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    text != "local"
+        && (1..=64).contains(&text.len())
+        && text.chars().all(plain)
+        && !text.starts_with(['-', '.'])
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Local => formatter.write_str("local"),
+            Self::Tcp { host, port } if host.contains(':') => write!(formatter, "tcp://[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(formatter, "tcp://{host}:{port}"),
+            Self::Serial(device) => write!(formatter, "serial://{}", device.display()),
+            Self::Name(name) => formatter.write_str(name),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_is_understood_and_written_back() {
+        for text in [
+            "local",
+            "tcp://10.0.0.7:7117",
+            "tcp://[fe80::1%eth0]:80",
+            "serial:///dev/ttyUSB0",
+            "pi-4.kitchen",
+        ] {
+            assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
+        }
+        let parsed = "tcp://board.local".parse();
+        assert_eq!(parsed, Ok(Address::Tcp { host: "board.local".to_owned(), port: DEFAULT_PORT }));
+        assert_eq!("serial:/dev/ttyS0".parse(), Ok(Address::Serial("/dev/ttyS0".into())));
+    }
+
+    #[test]
+    fn what_is_no_board_is_repeated_in_the_error() {
+        for text in [
+            "",
+            "tcp://",
+            "tcp://:80",
+            "tcp://[::1",
+            "tcp://[::1]80",
+            "serial:ttyUSB0",
+            "http://x",
+            "a b",
+            "-x",
+        ] {
+            assert_eq!(text.parse::<Address>(), Err(AddressError::Form(text.to_owned())), "{text}");
+        }
+        for port in ["0", "65536", "x", ""] {
+            let error = format!("tcp://h:{port}").parse::<Address>().unwrap_err().to_string();
+            assert!(error.contains(&format!("port `{port}`")), "{error}");
+        }
+    }
+}

@@ -1,0 +1,517 @@
+//! The calls, one method each. Blocking; every wait has a deadline, and silence is a fault of the link.
+//!
+//! After a fault the client has no link, and every call says so until [`Client::reconnect`] finds the board again. A client
+//! never repeats a request by itself.
+
+use super::endpoint::Endpoint;
+use super::error::BoardError;
+use super::link::Link;
+use super::local::LocalAgent;
+use super::patience::Patience;
+use n2n_protocol::{
+    Answer, Board, BundleManifest, Call, Digest, Hello, InferPlan, MeasurePlan, Measurement, Progress, Reply,
+    Request, SCHEMA_HASH, SlotStatus, VERSION, Welcome, codec, limits, version,
+};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Between two looks at the cancel flag: quick for a person.
+const CANCEL_LOOK: Duration = Duration::from_millis(50);
+
+/// Between two questions whether the board is free.
+const BUSY_LOOK: Duration = Duration::from_millis(500);
+
+/// Room for what stands around the inputs of an infer request, bytes: ids, and a length in front of each.
+const INFER_FRAME_BYTES: usize = 64 + 5 * limits::INPUTS;
+
+/// A board, and the link to it.
+pub struct Client {
+    endpoint: Endpoint,
+    board: String,
+    connection: Option<Connection>,
+    welcome: Welcome,
+    last_request: u32,
+    cancel: Arc<AtomicBool>,
+    patience: Patience,
+}
+
+/// The link closes before its agent is ended: a lost client is what makes an agent stop its worker.
+struct Connection {
+    link: Link,
+    agent: Option<LocalAgent>,
+}
+
+/// How long a call may take.
+#[derive(Clone, Copy)]
+struct Wait {
+    whole: Duration,
+    interruptible: bool,
+}
+
+impl Client {
+    /// Connect and greet; one try.
+    ///
+    /// # Errors
+    /// [`BoardError::Unavailable`], [`BoardError::WrongKey`], [`BoardError::Version`].
+    pub fn connect(endpoint: &Endpoint) -> Result<Self, BoardError> {
+        Self::connect_with(endpoint, Patience::default())
+    }
+
+    /// As [`Self::connect`], with other deadlines.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub fn connect_with(endpoint: &Endpoint, patience: Patience) -> Result<Self, BoardError> {
+        let board = endpoint.to_string();
+        let (connection, welcome) = Connection::open(endpoint, &board, &patience)?;
+        Ok(Self {
+            endpoint: endpoint.clone(),
+            board,
+            connection: Some(connection),
+            welcome,
+            last_request: HELLO_REQUEST,
+            cancel: Arc::default(),
+            patience,
+        })
+    }
+
+    /// Find the board again after a fault, with growing pauses between a bounded number of tries. A local agent is started
+    /// anew.
+    ///
+    /// # Errors
+    /// The last try's; errors that waiting cannot mend end it at once, as does [`Client::cancel_flag`].
+    /// [`BoardError::Refused`] if another board answers at the address: its numbers must not mix with the first one's.
+    pub fn reconnect(&mut self) -> Result<(), BoardError> {
+        self.connection = None;
+        let mut pause = self.patience.reconnect_pause;
+        for tried in 1.. {
+            match Connection::open(&self.endpoint, &self.board, &self.patience) {
+                Ok((_, welcome)) if welcome.board.fingerprint != self.welcome.board.fingerprint => {
+                    let reason = format!(
+                        "another board answers: {} ({}), {} ({}) expected",
+                        welcome.board.name,
+                        welcome.board.model,
+                        self.welcome.board.name,
+                        self.welcome.board.model
+                    );
+                    return Err(BoardError::Refused { board: self.board.clone(), reason });
+                }
+                Ok((connection, welcome)) => {
+                    self.connection = Some(connection);
+                    self.welcome = welcome;
+                    self.last_request = HELLO_REQUEST;
+                    break;
+                }
+                Err(error) if tried >= self.patience.reconnect_tries || !error.is_passing() => {
+                    return Err(error);
+                }
+                Err(error) => tracing::info!(%error, tried, "not yet"),
+            }
+            self.pause(pause)?;
+            pause *= 2;
+        }
+        Ok(())
+    }
+
+    /// What the agent said of itself and its board when the link was made.
+    pub fn welcome(&self) -> &Welcome {
+        &self.welcome
+    }
+
+    /// Whether there is a link; false after a fault.
+    pub fn is_connected(&self) -> bool {
+        self.connection.is_some()
+    }
+
+    /// Process id of a local agent.
+    pub fn process_id(&self) -> Option<u32> {
+        self.connection.as_ref()?.agent.as_ref().map(LocalAgent::process_id)
+    }
+
+    /// Set it from anywhere, and a running put, measure, infer, stage or reconnect ends soon with
+    /// [`BoardError::Cancelled`]. It stays set.
+    pub fn cancel_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.cancel)
+    }
+
+    /// Share a flag that exists already.
+    pub fn set_cancel_flag(&mut self, flag: Arc<AtomicBool>) {
+        self.cancel = flag;
+    }
+
+    /// The board's identity, and its condition now.
+    ///
+    /// # Errors
+    /// [`BoardError`].
+    pub fn probe(&mut self) -> Result<Board, BoardError> {
+        match self.call(Call::Probe, self.short(), &mut |_| {})? {
+            Answer::Board(board) => Ok(board),
+            _ => Err(self.misplaced("probe")),
+        }
+    }
+
+    /// Put a blob on the board, from where an earlier try left off; says bytes done and bytes in all.
+    ///
+    /// # Errors
+    /// [`BoardError`]; [`BoardError::Refused`] for one that is too long.
+    pub fn put(&mut self, blob: &[u8], progress: &mut dyn FnMut(u64, u64)) -> Result<Digest, BoardError> {
+        let whole = blob.len() as u64;
+        let limit = self.welcome.max_blob_bytes.min(limits::BLOB_BYTES);
+        if whole > limit {
+            let reason = format!("a model of {whole} bytes; it takes {limit}");
+            return Err(BoardError::Refused { board: self.board.clone(), reason });
+        }
+        let digest = Digest::of(blob);
+        let mut done = self.stored(Call::PutQuery { digest, bytes: whole }, self.short())?;
+        progress(done, whole);
+        while done < whole {
+            let start = usize::try_from(done).unwrap_or(usize::MAX).min(blob.len());
+            let end = (start + limits::CHUNK_BYTES).min(blob.len());
+            let data = blob.get(start..end).unwrap_or_default().to_vec();
+            let call = Call::PutChunk { digest, offset: done, data };
+            let wait = Wait { whole: self.patience.short, interruptible: true };
+            let now = self.when_free(|client| client.stored(call.clone(), wait))?;
+            if now <= done {
+                let reason = format!("the agent stays at {now} of {whole} bytes of {digest}");
+                return Err(BoardError::Failed(reason));
+            }
+            done = now;
+            progress(done, whole);
+        }
+        Ok(digest)
+    }
+
+    /// Measure a blob that was put.
+    ///
+    /// # Errors
+    /// [`BoardError`].
+    pub fn measure(
+        &mut self,
+        plan: &MeasurePlan,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Measurement, BoardError> {
+        let whole = Duration::from_millis(u64::from(plan.time_budget_ms)) + self.patience.measure_margin;
+        let wait = Wait { whole, interruptible: true };
+        match self.when_free(|client| client.call(Call::Measure(plan.clone()), wait, progress))? {
+            Answer::Measured(measurement) => Ok(measurement),
+            _ => Err(self.misplaced("measure")),
+        }
+    }
+
+    /// Logits of a blob that was put, one row an input, in as many requests as the inputs need.
+    ///
+    /// # Errors
+    /// [`BoardError`].
+    pub fn infer(&mut self, model: Digest, inputs: &[Vec<f32>]) -> Result<Vec<Vec<f32>>, BoardError> {
+        let mut logits = Vec::with_capacity(inputs.len());
+        let mut rest = inputs;
+        let wait = Wait { whole: self.patience.infer, interruptible: true };
+        while !rest.is_empty() {
+            let (batch, later) = rest.split_at(batch_of(rest));
+            rest = later;
+            let call = Call::Infer(InferPlan { model, inputs: batch.to_vec() });
+            let answer = self.when_free(|client| client.call(call.clone(), wait, &mut |_| {}))?;
+            match answer {
+                Answer::Inferred(rows) if rows.len() == batch.len() => logits.extend(rows),
+                _ => return Err(self.misplaced("infer")),
+            }
+        }
+        Ok(logits)
+    }
+
+    /// Copy a bundle, its model put before, into the idle slot; it is verified there.
+    ///
+    /// # Errors
+    /// [`BoardError`].
+    pub fn stage(&mut self, bundle: &BundleManifest) -> Result<SlotStatus, BoardError> {
+        let wait = Wait { whole: self.patience.stage, interruptible: true };
+        self.when_free(|client| client.slots(Call::Stage(bundle.clone()), wait))
+    }
+
+    /// Make the staged slot the active one, on trial.
+    ///
+    /// # Errors
+    /// [`BoardError`].
+    pub fn activate(&mut self) -> Result<SlotStatus, BoardError> {
+        self.slots(Call::Activate, self.short())
+    }
+
+    /// End the trial.
+    ///
+    /// # Errors
+    /// [`BoardError`].
+    pub fn confirm(&mut self) -> Result<SlotStatus, BoardError> {
+        self.slots(Call::Confirm, self.short())
+    }
+
+    /// Go back to the previous slot.
+    ///
+    /// # Errors
+    /// [`BoardError`].
+    pub fn rollback(&mut self) -> Result<SlotStatus, BoardError> {
+        self.slots(Call::Rollback, self.short())
+    }
+
+    /// What is in the slots.
+    ///
+    /// # Errors
+    /// [`BoardError`].
+    pub fn status(&mut self) -> Result<SlotStatus, BoardError> {
+        self.slots(Call::Status, self.short())
+    }
+
+    /// The newest lines of the agent's log.
+    ///
+    /// # Errors
+    /// [`BoardError`].
+    pub fn log_tail(&mut self, lines: u16) -> Result<Vec<String>, BoardError> {
+        match self.call(Call::LogTail { lines }, self.short(), &mut |_| {})? {
+            Answer::Log(lines) => Ok(lines),
+            _ => Err(self.misplaced("log tail")),
+        }
+    }
+
+    fn short(&self) -> Wait {
+        Wait { whole: self.patience.short, interruptible: false }
+    }
+
+    fn slots(&mut self, call: Call, wait: Wait) -> Result<SlotStatus, BoardError> {
+        match self.call(call, wait, &mut |_| {})? {
+            Answer::Slots(status) => Ok(status),
+            _ => Err(self.misplaced("slots")),
+        }
+    }
+
+    fn stored(&mut self, call: Call, wait: Wait) -> Result<u64, BoardError> {
+        match self.call(call, wait, &mut |_| {})? {
+            Answer::Stored { bytes } => Ok(bytes),
+            _ => Err(self.misplaced("put")),
+        }
+    }
+
+    /// Call, and call again while somebody else measures, for as long as we are willing to wait.
+    fn when_free<T>(
+        &mut self,
+        mut call: impl FnMut(&mut Self) -> Result<T, BoardError>,
+    ) -> Result<T, BoardError> {
+        let deadline = Instant::now() + self.patience.busy;
+        loop {
+            match call(self) {
+                Err(error @ BoardError::Busy { .. }) if Instant::now() >= deadline => return Err(error),
+                Err(BoardError::Busy { .. }) => self.pause(BUSY_LOOK.min(self.patience.busy))?,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// One request and its answer. Whatever goes wrong on the way ends the link.
+    fn call(
+        &mut self,
+        call: Call,
+        wait: Wait,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Answer, BoardError> {
+        let Some(connection) = &mut self.connection else {
+            let reason = "there is no link since the last fault".to_owned();
+            return Err(BoardError::Unavailable { board: self.board.clone(), reason });
+        };
+        self.last_request = self.last_request.wrapping_add(1);
+        let request = Request { request_id: self.last_request, call };
+        let message = match codec::encode(&request, limits::REQUEST_BYTES) {
+            Ok(message) => message,
+            Err(error) => {
+                return Err(BoardError::Refused { board: self.board.clone(), reason: error.to_string() });
+            }
+        };
+        let cancel = wait.interruptible.then_some(self.cancel.as_ref());
+        let mut exchange = Exchange {
+            board: &self.board,
+            request_id: request.request_id,
+            wait,
+            patience: &self.patience,
+            cancel,
+            progress,
+        };
+        match exchange.run(&mut connection.link, &message) {
+            Ok(outcome) => outcome.map_err(|failure| BoardError::of_failure(&self.board, failure)),
+            Err(fault) => {
+                self.connection = None;
+                Err(fault)
+            }
+        }
+    }
+
+    /// An answer of the wrong kind: the agent cannot be trusted any more.
+    fn misplaced(&mut self, verb: &str) -> BoardError {
+        self.connection = None;
+        let reason = format!("the agent's answer to {verb} is one to something else");
+        BoardError::Unavailable { board: self.board.clone(), reason }
+    }
+
+    /// Sleep, unless and until we are cancelled.
+    fn pause(&self, pause: Duration) -> Result<(), BoardError> {
+        let end = Instant::now() + pause;
+        while !self.cancel.load(Ordering::Relaxed) {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            std::thread::sleep(left.min(CANCEL_LOOK));
+        }
+        Err(BoardError::Cancelled)
+    }
+}
+
+/// Request id of the greeting.
+const HELLO_REQUEST: u32 = 1;
+
+impl Connection {
+    fn open(endpoint: &Endpoint, board: &str, patience: &Patience) -> Result<(Self, Welcome), BoardError> {
+        let link = |host: &str, port, key| {
+            Link::open(host, port, key, patience).map_err(|e| BoardError::of_link(board, &e))
+        };
+        let mut connection = match endpoint {
+            Endpoint::Tcp { host, port, key } => Self { link: link(host, *port, key)?, agent: None },
+            Endpoint::Local(program) => {
+                let agent = LocalAgent::start(program)?;
+                let (host, port) = (agent.address.ip().to_string(), agent.address.port());
+                Self { link: link(&host, port, &agent.key)?, agent: Some(agent) }
+            }
+        };
+        let welcome = greet(&mut connection.link, board, patience)?;
+        Ok((connection, welcome))
+    }
+}
+
+fn greet(link: &mut Link, board: &str, patience: &Patience) -> Result<Welcome, BoardError> {
+    let hello = Hello { version: VERSION, schema: SCHEMA_HASH, client: client_name() };
+    let request = Request { request_id: HELLO_REQUEST, call: Call::Hello(hello) };
+    let unavailable = |reason: String| BoardError::Unavailable { board: board.to_owned(), reason };
+    let message =
+        codec::encode(&request, limits::HELLO_BYTES).map_err(|error| unavailable(error.to_string()))?;
+    let mut ignore = |_| {};
+    let wait = Wait { whole: patience.short, interruptible: false };
+    let mut exchange =
+        Exchange { board, request_id: HELLO_REQUEST, wait, patience, cancel: None, progress: &mut ignore };
+    let welcome = match exchange.run(link, &message)? {
+        Ok(Answer::Hello(welcome)) => welcome,
+        Ok(_) => return Err(unavailable("the agent does not greet back".to_owned())),
+        // A hello in order is refused for one reason only.
+        Err(n2n_protocol::Failure::Refused(reason)) => {
+            return Err(BoardError::Version { board: board.to_owned(), reason });
+        }
+        Err(failure) => return Err(BoardError::of_failure(board, failure)),
+    };
+    version::check(welcome.version, welcome.schema)
+        .map_err(|mismatch| BoardError::Version { board: board.to_owned(), reason: mismatch.to_string() })?;
+    Ok(welcome)
+}
+
+/// Who we are, for others who find the board busy.
+fn client_name() -> String {
+    let user = std::env::var("USER").unwrap_or_else(|_| "somebody".to_owned());
+    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let machine = if machine.trim().is_empty() { "a host" } else { machine.trim() };
+    let name = format!("n2n of {user} on {machine}, process {}", std::process::id());
+    name.get(..name.floor_char_boundary(limits::NAME_BYTES)).unwrap_or_default().to_owned()
+}
+
+/// How many of these inputs fit into one request; at least one, which the encoder then refuses if it is too long.
+fn batch_of(inputs: &[Vec<f32>]) -> usize {
+    let mut bytes = INFER_FRAME_BYTES;
+    let fits = |input: &&Vec<f32>| {
+        bytes += input.len() * size_of::<f32>();
+        bytes <= limits::REQUEST_BYTES
+    };
+    inputs.iter().take(limits::INPUTS).take_while(fits).count().max(1)
+}
+
+/// One request on the wire, until its answer has come.
+struct Exchange<'a> {
+    board: &'a str,
+    request_id: u32,
+    wait: Wait,
+    patience: &'a Patience,
+    cancel: Option<&'a AtomicBool>,
+    progress: &'a mut dyn FnMut(Progress),
+}
+
+impl Exchange<'_> {
+    /// The agent's outcome; the error is a fault of the link.
+    fn run(
+        &mut self,
+        link: &mut Link,
+        message: &[u8],
+    ) -> Result<Result<Answer, n2n_protocol::Failure>, BoardError> {
+        let lost = |error| BoardError::of_link(self.board, &error);
+        let late = |reason: &str| BoardError::Unavailable {
+            board: self.board.to_owned(),
+            reason: reason.to_owned(),
+        };
+        link.send(message).map_err(lost)?;
+        let end = Instant::now() + self.wait.whole;
+        let mut silence_ends = Instant::now() + self.patience.silence;
+        let mut cancel_ends: Option<Instant> = None;
+        loop {
+            let now = Instant::now();
+            if cancel_ends.is_some_and(|end| now >= end) {
+                return Err(late("the agent does not end a cancelled request"));
+            }
+            if now >= silence_ends {
+                return Err(late("the agent is silent"));
+            }
+            if now >= end && cancel_ends.is_none() {
+                return Err(late("the request took longer than its time budget allows"));
+            }
+            if cancel_ends.is_none() && self.cancel.is_some_and(|flag| flag.load(Ordering::Relaxed)) {
+                cancel_ends = Some(now + self.patience.cancel);
+                link.send(&self.cancel_message()?).map_err(lost)?;
+            }
+            let until = if self.cancel.is_some() { now + CANCEL_LOOK } else { silence_ends.min(end) };
+            let Some(message) = link.receive(until).map_err(lost)? else { continue };
+            silence_ends = Instant::now() + self.patience.silence;
+            let reply: Reply =
+                codec::decode(&message, limits::REPLY_BYTES).map_err(|error| late(&error.to_string()))?;
+            match reply {
+                // The late answer of an earlier request, or the one to our cancel.
+                Reply { request_id, .. } if request_id != self.request_id => {}
+                Reply { outcome: Ok(Answer::Progress(progress)), .. } => (self.progress)(progress),
+                // Cancelled in the very moment it ended: whoever cancelled does not want it any more.
+                Reply { .. } if cancel_ends.is_some() => return Ok(Err(n2n_protocol::Failure::Cancelled)),
+                Reply { outcome, .. } => return Ok(outcome),
+            }
+        }
+    }
+
+    fn cancel_message(&self) -> Result<Vec<u8>, BoardError> {
+        let call = Call::Cancel { request_id: self.request_id };
+        // Never equal to a request's own: those count up from one and would take ages to come round.
+        let request = Request { request_id: !self.request_id, call };
+        codec::encode(&request, limits::REQUEST_BYTES).map_err(|error| BoardError::Failed(error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inputs_are_cut_into_requests_that_fit() {
+        let small = vec![vec![0.0; 10]; limits::INPUTS + 5];
+        assert_eq!(batch_of(&small), limits::INPUTS);
+        let images = vec![vec![0.0; 3 * 224 * 224]; 20];
+        let batch = batch_of(&images);
+        let call = Call::Infer(InferPlan { model: Digest([0; 32]), inputs: images[..batch].to_vec() });
+        let request = Request { request_id: u32::MAX, call };
+        assert!((10..20).contains(&batch), "{batch}");
+        assert!(codec::encode(&request, limits::REQUEST_BYTES).is_ok());
+        assert_eq!(batch_of(&[vec![0.0; limits::REQUEST_BYTES]]), 1);
+    }
+
+    #[test]
+    fn a_client_names_itself_within_the_limit() {
+        assert!(client_name().contains(&std::process::id().to_string()));
+        assert!(client_name().len() <= limits::NAME_BYTES);
+    }
+}

@@ -1,0 +1,51 @@
+//! Where n2n keeps what belongs to the user: the board book, and the data of the local agent.
+
+use std::path::{Path, PathBuf};
+
+/// Environment variable that puts everything under one folder: for tests, and for machines without a home.
+const VARIABLE: &str = "N2N_HOME";
+
+/// The user's folders.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Home {
+    settings: PathBuf,
+    data: PathBuf,
+}
+
+impl Home {
+    /// From the environment; `None` on a machine that gives this user no home.
+    pub fn of_user() -> Option<Self> {
+        if let Some(folder) = std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) {
+            return Some(Self::at(Path::new(&folder)));
+        }
+        directories::ProjectDirs::from("", "", "n2n").map(|folders| Self {
+            settings: folders.config_dir().to_owned(),
+            data: folders.data_dir().to_owned(),
+        })
+    }
+
+    /// Everything under one folder.
+    pub fn at(folder: &Path) -> Self {
+        Self { settings: folder.to_owned(), data: folder.to_owned() }
+    }
+
+    /// The board book.
+    pub fn book(&self) -> PathBuf {
+        self.settings.join("boards.toml")
+    }
+
+    /// The user's signing key: what ships is signed by it.
+    pub fn signing_key(&self) -> PathBuf {
+        self.settings.join("signing-key")
+    }
+
+    /// The user's own board profiles.
+    pub fn profiles(&self) -> PathBuf {
+        self.settings.join("profiles")
+    }
+
+    /// The data folder of the local agent: its blobs, and its slots, which outlive it.
+    pub fn local_agent(&self) -> PathBuf {
+        self.data.join("local-agent")
+    }
+}

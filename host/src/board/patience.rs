@@ -1,0 +1,55 @@
+//! How long the host waits for what. The defaults suit a board on a bad radio link; tests bring shorter ones.
+
+use std::time::Duration;
+
+/// Deadlines of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// For a board's name to become addresses: the system's resolver has no deadline of its own.
+    pub resolve: Duration,
+    /// For a connection to one address.
+    pub connect: Duration,
+    /// For the handshake; a board needs some 10 ms for its part.
+    pub handshake: Duration,
+    /// For the agent to take a request; the largest, 8 MiB, needs 270 kB/s.
+    pub send: Duration,
+    /// Silence that is a fault: an agent shows a sign of life every second while it works.
+    pub silence: Duration,
+    /// For a request that only reads or writes small things, or one piece of a blob.
+    pub short: Duration,
+    /// For one batch of inputs.
+    pub infer: Duration,
+    /// For a bundle's verification: load, golden inference, some latency samples.
+    pub stage: Duration,
+    /// For a measurement beyond its own time budget: starting and ending workers, cooling down between repetitions.
+    pub measure_margin: Duration,
+    /// For the agent to end a cancelled request, workers and all.
+    pub cancel: Duration,
+    /// While another client measures; a search's measurements take some seconds.
+    pub busy: Duration,
+    /// Tries of one reconnect.
+    pub reconnect_tries: u32,
+    /// Pause after the first try, doubled each time: with seven tries 16 s in all, longer than an agent takes to restart.
+    /// A board that boots takes more, and its caller has to come again.
+    pub reconnect_pause: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            resolve: Duration::from_secs(5),
+            connect: Duration::from_secs(5),
+            handshake: Duration::from_secs(5),
+            send: Duration::from_secs(30),
+            silence: Duration::from_secs(10),
+            short: Duration::from_secs(30),
+            infer: Duration::from_secs(300),
+            stage: Duration::from_secs(300),
+            measure_margin: Duration::from_secs(120),
+            cancel: Duration::from_secs(8),
+            busy: Duration::from_secs(60),
+            reconnect_tries: 7,
+            reconnect_pause: Duration::from_millis(250),
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! How a compression ends without a student; each kind has its own exit code and next step.
+
+use crate::board::BoardError;
+use crate::search::constraint::Metric;
+
+/// Why there is no student.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The teacher is hardly better than guessing, so the images are not what it was trained on.
+    #[error("the teacher is right on {accuracy:.1} % of the validation images; guessing gives {chance:.1} %")]
+    WeakTeacher {
+        /// Percent.
+        accuracy: f64,
+        /// Percent.
+        chance: f64,
+    },
+    /// Teacher and data set do not belong together.
+    #[error("{what}: the teacher has {teacher}, the data set {dataset}")]
+    Mismatch {
+        /// Image shape or number of classes.
+        what: &'static str,
+        /// Of the teacher.
+        teacher: String,
+        /// Of the data set.
+        dataset: String,
+    },
+    /// Even the smallest legal student breaks a limit.
+    #[error("no student can keep {metric} <= {bound}: the smallest one has {smallest}")]
+    ImpossibleLimit {
+        /// The limit's metric.
+        metric: Metric,
+        /// The limit, with unit.
+        bound: String,
+        /// The smallest student's value, with unit.
+        smallest: String,
+    },
+    /// The board is gone; the run can be resumed.
+    #[error("{0}")]
+    Board(String),
+    /// Greeting failed.
+    #[error(transparent)]
+    Greeting(#[from] BoardError),
+    /// Ctrl-C; the run can be resumed.
+    #[error("stopped")]
+    Stopped,
+    /// The run folder cannot be used.
+    #[error("{0}")]
+    Folder(String),
+    /// Anything else.
+    #[error(transparent)]
+    Other(#[from] anyhow::Error),
+}
+
+impl Error {
+    /// The next step for a user, where there is one.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::WeakTeacher { .. } => Some(
+                "is this the data set that the teacher was trained on, with the same normalisation and class order?",
+            ),
+            Self::Mismatch { .. } => Some("give the data set that the teacher was trained on as --data KIND:PATH"),
+            Self::ImpossibleLimit { .. } => {
+                Some("raise the limit, or begin with a narrower or shallower teacher (n2n teacher train --width)")
+            }
+            Self::Board(_) => Some("nothing is lost: when the board is back, run the same command with --resume"),
+            Self::Greeting(error) => error.hint(),
+            Self::Stopped => Some("nothing is lost: run the same command with --resume to go on"),
+            Self::Folder(_) | Self::Other(_) => None,
+        }
+    }
+}
+
+macro_rules! from_other {
+    ($($error:ty),*) => {
+        $(impl From<$error> for Error {
+            fn from(error: $error) -> Self {
+                Self::Other(error.into())
+            }
+        })*
+    };
+}
+from_other!(crate::training::TrainingError, std::io::Error, serde_json::Error);

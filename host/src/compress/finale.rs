@@ -1,0 +1,156 @@
+//! From finalists to the student (method.md 4.9): measure them properly, retrain them, choose on the second half of the
+//! validation split, distil the chosen one for long, and measure the very file that ships.
+//!
+//! The test split is not touched here.
+
+use n2n_protocol::Measurement;
+
+use super::gauge::Specimen;
+use super::laboratory::Live;
+use super::{Error, Event, Finale, Phase};
+use crate::data::Dataset;
+use crate::model_io::Weights;
+use crate::network::Network;
+use crate::search::Finalist;
+use crate::search::constraint::{Limits, Metric, Resources, violation};
+use crate::search::laboratory::{Laboratory as _, Measured, Outcome};
+use crate::training::recipe::{Length, Recipe};
+
+/// A student that keeps the limits, trained and measured.
+pub(super) struct Chosen {
+    pub(super) network: Network,
+    /// Batch norm alive.
+    pub(super) weights: Weights,
+    /// The file that ships.
+    pub(super) specimen: Specimen,
+    pub(super) measured: Measured,
+    pub(super) measurement: Measurement,
+    pub(super) searcher: String,
+}
+
+/// A finalist that keeps the limits by a careful measurement, with the best of its retrained weights.
+struct Contender<'a> {
+    finalist: &'a Finalist,
+    weights: Weights,
+    /// Mean over the seeds, on the second half of the validation split.
+    accuracy: f64,
+}
+
+/// The student; `None` if no finalist keeps the limits.
+pub(super) fn finale(
+    lab: &mut Live<'_>,
+    dataset: &Dataset,
+    settings: Finale,
+    seed: u64,
+    limits: &Limits,
+    finalists: &[Finalist],
+) -> Result<Option<Chosen>, Error> {
+    (lab.observer)(&Event::Phase(Phase::Finalists));
+    let mut contenders = Vec::new();
+    for finalist in finalists.iter().take(settings.finalists) {
+        if keeps_limits(lab, finalist, limits)? {
+            contenders.push(retrained(lab, dataset, settings, seed, finalist)?);
+        }
+    }
+    contenders.sort_by(|one, other| other.accuracy.total_cmp(&one.accuracy));
+
+    for contender in contenders {
+        (lab.observer)(&Event::Phase(Phase::Distillation));
+        let network = &contender.finalist.network;
+        let recipe = Recipe { length: Length::Epochs(settings.final_epochs), seed, ..Recipe::finale() };
+        let observer = lab.observer;
+        let weights = lab.distiller.finish(network, &contender.weights, &recipe, &mut |progress| {
+            observer(&Event::Training(*progress));
+        })?;
+        (lab.observer)(&Event::Phase(Phase::Verdict));
+        let specimen = Specimen::trained(network, &weights, &lab.info)?;
+        let Outcome::Done((measured, measurement)) = lab.gauge.examine(&specimen, &mut |_| {})? else { continue };
+        let late = broken(limits, network, measured);
+        if late.is_empty() {
+            return Ok(Some(Chosen {
+                network: network.clone(),
+                weights,
+                specimen,
+                measured,
+                measurement,
+                searcher: contender.finalist.searcher.to_string(),
+            }));
+        }
+        (lab.observer)(&Event::Note(format!("the trained student breaks {late}; on to the next finalist")));
+    }
+    Ok(None)
+}
+
+/// By a true interval, with seeded weights: latency does not depend on them, and training is what costs.
+fn keeps_limits(lab: &mut Live<'_>, finalist: &Finalist, limits: &Limits) -> Result<bool, Error> {
+    let specimen = Specimen::untrained(&finalist.network, &lab.info)?;
+    match lab.gauge.examine(&specimen, &mut |_| {})? {
+        Outcome::Done((measured, _)) => {
+            let broken = broken(limits, &finalist.network, measured);
+            if !broken.is_empty() {
+                (lab.observer)(&Event::Note(format!("a finalist breaks {broken} by a careful measurement")));
+            }
+            Ok(broken.is_empty())
+        }
+        Outcome::Infeasible(reason) => {
+            (lab.observer)(&Event::Note(format!("a finalist is infeasible by a careful measurement: {reason}")));
+            Ok(false)
+        }
+    }
+}
+
+/// The limits that are broken, for people; empty if none.
+fn broken(limits: &Limits, network: &Network, measured: Measured) -> String {
+    let resources = Resources { measured: Some(measured), ..Resources::of(network) };
+    let excess = limits.excess(&resources);
+    if violation(&excess) == 0.0 {
+        return String::new();
+    }
+    let names: Vec<String> = excess
+        .iter()
+        .filter(|excess| excess.relative > 0.0)
+        .map(|excess| {
+            let value = resources.bound_value(excess.metric).map_or_else(String::new, |v| excess.metric.show(v));
+            format!("{} ({value})", excess.metric)
+        })
+        .collect();
+    names.join(", ")
+}
+
+fn retrained<'a>(
+    lab: &mut Live<'_>,
+    dataset: &Dataset,
+    settings: Finale,
+    seed: u64,
+    finalist: &'a Finalist,
+) -> Result<Contender<'a>, Error> {
+    let network = &finalist.network;
+    let start = lab.weights(&finalist.job)?;
+    let select = &dataset.validation_select;
+    if settings.epochs == 0 || settings.seeds == 0 {
+        let accuracy = lab.distiller.accuracy(network, &start, select)?.fraction();
+        return Ok(Contender { finalist, weights: (*start).clone(), accuracy });
+    }
+    let mut best: Option<(f64, Weights)> = None;
+    let mut sum = 0.0;
+    for index in 0..settings.seeds as u64 {
+        let recipe =
+            Recipe { length: Length::Epochs(settings.epochs), seed: seed.wrapping_add(index), ..Recipe::finale() };
+        let observer = lab.observer;
+        let weights = lab.distiller.finish(network, &start, &recipe, &mut |progress| {
+            observer(&Event::Training(*progress));
+        })?;
+        let accuracy = lab.distiller.accuracy(network, &weights, select)?.fraction();
+        sum += accuracy;
+        if best.as_ref().is_none_or(|(other, _)| accuracy > *other) {
+            best = Some((accuracy, weights));
+        }
+    }
+    let weights = best.map_or_else(|| (*start).clone(), |(_, weights)| weights);
+    Ok(Contender { finalist, weights, accuracy: sum / settings.seeds as f64 })
+}
+
+/// The latency bound among the limits, ns.
+pub(super) fn latency_bound(limits: &Limits) -> Option<u64> {
+    limits.0.iter().find(|(metric, _)| *metric == Metric::Latency).map(|(_, bound)| *bound as u64)
+}
