@@ -2,6 +2,7 @@
 
 pub mod board;
 pub mod cli;
+pub mod compress;
 pub mod config;
 pub mod data;
 pub mod exit;
@@ -14,3 +15,4 @@ pub mod shipping;
 pub mod training;
 pub mod ui;
 pub mod units;
+mod view;

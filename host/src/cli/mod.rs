@@ -52,7 +52,7 @@ struct Cli {
     #[command(flatten)]
     global: Global,
     #[command(subcommand)]
-    verb: Verb,
+    verb: Command,
 }
 
 #[derive(Debug, clap::Args)]
@@ -73,6 +73,15 @@ struct Global {
 }
 
 #[derive(Debug, Subcommand)]
+enum Command {
+    #[command(flatten)]
+    Verb(Verb),
+    /// Runs the board agent in this process, as `n2n-agent` does
+    #[command(subcommand)]
+    Agent(agent::Command),
+}
+
+#[derive(Debug, Subcommand)]
 enum Verb {
     Quickstart(quickstart::Args),
     Compress(compress::Args),
@@ -88,9 +97,6 @@ enum Verb {
     Rollback(rollback::Args),
     Report(report::Args),
     Doctor(doctor::Args),
-    /// Runs the board agent in this process, as `n2n-agent` does
-    #[command(subcommand)]
-    Agent(agent::Command),
 }
 
 /// What every verb is given.
@@ -115,7 +121,6 @@ impl Verb {
             Self::Rollback(args) => rollback::run(args, context),
             Self::Report(args) => report::run(args, context),
             Self::Doctor(args) => doctor::run(args, context),
-            Self::Agent(_) => unreachable!("`main` runs it without a context"),
         }
     }
 }
@@ -132,8 +137,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let ended = match cli.verb {
         // It has its own log and its own answer to signals: a worker's standard streams are not ours to touch.
-        Verb::Agent(command) => return agent_code(agent::run(command)),
-        verb => start(&cli.global).and_then(|context| {
+        Command::Agent(command) => return agent_code(agent::run(command)),
+        Command::Verb(verb) => start(&cli.global).and_then(|context| {
             let ended = verb.run(&context);
             // Bars are gone before the last words are said.
             drop(context);

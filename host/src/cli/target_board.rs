@@ -44,9 +44,14 @@ pub(super) fn connect(address: &Address, context: &Context) -> Result<Connected,
 }
 
 impl Args {
+    /// Flag over file over `local`.
+    pub(super) fn address(&self, context: &Context) -> Result<Address, Failure> {
+        address(self.board.as_deref(), context)
+    }
+
     /// Parses and connects.
     pub(super) fn connect(&self, context: &Context) -> Result<Connected, Failure> {
-        connect(&address(self.board.as_deref(), context)?, context)
+        connect(&self.address(context)?, context)
     }
 }
 

@@ -6,6 +6,7 @@ use crate::compress;
 use crate::data::DataError;
 use crate::model_io::onnx::ModelFileError;
 use crate::profile::ProfileError;
+use crate::run::report::ReportError;
 use crate::shipping::{KeyFileError, ShipError};
 
 /// Looks through the chain of causes for the first kind that is known.
@@ -31,6 +32,9 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<(Code, Option<Stri
     }
     if let Some(error) = cause.downcast_ref::<BoardError>() {
         return Some((board_code(error), error.hint().map(str::to_owned)));
+    }
+    if let Some(error) = cause.downcast_ref::<ReportError>() {
+        return Some((Code::Failed, error.hint().map(str::to_owned)));
     }
     if cause.is::<AddressError>() {
         return Some((Code::Usage, None));

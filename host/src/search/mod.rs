@@ -83,6 +83,13 @@ pub struct Teacher {
     pub measured: Measured,
 }
 
+impl Teacher {
+    /// Its costs, measurement included: what relative limits refer to.
+    pub fn resources(&self) -> Resources {
+        Resources { measured: Some(candidate::tidy(self.measured)), ..Resources::of(&self.network) }
+    }
+}
+
 /// Policies as safetensors files: where a search starts (policy transfer), and where it ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policies {
@@ -216,8 +223,7 @@ fn begin(
     tape: &mut Tape<'_>,
     recorded: &[Record],
 ) -> Result<Started, SearchError> {
-    let resources =
-        Resources { measured: Some(candidate::tidy(teacher.measured)), ..Resources::of(&teacher.network) };
+    let resources = teacher.resources();
     let hash = |bytes: &Option<Vec<u8>>| bytes.as_ref().map(|bytes| hex::encode(Sha256::digest(bytes)));
     let shrinkable = teacher.network.groups().into_iter().filter(|group| group.shrinkable);
     let started = Started {

@@ -248,7 +248,7 @@ fn the_same_seed_and_recorded_answers_give_the_same_candidates() {
 
 #[test]
 fn a_search_killed_at_any_line_ends_like_an_undisturbed_one() {
-    let settings = settings(Preset::Edge, 5, 50);
+    let settings = settings(Preset::Edge, 5, 30);
     let (result, lines) = run(&settings, &mut Formula::new(), &[]);
     let result = result.unwrap();
     for cut in (0..lines.len()).step_by(11).chain([1, 2, lines.len() - 1]) {
@@ -265,7 +265,7 @@ fn a_search_killed_at_any_line_ends_like_an_undisturbed_one() {
 
 #[test]
 fn a_fault_is_never_scored_and_the_search_goes_on_as_if_it_had_not_been() {
-    let settings = settings(Preset::Edge, 6, 50);
+    let settings = settings(Preset::Edge, 6, 30);
     let (result, lines) = run(&settings, &mut Formula::new(), &[]);
     let result = result.unwrap();
     let mut disturbed: Vec<Record> = Vec::new();

@@ -1,24 +1,85 @@
-//! The report: one self-contained HTML page about a run.
+//! The report: one self-contained HTML page about a run, finished or not.
 //!
-//! `contents` is what it shows, `load` reads that from a run folder, `charts` draws, `page` writes. Numbers are only
-//! repeated here, never computed anew: the page must not disagree with `summary.json`.
+//! | file | what |
+//! |---|---|
+//! | `contents` | what the page shows, as plain values |
+//! | `gather`, `layers` | journal and summary -> contents |
+//! | `charts` | contents -> SVG, drawn by `plotters` |
+//! | `page`, `html`, `style.css` | contents and drawings -> HTML |
+//!
+//! Numbers are only repeated here, never computed anew: the page must not disagree with `summary.json`.
 
 mod charts;
 pub mod contents;
+mod gather;
 mod html;
 mod layers;
 mod page;
+
+use std::path::{Path, PathBuf};
 
 pub use charts::ChartError;
 pub use contents::Contents;
 pub(crate) use layers::{geometry, trained_parameters};
 
-/// The page as text.
+use super::folder::Layout;
+use super::journal::{self, JournalError};
+use crate::compress::Summary;
+use crate::model_io::atomic_file;
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// The folder holds no run.
+    #[error("{0}: expected a run folder with a journal (trials.jsonl), found none")]
+    NoRun(PathBuf),
+    /// The journal is damaged.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A file cannot be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A chart cannot be drawn.
+    #[error(transparent)]
+    Chart(#[from] ChartError),
+}
+
+impl ReportError {
+    /// The next step, for the line after the error.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NoRun(_) => Some("`n2n compress --out RUN` or `n2n quickstart --out RUN` makes one"),
+            Self::Journal(_) | Self::Io { .. } | Self::Chart(_) => None,
+        }
+    }
+}
+
+/// Reads a run folder and writes its page, by default into the folder; gives the page's path.
 ///
 /// # Errors
-/// A chart cannot be drawn.
-pub fn render(contents: &Contents) -> Result<String, ChartError> {
-    page::render(contents)
+/// See [`ReportError`]; a run that is not finished, or was stopped in the middle of a line, is none.
+pub fn write(run: &Path, out: Option<&Path>) -> Result<PathBuf, ReportError> {
+    let layout = Layout::of(run);
+    if !layout.journal().is_file() {
+        return Err(ReportError::NoRun(run.into()));
+    }
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |source| ReportError::Io { path, source }
+    };
+    let (records, _) = journal::read(&layout.journal())?;
+    let summary = Summary::load(run).map_err(io(run))?;
+    let absolute = run.canonicalize().map_err(io(run))?;
+    let name = absolute.file_name().map_or_else(|| run.display().to_string(), |name| name.to_string_lossy().into_owned());
+    let html = page::render(&gather::contents(&name, &records, summary.as_ref()))?;
+    let path = out.map_or_else(|| layout.report(), Path::to_owned);
+    atomic_file::write(&path, html.as_bytes()).map_err(io(&path))?;
+    Ok(path)
 }
 
 #[cfg(test)]
@@ -148,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_full_run_becomes_one_self_contained_page() {
-        let html = render(&full()).unwrap();
+        let html = page::render(&full()).unwrap();
         if let Some(path) = std::env::var_os("N2N_REPORT_PREVIEW") {
             std::fs::write(path, &html).unwrap();
         }
@@ -165,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_run_without_candidates_or_student_still_has_a_page() {
-        let html = render(&Contents { name: "new".into(), ..Contents::default() }).unwrap();
+        let html = page::render(&Contents { name: "new".into(), ..Contents::default() }).unwrap();
         assert!(html.contains("no student yet"));
         assert_eq!(html.matches("<svg").count(), 0);
     }

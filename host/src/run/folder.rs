@@ -1,0 +1,243 @@
+//! The layout of a run folder, and the lock that keeps two processes from using one at a time.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use super::journal::{Journal, JournalError};
+use super::manifest::{Manifest, ManifestError};
+use crate::search::{Record, StageKind};
+
+/// A process id and a newline; more in a lock file is not ours.
+const MOST_LOCK_BYTES: u64 = 64;
+
+/// Why a run folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    /// A new run needs a new folder.
+    #[error("run folder {0}: holds a run already; choose another --out, or go on with it by --resume")]
+    Taken(PathBuf),
+    /// There is nothing to go on from.
+    #[error("run folder {0}: no run to resume (run.toml is missing)")]
+    Nothing(PathBuf),
+    /// Another process has it.
+    #[error("run folder {path}: in use by process {owner}")]
+    Locked {
+        /// The folder.
+        path: PathBuf,
+        /// Its process id as far as known.
+        owner: String,
+    },
+    /// The system's.
+    #[error("run folder {path}: {source}")]
+    Io {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The configuration.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+/// Names of the files in a run folder; no claim that they exist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout(PathBuf);
+
+impl Layout {
+    /// Of that folder.
+    pub fn of(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Resolved configuration.
+    pub fn manifest(&self) -> PathBuf {
+        self.0.join("run.toml")
+    }
+
+    /// The journal.
+    pub fn journal(&self) -> PathBuf {
+        self.0.join("trials.jsonl")
+    }
+
+    /// A stage's policy.
+    pub fn policy(&self, stage: StageKind) -> PathBuf {
+        self.0.join(match stage {
+            StageKind::Removal => "policy-removal.safetensors",
+            StageKind::Shrinkage => "policy-shrinkage.safetensors",
+        })
+    }
+
+    /// The student that ships.
+    pub fn student_onnx(&self) -> PathBuf {
+        self.0.join("student.onnx")
+    }
+
+    /// Its weights, batch norm live.
+    pub fn student_safetensors(&self) -> PathBuf {
+        self.0.join("student.safetensors")
+    }
+
+    /// The report.
+    pub fn report(&self) -> PathBuf {
+        self.0.join("report.html")
+    }
+
+    /// Weights of trained candidates.
+    pub fn candidates(&self) -> PathBuf {
+        self.0.join("candidates")
+    }
+
+    fn lock(&self) -> PathBuf {
+        self.0.join("run.lock")
+    }
+}
+
+/// A run folder that this process alone uses, until the value is dropped or the process ends, however it ends.
+#[derive(Debug)]
+pub struct Folder {
+    layout: Layout,
+    _lock: File,
+}
+
+impl Folder {
+    /// For a new run; makes the folder.
+    ///
+    /// # Errors
+    /// [`FolderError::Taken`] if it holds a run.
+    pub fn create(path: &Path) -> Result<Self, FolderError> {
+        std::fs::create_dir_all(path).map_err(|source| FolderError::Io { path: path.to_owned(), source })?;
+        let folder = Self::lock(path)?;
+        if folder.layout.manifest().exists() || folder.layout.journal().exists() {
+            return Err(FolderError::Taken(path.to_owned()));
+        }
+        Ok(folder)
+    }
+
+    /// For going on with a run.
+    ///
+    /// # Errors
+    /// [`FolderError::Nothing`] if there is none.
+    pub fn open(path: &Path) -> Result<Self, FolderError> {
+        if !Layout::of(path).manifest().exists() {
+            return Err(FolderError::Nothing(path.to_owned()));
+        }
+        Self::lock(path)
+    }
+
+    fn lock(path: &Path) -> Result<Self, FolderError> {
+        let layout = Layout::of(path);
+        let io = |source| FolderError::Io { path: path.to_owned(), source };
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(layout.lock())
+            .map_err(io)?;
+        match file.try_lock() {
+            Ok(()) => {
+                // For people who ask who has it; the lock itself is the system's and ends with the process.
+                file.set_len(0).and_then(|()| file.rewind()).map_err(io)?;
+                writeln!(file, "{}", std::process::id()).map_err(io)?;
+                Ok(Self { layout, _lock: file })
+            }
+            Err(TryLockError::WouldBlock) => {
+                let mut owner = String::new();
+                let read = file.take(MOST_LOCK_BYTES).read_to_string(&mut owner);
+                let owner = if read.is_ok() && !owner.trim().is_empty() { owner.trim() } else { "(unknown)" };
+                Err(FolderError::Locked { path: path.to_owned(), owner: owner.to_owned() })
+            }
+            Err(TryLockError::Error(source)) => Err(io(source)),
+        }
+    }
+
+    /// Names of its files.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        self.layout.path()
+    }
+
+    /// Writes the manifest of a new run, or checks that a resumed one was configured the same; gives the one in force.
+    ///
+    /// # Errors
+    /// [`ManifestError::Different`] names what differs.
+    pub fn begin(&self, manifest: Manifest) -> Result<Manifest, FolderError> {
+        let path = self.layout.manifest();
+        if path.exists() {
+            let recorded = Manifest::load(&path)?;
+            recorded.check(&manifest)?;
+            return Ok(recorded);
+        }
+        manifest.save(&path)?;
+        Ok(manifest)
+    }
+
+    /// The journal, ready to go on after its last whole line, and the lines it has.
+    ///
+    /// # Errors
+    /// A journal that is damaged elsewhere than at its end.
+    pub fn journal(&self) -> Result<(Journal, Vec<Record>), FolderError> {
+        Ok(Journal::open(&self.layout.journal())?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest(seed: u64) -> Manifest {
+        let configuration: toml::Table = toml::from_str(&format!("seed = {seed}")).unwrap();
+        Manifest::new(&configuration).unwrap()
+    }
+
+    #[test]
+    fn one_process_uses_a_run_folder_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("runs/a");
+        let first = Folder::create(&path).unwrap();
+        let error = Folder::create(&path).unwrap_err().to_string();
+        assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
+        drop(first);
+        Folder::create(&path).unwrap();
+    }
+
+    #[test]
+    fn a_new_run_never_overwrites_one_and_a_resumed_one_needs_one() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(matches!(Folder::open(folder.path()), Err(FolderError::Nothing(_))));
+        let run = Folder::create(folder.path()).unwrap();
+        run.begin(manifest(1)).unwrap();
+        drop(run);
+        assert!(matches!(Folder::create(folder.path()), Err(FolderError::Taken(_))));
+        let run = Folder::open(folder.path()).unwrap();
+        assert_eq!(run.begin(manifest(1)).unwrap(), manifest(1));
+        let error = run.begin(manifest(2)).unwrap_err().to_string();
+        assert!(error.contains("`seed`"), "{error}");
+    }
+
+    #[test]
+    fn the_journal_of_a_folder_goes_on_where_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = Folder::create(folder.path()).unwrap();
+        let (mut journal, lines) = run.journal().unwrap();
+        assert!(lines.is_empty());
+        let line = Record::Resumed(crate::search::record::Resumed { records: 0, elapsed_ns: 7 });
+        journal.append(&line).unwrap();
+        drop(journal);
+        assert_eq!(run.journal().unwrap().1, vec![line]);
+    }
+}
