@@ -34,9 +34,9 @@ impl Home {
         self.settings.join("boards.toml")
     }
 
-    /// The user's signing key: what ships is signed by it.
+    /// The key that signs what is shipped.
     pub fn signing_key(&self) -> PathBuf {
-        self.settings.join("signing-key")
+        self.settings.join("signing.key")
     }
 
     /// The user's own board profiles.

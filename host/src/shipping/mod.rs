@@ -5,13 +5,16 @@
 //! | `golden` | an input by seed and the host's own answer to it |
 //! | `key` | the user's signing key |
 //! | `bundle` | what is shipped beside the model, signed |
+//! | `deploy` | the steps on the board, and the way back |
 //!
 //! Nothing here chooses a student or prints.
 
 pub mod bundle;
+pub mod deploy;
 pub mod golden;
 pub mod key;
 
 pub use bundle::{BundleError, bundle};
+pub use deploy::{ShipError, Shipment, Shipped, Step, ship};
 pub use golden::golden;
 pub use key::{KeyFileError, SigningKey};
