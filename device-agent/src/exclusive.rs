@@ -97,9 +97,11 @@ fn busy(client: String, since: Duration) -> Failure {
 /// Who has the lock, from the file; it may be empty for a moment while the other agent writes.
 fn another_agent(file: &mut File) -> Failure {
     let mut note = String::new();
-    let read = file.seek(SeekFrom::Start(0)).and_then(|_| file.take(LOCK_FILE_BYTES).read_to_string(&mut note));
+    let read =
+        file.seek(SeekFrom::Start(0)).and_then(|_| file.take(LOCK_FILE_BYTES).read_to_string(&mut note));
     let (since, client) = note.split_once('\n').filter(|_| read.is_ok()).unwrap_or_default();
-    let since = since.parse().map_or(Duration::ZERO, |since| unix_time().saturating_sub(Duration::from_secs(since)));
+    let since =
+        since.parse().map_or(Duration::ZERO, |since| unix_time().saturating_sub(Duration::from_secs(since)));
     let client = if client.is_empty() { "another agent on this board" } else { client };
     busy(client.to_owned(), since)
 }

@@ -24,7 +24,10 @@ pub fn file_in(data: &Path) -> PathBuf {
 /// When there is a key already, or the file cannot be written.
 pub fn make(file: &Path, replace: bool) -> Result<Key> {
     if file.exists() && !replace {
-        bail!("{} holds a key already\nhint: hosts know this board by it; --replace makes another one", file.display());
+        bail!(
+            "{} holds a key already\nhint: hosts know this board by it; --replace makes another one",
+            file.display()
+        );
     }
     let key = Key::generate()?;
     let folder = file.parent().unwrap_or(Path::new("."));

@@ -88,7 +88,12 @@ impl Server {
     }
 
     /// Handshake; `None` for strangers and when there are enough sessions.
-    async fn admit(&self, mut stream: TcpStream, peer: SocketAddr, sessions: &Arc<Semaphore>) -> Option<Admitted> {
+    async fn admit(
+        &self,
+        mut stream: TcpStream,
+        peer: SocketAddr,
+        sessions: &Arc<Semaphore>,
+    ) -> Option<Admitted> {
         if let Err(error) = tcp::prepare(&stream) {
             tracing::warn!(%peer, %error, "connection options");
         }

@@ -59,7 +59,8 @@ impl Services {
             }
             None => {
                 tracing::info!(data = %data.display(), "another agent owns the data folder; this one is a guest");
-                let scratch = tempfile::Builder::new().prefix("n2n-agent-").tempdir().context("a scratch folder")?;
+                let scratch =
+                    tempfile::Builder::new().prefix("n2n-agent-").tempdir().context("a scratch folder")?;
                 let store = Store::open(scratch.path()).with_context(|| opening(scratch.path()))?;
                 (store, None, Data::Guest { _scratch: scratch })
             }
@@ -135,7 +136,9 @@ impl Inner {
     async fn slots(&self) -> Result<MutexGuard<'_, Slots>, Failure> {
         match &self.slots {
             Some(slots) => Ok(slots.lock().await),
-            None => Err(Failure::Refused("another agent with the same data folder owns the slots".to_owned())),
+            None => {
+                Err(Failure::Refused("another agent with the same data folder owns the slots".to_owned()))
+            }
         }
     }
 }

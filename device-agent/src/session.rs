@@ -11,7 +11,9 @@ use crate::log_tail::clip;
 use n2n_protocol::channel::{Channel, ChannelError, HANDSHAKE_FRAME_BYTES, REJECTION, respond};
 use n2n_protocol::codec::{self, CodecError};
 use n2n_protocol::key::Key;
-use n2n_protocol::{Answer, Call, Failure, Hello, Reply, Request, SCHEMA_HASH, VERSION, Welcome, limits, version};
+use n2n_protocol::{
+    Answer, Call, Failure, Hello, Reply, Request, SCHEMA_HASH, VERSION, Welcome, limits, version,
+};
 use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -368,7 +370,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
             self.stream.write_all(&stream).await?;
             self.stream.flush().await
         };
-        Ok(timeout(self.deadlines.write, write).await.map_err(|_| SessionError::Late("taking an answer"))??)
+        Ok(timeout(self.deadlines.write, write)
+            .await
+            .map_err(|_| SessionError::Late("taking an answer"))??)
     }
 
     async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, SessionError> {

@@ -7,7 +7,7 @@
 //! board = "pi-lab"             # a name of `n2n board list`, an address, or "local"
 //! profile = "raspberry-pi-4b"  # a name of `n2n profile list`
 //! device = "auto"              # where training runs: auto, cpu, cuda:N
-//! threads = 2                  # training threads; default: all cores
+//! threads = 1                  # threads of the engine on the board
 //!
 //! [compress]
 //! data = "fashion-mnist"
@@ -39,7 +39,7 @@ pub struct Config {
     /// Default of `--device`.
     pub device: Option<String>,
     /// Default of `--threads`.
-    pub threads: Option<usize>,
+    pub threads: Option<u16>,
     /// Defaults of `n2n compress`.
     #[serde(default)]
     pub compress: Compress,
@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn a_wrong_type_is_named() {
         let error = Config::parse("threads = 'two'").unwrap_err();
-        assert!(error.contains("line 1") && error.contains("usize"), "{error}");
+        assert!(error.contains("line 1") && error.contains("u16"), "{error}");
     }
 
     #[test]

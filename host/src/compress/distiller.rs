@@ -50,8 +50,14 @@ impl<'a> Distiller<'a> {
         folder: &Path,
         stop: Arc<AtomicBool>,
     ) -> anyhow::Result<Self> {
-        let plain =
-            TeacherLogits::compute(&teacher, &dataset.train, &dataset.normalisation, Augmentation::NONE, 1, 0)?;
+        let plain = TeacherLogits::compute(
+            &teacher,
+            &dataset.train,
+            &dataset.normalisation,
+            Augmentation::NONE,
+            1,
+            0,
+        )?;
         let device = teacher.device().clone();
         let store = WeightStore::open(folder)?;
         Ok(Self { dataset, teacher, plain, augmented: None, proxy, device, store, stop })
@@ -156,12 +162,18 @@ impl<'a> Distiller<'a> {
             Rung::Epochs(epochs) => Some(Length::Epochs(epochs as usize)),
         };
         match length {
-            None => batch_norm::reestimate(&mut model, samples, normalisation, REESTIMATION_IMAGES, job.seed)?,
+            None => {
+                batch_norm::reestimate(&mut model, samples, normalisation, REESTIMATION_IMAGES, job.seed)?
+            }
             Some(length) => {
                 let recipe = Recipe { length, seed: job.seed, ..self.proxy.clone() };
                 train(&mut model, samples, normalisation, Some(&self.plain), &recipe, &mut |progress| {
                     observer(progress);
-                    if self.stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                    if self.stop.load(Ordering::Relaxed) {
+                        ControlFlow::Break(())
+                    } else {
+                        ControlFlow::Continue(())
+                    }
                 })?;
                 // A short training leaves running statistics that lag behind the weights.
                 batch_norm::reestimate(&mut model, samples, normalisation, REESTIMATION_IMAGES, job.seed)?;

@@ -1,7 +1,10 @@
 //! How a compression ends without a student; each kind has its own exit code and next step.
 
 use crate::board::BoardError;
-use crate::search::constraint::Metric;
+use crate::run::folder::FolderError;
+use crate::search::{Fault, Metric, SearchError};
+use crate::shipping::ShipError;
+use crate::training::TrainingError;
 
 /// Why there is no student.
 #[derive(Debug, thiserror::Error)]
@@ -40,12 +43,18 @@ pub enum Error {
     /// Greeting failed.
     #[error(transparent)]
     Greeting(#[from] BoardError),
+    /// The teacher itself cannot be measured.
+    #[error("the board cannot run the teacher: {0}")]
+    Teacher(String),
+    /// The student was found but does not run on the board.
+    #[error(transparent)]
+    Shipping(#[from] ShipError),
     /// Ctrl-C; the run can be resumed.
     #[error("stopped")]
     Stopped,
     /// The run folder cannot be used.
-    #[error("{0}")]
-    Folder(String),
+    #[error(transparent)]
+    Folder(#[from] FolderError),
     /// Anything else.
     #[error(transparent)]
     Other(#[from] anyhow::Error),
@@ -58,25 +67,56 @@ impl Error {
             Self::WeakTeacher { .. } => Some(
                 "is this the data set that the teacher was trained on, with the same normalisation and class order?",
             ),
-            Self::Mismatch { .. } => Some("give the data set that the teacher was trained on as --data KIND:PATH"),
-            Self::ImpossibleLimit { .. } => {
-                Some("raise the limit, or begin with a narrower or shallower teacher (n2n teacher train --width)")
+            Self::Mismatch { .. } => {
+                Some("give the data set that the teacher was trained on as --data KIND:PATH")
             }
-            Self::Board(_) => Some("nothing is lost: when the board is back, run the same command with --resume"),
+            Self::ImpossibleLimit { .. } => Some(
+                "raise the limit, or begin with a narrower or shallower teacher (n2n teacher train --width)",
+            ),
+            Self::Board(_) => {
+                Some("nothing is lost: when the board is back, run the same command with --resume")
+            }
             Self::Greeting(error) => error.hint(),
+            Self::Teacher(_) => {
+                Some("a teacher must run on the board to be compared with; begin with a smaller one")
+            }
+            Self::Shipping(error) => error.hint(),
             Self::Stopped => Some("nothing is lost: run the same command with --resume to go on"),
             Self::Folder(_) | Self::Other(_) => None,
         }
     }
 }
 
-macro_rules! from_other {
-    ($($error:ty),*) => {
-        $(impl From<$error> for Error {
-            fn from(error: $error) -> Self {
-                Self::Other(error.into())
-            }
-        })*
-    };
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Cancelled => Self::Stopped,
+            Fault::Board(reason) => Self::Board(reason),
+            Fault::Training(_) | Fault::Journal(_) => Self::Other(fault.into()),
+        }
+    }
 }
-from_other!(crate::training::TrainingError, std::io::Error, serde_json::Error);
+
+impl From<SearchError> for Error {
+    fn from(error: SearchError) -> Self {
+        match error {
+            SearchError::Fault(fault) => fault.into(),
+            other => Self::Other(other.into()),
+        }
+    }
+}
+
+impl From<TrainingError> for Error {
+    fn from(error: TrainingError) -> Self {
+        match error {
+            TrainingError::Cancelled { .. } => Self::Stopped,
+            other => Self::Other(other.into()),
+        }
+    }
+}
+
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Self {
+        Self::Other(error.into())
+    }
+}

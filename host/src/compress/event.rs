@@ -1,6 +1,7 @@
 //! What a running compression tells whoever watches; the user interface draws it, nothing depends on it.
 
 use crate::search;
+use crate::shipping;
 use crate::training::TrainProgress;
 
 /// Steps of the job, in order.
@@ -48,7 +49,9 @@ pub enum Event<'a> {
     /// Optimiser steps of a training.
     Training(TrainProgress),
     /// From the search.
-    Search(&'a search::Event),
+    Search(&'a search::Event<'a>),
+    /// The student is on its way to the board.
+    Shipping(shipping::Step),
     /// Worth a line to a person.
     Note(String),
 }

@@ -7,6 +7,7 @@ use n2n_protocol::Measurement;
 
 use super::gauge::Specimen;
 use super::laboratory::Live;
+use super::stopwatch::Stopwatch;
 use super::{Error, Event, Finale, Phase};
 use crate::data::Dataset;
 use crate::model_io::Weights;
@@ -44,8 +45,9 @@ pub(super) fn finale(
     seed: u64,
     limits: &Limits,
     finalists: &[Finalist],
+    clock: &mut Stopwatch<'_>,
 ) -> Result<Option<Chosen>, Error> {
-    (lab.observer)(&Event::Phase(Phase::Finalists));
+    clock.begin(Phase::Finalists);
     let mut contenders = Vec::new();
     for finalist in finalists.iter().take(settings.finalists) {
         if keeps_limits(lab, finalist, limits)? {
@@ -55,16 +57,18 @@ pub(super) fn finale(
     contenders.sort_by(|one, other| other.accuracy.total_cmp(&one.accuracy));
 
     for contender in contenders {
-        (lab.observer)(&Event::Phase(Phase::Distillation));
-        let network = &contender.finalist.network;
+        clock.begin(Phase::Distillation);
+        let network = &contender.finalist.job.network;
         let recipe = Recipe { length: Length::Epochs(settings.final_epochs), seed, ..Recipe::finale() };
         let observer = lab.observer;
         let weights = lab.distiller.finish(network, &contender.weights, &recipe, &mut |progress| {
             observer(&Event::Training(*progress));
         })?;
-        (lab.observer)(&Event::Phase(Phase::Verdict));
+        clock.begin(Phase::Verdict);
         let specimen = Specimen::trained(network, &weights, &lab.info)?;
-        let Outcome::Done((measured, measurement)) = lab.gauge.examine(&specimen, &mut |_| {})? else { continue };
+        let Outcome::Done((measured, measurement)) = lab.gauge.examine(&specimen, &mut |_| {})? else {
+            continue;
+        };
         let late = broken(limits, network, measured);
         if late.is_empty() {
             return Ok(Some(Chosen {
@@ -73,7 +77,7 @@ pub(super) fn finale(
                 specimen,
                 measured,
                 measurement,
-                searcher: contender.finalist.searcher.to_string(),
+                searcher: contender.finalist.trial.searcher.to_string(),
             }));
         }
         (lab.observer)(&Event::Note(format!("the trained student breaks {late}; on to the next finalist")));
@@ -83,17 +87,19 @@ pub(super) fn finale(
 
 /// By a true interval, with seeded weights: latency does not depend on them, and training is what costs.
 fn keeps_limits(lab: &mut Live<'_>, finalist: &Finalist, limits: &Limits) -> Result<bool, Error> {
-    let specimen = Specimen::untrained(&finalist.network, &lab.info)?;
+    let specimen = Specimen::untrained(&finalist.job.network, &lab.info)?;
     match lab.gauge.examine(&specimen, &mut |_| {})? {
         Outcome::Done((measured, _)) => {
-            let broken = broken(limits, &finalist.network, measured);
+            let broken = broken(limits, &finalist.job.network, measured);
             if !broken.is_empty() {
                 (lab.observer)(&Event::Note(format!("a finalist breaks {broken} by a careful measurement")));
             }
             Ok(broken.is_empty())
         }
         Outcome::Infeasible(reason) => {
-            (lab.observer)(&Event::Note(format!("a finalist is infeasible by a careful measurement: {reason}")));
+            (lab.observer)(&Event::Note(format!(
+                "a finalist is infeasible by a careful measurement: {reason}"
+            )));
             Ok(false)
         }
     }
@@ -110,7 +116,8 @@ fn broken(limits: &Limits, network: &Network, measured: Measured) -> String {
         .iter()
         .filter(|excess| excess.relative > 0.0)
         .map(|excess| {
-            let value = resources.bound_value(excess.metric).map_or_else(String::new, |v| excess.metric.show(v));
+            let value =
+                resources.bound_value(excess.metric).map_or_else(String::new, |v| excess.metric.show(v));
             format!("{} ({value})", excess.metric)
         })
         .collect();
@@ -124,7 +131,7 @@ fn retrained<'a>(
     seed: u64,
     finalist: &'a Finalist,
 ) -> Result<Contender<'a>, Error> {
-    let network = &finalist.network;
+    let network = &finalist.job.network;
     let start = lab.weights(&finalist.job)?;
     let select = &dataset.validation_select;
     if settings.epochs == 0 || settings.seeds == 0 {
@@ -134,8 +141,11 @@ fn retrained<'a>(
     let mut best: Option<(f64, Weights)> = None;
     let mut sum = 0.0;
     for index in 0..settings.seeds as u64 {
-        let recipe =
-            Recipe { length: Length::Epochs(settings.epochs), seed: seed.wrapping_add(index), ..Recipe::finale() };
+        let recipe = Recipe {
+            length: Length::Epochs(settings.epochs),
+            seed: seed.wrapping_add(index),
+            ..Recipe::finale()
+        };
         let observer = lab.observer;
         let weights = lab.distiller.finish(network, &start, &recipe, &mut |progress| {
             observer(&Event::Training(*progress));

@@ -7,14 +7,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use n2n_protocol::{Golden, MeasurePlan, Measurement, Progress, Welcome, generator};
+use n2n_protocol::{Golden, MeasurePlan, Measurement, Progress, Welcome};
 
 use crate::board::{BoardError, Client, Endpoint};
 use crate::model_io::onnx::{self, Filling, ModelInfo};
-use crate::model_io::{Weights, filled, reference};
+use crate::model_io::{Weights, filled};
 use crate::network::Network;
 use crate::network::fold::{fold_batch_norm, folded};
 use crate::search::laboratory::{Fault, Measured, Outcome};
+use crate::shipping::golden;
 
 /// Worker processes of a search probe (measurement.md: 2-3).
 const PROBE_PROCESSES: u16 = 3;
@@ -34,8 +35,6 @@ const CAREFUL_BUDGET_MS: u32 = 300_000;
 const MAX_INFERENCE_MS: u32 = 10_000;
 /// What a worker may take when the board does not say how much memory it has, bytes.
 const DEFAULT_MEMORY_BYTES: u64 = 512 << 20;
-/// Largest difference from the reference forward pass that f32 rounding and another order of summation explain.
-const TOLERANCE: f32 = 1e-3;
 /// Weights and golden input of all candidates: latency does not depend on them, and one seed makes files repeatable.
 const SEED: u64 = 1;
 /// Quantile of a 95 % upper bound (two-sided interval).
@@ -71,7 +70,7 @@ impl Specimen {
         let weights = filled(&network, SEED);
         let bytes = onnx::write(&network, Filling::Seed(SEED), info)?;
         let file_bytes = onnx::write(&network, Filling::Weights(&weights), info)?.len() as u64;
-        Ok(Self { bytes, golden: golden(&network, &weights)?, file_bytes })
+        Ok(Self { bytes, golden: golden(&network, &weights, SEED)?, file_bytes })
     }
 
     /// The file that ships: batch norm folded.
@@ -79,19 +78,17 @@ impl Specimen {
         let (network, weights) = fold_batch_norm(network, weights);
         let bytes = onnx::write(&network, Filling::Weights(&weights), info)?;
         let file_bytes = bytes.len() as u64;
-        Ok(Self { bytes, golden: golden(&network, &weights)?, file_bytes })
+        Ok(Self { bytes, golden: golden(&network, &weights, SEED)?, file_bytes })
     }
-}
-
-fn golden(network: &Network, weights: &Weights) -> anyhow::Result<Golden> {
-    let input = generator::input(SEED, network.input_shape().elements());
-    let logits = reference::forward(network, weights, &input)?;
-    Ok(Golden { input_seed: SEED, logits, tolerance: TOLERANCE })
 }
 
 impl Gauge {
     /// Greets the board.
-    pub(super) fn connect(endpoint: &Endpoint, threads: u16, stop: Arc<AtomicBool>) -> Result<Self, BoardError> {
+    pub(super) fn connect(
+        endpoint: &Endpoint,
+        threads: u16,
+        stop: Arc<AtomicBool>,
+    ) -> Result<Self, BoardError> {
         let mut client = Client::connect(endpoint)?;
         client.set_cancel_flag(Arc::clone(&stop));
         Ok(Self { client, threads, noise: NOISE_FLOOR, stop })
@@ -110,7 +107,8 @@ impl Gauge {
     /// Identity under which numbers may be compared: board, engine, threads (measurement.md, latency 1).
     pub(super) fn identity(&self) -> String {
         let welcome = self.client.welcome();
-        let engine = welcome.board.engines.first().map_or_else(String::new, |e| format!("{} {}", e.name, e.version));
+        let engine =
+            welcome.board.engines.first().map_or_else(String::new, |e| format!("{} {}", e.name, e.version));
         let governor = welcome.board.conditions.governor.clone().unwrap_or_else(|| "unpinned".into());
         format!(
             "{} | {engine} | {} threads | {governor} | agent {}",
@@ -120,7 +118,8 @@ impl Gauge {
 
     /// Quick: for candidates.
     pub(super) fn probe(&mut self, network: &Network, info: &ModelInfo) -> Result<Outcome<Measured>, Fault> {
-        let specimen = Specimen::untrained(network, info).map_err(|error| Fault::Board(format!("{error:#}")))?;
+        let specimen =
+            Specimen::untrained(network, info).map_err(|error| Fault::Board(format!("{error:#}")))?;
         let plan = |digest, gauge: &Self| MeasurePlan {
             min_processes: PROBE_PROCESSES,
             max_processes: PROBE_PROCESSES,
@@ -187,10 +186,11 @@ impl Gauge {
                 return Err(Fault::Cancelled);
             }
             let attempt = if self.client.is_connected() { Ok(()) } else { self.client.reconnect() };
-            let attempt = attempt.and_then(|()| self.client.put(&specimen.bytes, &mut |_, _| {})).and_then(|digest| {
-                let plan = plan(digest, self);
-                self.client.measure(&plan, progress)
-            });
+            let attempt =
+                attempt.and_then(|()| self.client.put(&specimen.bytes, &mut |_, _| {})).and_then(|digest| {
+                    let plan = plan(digest, self);
+                    self.client.measure(&plan, progress)
+                });
             match attempt {
                 Ok(measurement) => return Ok(Outcome::Done(measurement)),
                 Err(BoardError::Infeasible(reason)) => return Ok(Outcome::Infeasible(reason.to_string())),

@@ -5,15 +5,19 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use super::distiller::Distiller;
 use super::gauge::Gauge;
-use super::Event;
+use super::{Event, Observer};
 use crate::model_io::Weights;
 use crate::model_io::onnx::ModelInfo;
 use crate::network::Network;
-use crate::search::laboratory::{Admit, Evaluated, Fault, Job, Laboratory, Measured, Outcome, Task, Trained};
+use crate::search::laboratory::{
+    Admit, Evaluated, Fault, Job, Laboratory, Measured, Outcome, Task, Trained, in_turns,
+};
+use crate::training::TrainProgress;
 
 /// The world of one run.
 pub(super) struct Live<'a> {
@@ -27,7 +31,7 @@ pub(super) struct Live<'a> {
     /// Spent by earlier parts of the run.
     pub(super) before: Duration,
     pub(super) stop: Arc<AtomicBool>,
-    pub(super) observer: super::Observer<'a>,
+    pub(super) observer: Observer<'a>,
 }
 
 impl Laboratory for Live<'_> {
@@ -60,5 +64,52 @@ impl Laboratory for Live<'_> {
 
     fn cancelled(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
+    }
+
+    fn evaluate(&mut self, tasks: &[Task], admit: Admit<'_>) -> Result<Vec<Evaluated>, Fault> {
+        if self.local { in_turns(self, tasks, admit) } else { self.overlapped(tasks, admit) }
+    }
+}
+
+impl Live<'_> {
+    /// The board measures ahead while this machine trains what was admitted.
+    fn overlapped(&mut self, tasks: &[Task], admit: Admit<'_>) -> Result<Vec<Evaluated>, Fault> {
+        let (gauge, info) = (&mut self.gauge, &self.info);
+        let (distiller, observer) = (&mut self.distiller, self.observer);
+        std::thread::scope(|scope| {
+            let (send, receive) = mpsc::channel();
+            scope.spawn(move || {
+                for task in tasks {
+                    let began = Instant::now();
+                    let measured = match task.measured {
+                        Some(known) => Ok((Outcome::Done(known), 0.0)),
+                        None => gauge
+                            .probe(&task.job.network, info)
+                            .map(|measured| (measured, began.elapsed().as_secs_f64())),
+                    };
+                    let last = measured.is_err();
+                    // A receiver that is gone means that a training failed: what is left need not be measured.
+                    if send.send(measured).is_err() || last {
+                        return;
+                    }
+                }
+            });
+            let gone = || Fault::Board("the measuring thread ended early".into());
+            tasks
+                .iter()
+                .enumerate()
+                .map(|(index, task)| {
+                    let (measured, measure_s) = receive.recv().map_err(|_| gone())??;
+                    let admitted = measured.done().is_some_and(|measured| admit(index, measured));
+                    let trained = if admitted {
+                        let mut tell = |progress: &TrainProgress| observer(&Event::Training(*progress));
+                        Some(distiller.train(&task.job, &mut tell)?)
+                    } else {
+                        None
+                    };
+                    Ok(Evaluated { measured, measure_s, trained })
+                })
+                .collect()
+        })
     }
 }

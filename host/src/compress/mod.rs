@@ -6,7 +6,9 @@
 //! | `gauge` | a network to a measurement |
 //! | `distiller`, `weight_store` | a job to an accuracy; the weights that are kept |
 //! | `laboratory` | both, as the search sees them |
+//! | `smallest` | whether the limits can be kept at all |
 //! | `finale` | finalists to the student |
+//! | `verdict` | the very file: accuracy, files, deployment |
 //! | `paired` | teacher against student on the same images |
 //! | `summary` | what came out |
 //!
@@ -21,126 +23,225 @@ mod laboratory;
 pub mod paired;
 mod plan;
 mod smallest;
+mod stopwatch;
 pub mod summary;
+mod verdict;
 mod weight_store;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 pub use error::Error;
 pub use event::{Event, Observer, Phase};
-pub use plan::{Finale, Plan};
+pub use plan::{Configuration, Finale, Plan};
 pub use summary::{Side, Student, Summary};
 
 use distiller::Distiller;
-use finale::Chosen;
 use gauge::{Gauge, Specimen};
 use laboratory::Live;
-use paired::PairedDifference;
+use stopwatch::Stopwatch;
 
+use crate::board::Endpoint;
 use crate::data::Dataset;
-use crate::model_io::{Weights, atomic_file, onnx, safetensors};
-use crate::network::Network;
-use crate::run::folder::Folder;
-use crate::search::constraint::{Limits, Resources};
-use crate::search::laboratory::{Fault, Measured, Outcome};
-use crate::search::reward::Preset;
-use crate::search::{self, Settings};
-use crate::shipping;
+use crate::model_io::{Weights, atomic_file};
+use crate::run::folder::{Folder, Layout};
+use crate::run::journal::Journal;
+use crate::run::manifest::Manifest;
+use crate::search::laboratory::{Fault, Laboratory as _, Measured, Outcome};
+use crate::search::replay::Replay;
+use crate::search::{
+    self, Limits, Policies, Preset, Record, Resources, SearchResult, Settings, StageKind, Teacher,
+};
 use crate::training::recipe::Recipe;
 use crate::training::{Accuracy, Model, device, evaluation};
 use n2n_protocol::Measurement;
 
-/// A teacher must be right this many times as often as a guess (method.md 4; the usual cause is wrong preprocessing).
+/// A teacher must be right this many times as often as a guess; the usual cause of less is wrong preprocessing.
 const WEAK_TEACHER: f64 = 3.0;
-/// Validation images that the board classifies after deployment, beside the host.
-const AGREEMENT_IMAGES: usize = 32;
 
 /// Compresses the plan's teacher. `stop` ends it early, resumably.
 ///
 /// # Errors
-/// See [`Error`]; a run that finds no student within the limits is no error: its summary has no student.
+/// See [`Error`]. A run whose finalists all break a limit is no error: its summary has no student.
 pub fn run(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> Result<Summary, Error> {
     let mut clock = Stopwatch::new(observer);
-    let folder = if plan.resume { Folder::open(&plan.out) } else { Folder::create(&plan.out) };
-    let folder = folder.map_err(|error| Error::Folder(error.to_string()))?;
+    let folder = if plan.resume { Folder::open(&plan.out)? } else { Folder::create(&plan.out)? };
+    let manifest = Manifest::new(&plan.configuration).map_err(anyhow::Error::from)?;
+    folder.begin(manifest.with_digest("teacher", &plan.teacher_digest))?;
+    let (mut journal, recorded) = folder.journal()?;
 
     clock.begin(Phase::Teacher);
-    let dataset = with_teachers_normalisation(plan)?;
+    let dataset = matched_dataset(plan)?;
     let weights = Arc::new(plan.teacher.weights().into_owned());
-    let model = Model::new(&plan.teacher.network, &weights, &device::open(plan.device).map_err(anyhow::Error::from)?)?;
+    let (mut lab, accuracy) = open_laboratory(plan, &dataset, &weights, &folder, stop, observer)?;
+    lab.before = Replay::new(&recorded).elapsed();
+
+    clock.begin(Phase::Board);
+    let settings = Settings { board_key: lab.gauge.identity(), ..plan.configuration.search.clone() };
+    let (measured, measurement) = measure_teacher(&mut lab, plan)?;
+    let teacher = Teacher {
+        network: plan.teacher.network.clone(),
+        weights: Arc::clone(&weights),
+        accuracy: accuracy.fraction(),
+        chance: chance(&dataset),
+        measured,
+    };
+    let resources = Resources { measured: Some(measured), ..Resources::of(&teacher.network) };
+    let limits = Limits::resolve(&settings.limits, &resources).map_err(anyhow::Error::from)?;
+    smallest::refuse_impossible(&mut lab, &teacher.network, &limits, settings.channel_multiple)?;
+
+    clock.begin(Phase::Search);
+    let found = search_on(&mut lab, &folder, &mut journal, &recorded, plan, &settings, &teacher)?;
+
+    let chosen = finale::finale(
+        &mut lab,
+        &dataset,
+        plan.configuration.finale,
+        settings.seed,
+        &found.limits,
+        &found.finalists,
+        &mut clock,
+    )?;
+
+    clock.begin(Phase::Verdict);
+    let teacher = verdict::of_teacher(&lab, &dataset, plan, &weights, measured, measurement)?;
+    let student = match &chosen {
+        Some(chosen) => Some(verdict::of_student(&lab, &folder, &dataset, &teacher, chosen)?),
+        None => None,
+    };
+    let student = match (student, &chosen) {
+        (Some(student), Some(chosen)) if plan.configuration.ship => {
+            clock.begin(Phase::Shipping);
+            Some(verdict::ship(&mut lab, &dataset, plan, &found.limits, student, chosen)?)
+        }
+        (student, _) => student,
+    };
+    let summary = Summary {
+        run: plan.out.clone(),
+        board: plan.configuration.board.clone(),
+        this_machine: lab.local,
+        board_model: lab.gauge.welcome().board.model.clone(),
+        dataset: dataset.name.clone(),
+        limits: found.limits.0,
+        teacher: teacher.side,
+        student,
+        candidates: found.candidates,
+        wall_s: (clock.whole() + lab.before).as_secs_f64(),
+        seconds: clock.phases(),
+    };
+    summary.save(folder.path())?;
+    Ok(summary)
+}
+
+/// The plan's data set with the teacher's own normalisation, if the two belong together.
+fn matched_dataset(plan: &Plan) -> Result<Dataset, Error> {
+    let (network, samples) = (&plan.teacher.network, &plan.dataset.train);
+    let shape = format!("{}x{}x{}", samples.channels, samples.height, samples.width);
+    let differs = |what, teacher: String, dataset: String| Err(Error::Mismatch { what, teacher, dataset });
+    if network.input_shape().to_string() != shape {
+        return differs("images", network.input_shape().to_string(), shape);
+    }
+    if network.classes() != plan.dataset.classes.len() {
+        return differs("classes", network.classes().to_string(), plan.dataset.classes.len().to_string());
+    }
+    Ok(Dataset { normalisation: plan.teacher.info.normalisation.clone(), ..plan.dataset.clone() })
+}
+
+fn chance(dataset: &Dataset) -> f64 {
+    1.0 / dataset.classes.len().max(1) as f64
+}
+
+/// Evaluates the teacher, refuses a weak one before anything costly is done, and greets the board.
+fn open_laboratory<'a>(
+    plan: &Plan,
+    dataset: &'a Dataset,
+    weights: &Weights,
+    folder: &Folder,
+    stop: &Arc<AtomicBool>,
+    observer: Observer<'a>,
+) -> Result<(Live<'a>, Accuracy), Error> {
+    let choice = plan.configuration.device.parse().map_err(anyhow::Error::from)?;
+    let device = device::open(choice).map_err(anyhow::Error::from)?;
+    let model = Model::new(&plan.teacher.network, weights, &device)?;
     let accuracy = evaluation::evaluate(&model, &dataset.validation_search, &dataset.normalisation)?;
-    refuse_weak_teacher(&accuracy, dataset.classes.len())?;
-    let proxy = match plan.search.preset {
+    if accuracy.fraction() < WEAK_TEACHER * chance(dataset) {
+        return Err(Error::WeakTeacher {
+            accuracy: 100.0 * accuracy.fraction(),
+            chance: 100.0 * chance(dataset),
+        });
+    }
+    let gauge = Gauge::connect(&plan.endpoint, plan.configuration.board_threads, Arc::clone(stop))?;
+    let proxy = match plan.configuration.search.preset {
         Preset::Paper => Recipe::paper_proxy(),
         Preset::Edge => Recipe::proxy(),
     };
-    let distiller = Distiller::new(&dataset, model, proxy, &folder.candidates(), Arc::clone(stop))?;
-
-    clock.begin(Phase::Board);
-    let gauge = Gauge::connect(&plan.endpoint, plan.board_threads, Arc::clone(stop))?;
-    let mut lab = Live {
+    let distiller = Distiller::new(dataset, model, proxy, &folder.layout().candidates(), Arc::clone(stop))?;
+    let lab = Live {
         gauge,
         distiller,
         info: plan.teacher.info.clone(),
-        local: plan.endpoint.is_local(),
+        local: matches!(plan.endpoint, Endpoint::Local(_)),
         began: Instant::now(),
         before: Duration::ZERO,
         stop: Arc::clone(stop),
         observer,
     };
-    let settings = Settings { board_key: lab.gauge.identity(), ..plan.search.clone() };
-    let manifest = folder.begin(plan, &settings, lab.gauge.welcome())?;
-    let (teacher_measured, teacher_measurement) = measure_teacher(&mut lab, &plan.teacher.network)?;
-    let teacher = search::Teacher {
-        network: plan.teacher.network.clone(),
-        weights: Arc::clone(&weights),
-        accuracy: accuracy.fraction(),
-        chance: 1.0 / dataset.classes.len() as f64,
-        measured: manifest.teacher_measured(teacher_measured),
+    Ok((lab, accuracy))
+}
+
+/// The teacher on the board as a student would be: batch norm folded.
+fn measure_teacher(lab: &mut Live<'_>, plan: &Plan) -> Result<(Measured, Measurement), Error> {
+    let specimen = Specimen::untrained(&plan.teacher.network, &lab.info)?;
+    match lab.gauge.examine(&specimen, &mut |_| {})? {
+        Outcome::Done(measured) => Ok(measured),
+        Outcome::Infeasible(reason) => Err(Error::Teacher(reason)),
+    }
+}
+
+fn search_on(
+    lab: &mut Live<'_>,
+    folder: &Folder,
+    journal: &mut Journal,
+    recorded: &[Record],
+    plan: &Plan,
+    settings: &Settings,
+    teacher: &Teacher,
+) -> Result<SearchResult, Error> {
+    let start = match &plan.configuration.policy_from {
+        Some(run) => load_policies(&Layout::of(run))?,
+        None => Policies::default(),
     };
-    let limits = Limits::resolve(&settings.limits, &teacher.resources()).map_err(anyhow::Error::from)?;
-    smallest::refuse_impossible(&mut lab, &teacher.network, &limits, settings.channel_multiple)?;
+    lab.began = Instant::now();
+    let observer = lab.observer;
+    let found = search::search(
+        settings,
+        teacher,
+        &start,
+        lab,
+        &mut |record| journal.append(record).map_err(|error| Fault::Journal(error.to_string())),
+        recorded,
+        &mut |event| observer(&Event::Search(event)),
+    )?;
+    save_policies(&found.policies, folder.layout())?;
+    Ok(found)
+}
 
-    clock.begin(Phase::Search);
-    let found = search_on(&mut lab, &folder, plan, &settings, &teacher)?;
-
-    let chosen = finale::finale(&mut lab, &dataset, plan.finale, settings.seed, &limits, &found.finalists)?;
-
-    clock.begin(Phase::Verdict);
-    let teacher_side = Side {
-        file: plan.teacher_file.clone(),
-        network: plan.teacher.network.clone(),
-        test: Accuracy::default(),
-        validation: lab.distiller.accuracy(&plan.teacher.network, &weights, &dataset.validation_select)?,
-        params: plan.teacher.network.cost().params,
-        macs: plan.teacher.network.cost().macs,
-        measured: teacher.measured,
-        measurement: teacher_measurement,
+fn load_policies(run: &Layout) -> Result<Policies, Error> {
+    let load = |stage| {
+        let path = run.policy(stage);
+        std::fs::read(&path).map_err(|error| anyhow::anyhow!("policy {}: {error}", path.display()))
     };
-    let (teacher_side, student) = verdict(&mut lab, &folder, &dataset, plan, teacher_side, &weights, chosen.as_ref())?;
-    let student = match (student, chosen) {
-        (Some(student), Some(chosen)) if plan.ship => {
-            clock.begin(Phase::Shipping);
-            Some(ship(&mut lab, &dataset, plan, &limits, student, &chosen)?)
+    Ok(Policies { removal: Some(load(StageKind::Removal)?), shrinkage: Some(load(StageKind::Shrinkage)?) })
+}
+
+fn save_policies(policies: &Policies, run: &Layout) -> std::io::Result<()> {
+    for (stage, bytes) in
+        [(StageKind::Removal, &policies.removal), (StageKind::Shrinkage, &policies.shrinkage)]
+    {
+        if let Some(bytes) = bytes {
+            atomic_file::write(&run.policy(stage), bytes)?;
         }
-        (student, _) => student,
-    };
-    let welcome = lab.gauge.welcome();
-    let summary = Summary {
-        run: plan.out.clone(),
-        board: plan.board.clone(),
-        this_machine: lab.local,
-        board_model: welcome.board.model.clone(),
-        dataset: dataset.name.clone(),
-        limits: limits.0,
-        teacher: teacher_side,
-        student,
-        candidates: found.candidates,
-        wall_s: clock.whole().as_secs_f64() + lab.before.as_secs_f64(),
-        seconds: clock.phases(),
-    };
-    summary.save(folder.path())?;
-    Ok(summary)
+    }
+    Ok(())
 }

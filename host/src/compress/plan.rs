@@ -1,4 +1,4 @@
-//! What one compression is asked to do: checked values, resolved from arguments, file and profile.
+//! What one compression is asked to do: the configuration that `run.toml` keeps, and what was loaded by it.
 
 use std::path::PathBuf;
 
@@ -8,41 +8,38 @@ use crate::board::Endpoint;
 use crate::data::Dataset;
 use crate::model_io::onnx;
 use crate::search::Settings;
-use crate::training::DeviceChoice;
 
-/// Everything that `compress` and `quickstart` decide before the work begins.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// Run folder.
-    pub out: PathBuf,
-    /// Go on with what lies there.
-    pub resume: bool,
-    /// The teacher as read from its file, batch norm alive.
-    pub teacher: onnx::Model,
-    /// That file.
-    pub teacher_file: PathBuf,
-    /// Images, split. The teacher's own normalisation is used, not this one's.
-    pub dataset: Dataset,
-    /// The board as the user wrote it, for people.
+/// The resolved configuration: enough to build the same [`Plan`] again when the run is resumed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Configuration {
+    /// ONNX file of the teacher.
+    pub teacher: PathBuf,
+    /// Images, as in `--data`.
+    pub data: String,
+    /// Kind of board, as in `--profile`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
+    /// The board, as in `--board`.
     pub board: String,
-    /// Where it is, and its key.
-    pub endpoint: Endpoint,
     /// Threads of the engine on the board.
     pub board_threads: u16,
-    /// Limits, budget, preset, seed, rungs. `board_key` is filled in when the board has been greeted.
-    pub search: Settings,
-    /// How the student is chosen and finished.
-    pub finale: Finale,
-    /// Where training runs.
-    pub device: DeviceChoice,
+    /// Where training runs, as in `--device`.
+    pub device: String,
     /// Run folder of an earlier search whose policies start this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy_from: Option<PathBuf>,
     /// Whether the student goes into the board's active slot.
     pub ship: bool,
+    /// How the student is chosen and finished.
+    pub finale: Finale,
+    /// Limits, budget, preset, seed, rungs. `board_key` stays empty here; the greeting fills it in.
+    pub search: Settings,
 }
 
 /// From finalists to the student (method.md 4.9).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Finale {
     /// Best candidates that are measured properly and retrained.
     pub finalists: usize,
@@ -52,4 +49,25 @@ pub struct Finale {
     pub epochs: usize,
     /// Passes over the training images in the student's long distillation.
     pub final_epochs: usize,
+}
+
+/// A configuration with everything that it names.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What was asked for.
+    pub configuration: Configuration,
+    /// Run folder.
+    pub out: PathBuf,
+    /// Go on with what lies there.
+    pub resume: bool,
+    /// The teacher as read from its file, batch norm alive.
+    pub teacher: onnx::Model,
+    /// SHA-256 of that file.
+    pub teacher_digest: String,
+    /// Images, split. The teacher's own normalisation is used, not this one's.
+    pub dataset: Dataset,
+    /// Where the board is, and its key.
+    pub endpoint: Endpoint,
+    /// File of the user's signing key; made if it does not exist.
+    pub signing_key: PathBuf,
 }

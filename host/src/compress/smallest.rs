@@ -3,32 +3,9 @@
 use super::laboratory::Live;
 use super::{Error, Event};
 use crate::network::Network;
-use crate::network::surgery::{remove, rounded_width, shrink};
-use crate::network::unit::may_remove;
 use crate::search::constraint::{Limits, Resources};
 use crate::search::laboratory::Outcome;
-
-/// The smallest factor of the action space (method.md 1).
-const SMALLEST_FACTOR: f64 = 0.1;
-
-/// Everything removed that may be removed, the rest as narrow as the action space allows.
-fn smallest(teacher: &Network, channel_multiple: usize) -> anyhow::Result<Network> {
-    let units = teacher.units();
-    let mut keep = Vec::with_capacity(units.len());
-    for _ in &units {
-        keep.push(!may_remove(teacher, &units, &keep));
-    }
-    let shallow = remove(teacher, &keep)?.network;
-    let kept: Vec<Vec<usize>> = shallow
-        .groups()
-        .iter()
-        .map(|group| {
-            let factor = if group.shrinkable { SMALLEST_FACTOR } else { 1.0 };
-            (0..rounded_width(group.channels, factor, channel_multiple)).collect()
-        })
-        .collect();
-    Ok(shrink(&shallow, &kept)?.network)
-}
+use crate::search::smallest;
 
 /// Stops a search that cannot end well.
 pub(super) fn refuse_impossible(
@@ -40,7 +17,7 @@ pub(super) fn refuse_impossible(
     if limits.is_empty() {
         return Ok(());
     }
-    let network = smallest(teacher, channel_multiple)?;
+    let network = smallest(teacher, channel_multiple);
     let measured = match lab.gauge.probe(&network, &lab.info)? {
         Outcome::Done(measured) => measured,
         Outcome::Infeasible(reason) => {
@@ -50,7 +27,8 @@ pub(super) fn refuse_impossible(
     let resources = Resources { measured: Some(measured), ..Resources::of(&network) };
     for excess in limits.excess(&resources) {
         let value = resources.bound_value(excess.metric).unwrap_or(0.0);
-        let bound = limits.0.iter().find(|(metric, _)| *metric == excess.metric).map_or(0.0, |(_, bound)| *bound);
+        let bound =
+            limits.0.iter().find(|(metric, _)| *metric == excess.metric).map_or(0.0, |(_, bound)| *bound);
         if excess.relative > 0.0 {
             return Err(Error::ImpossibleLimit {
                 metric: excess.metric,
@@ -66,23 +44,4 @@ pub(super) fn refuse_impossible(
         )));
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::network::layer::Input;
-    use crate::network::zoo::{Architecture, build};
-
-    #[test]
-    fn the_smallest_student_is_legal_and_far_below_the_teacher() {
-        let input = Input { channels: 1, height: 28, width: 28 };
-        for architecture in [Architecture::Vgg13, Architecture::Resnet18] {
-            let teacher = build(architecture, input, 10, 0.25).unwrap();
-            let smallest = smallest(&teacher, 8).unwrap();
-            assert!(smallest.cost().params * 50 < teacher.cost().params, "{architecture}");
-            assert!(smallest.cost().macs * 10 < teacher.cost().macs, "{architecture}");
-            assert_eq!(smallest.classes(), 10);
-        }
-    }
 }

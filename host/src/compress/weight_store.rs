@@ -35,7 +35,12 @@ impl WeightStore {
     }
 
     /// Keeps the weights that `job` led to, unless 24 better ones are there.
-    pub(super) fn put(&mut self, job: &Job, weights: &Weights, accuracy: f64) -> Result<(), safetensors::SafetensorsError> {
+    pub(super) fn put(
+        &mut self,
+        job: &Job,
+        weights: &Weights,
+        accuracy: f64,
+    ) -> Result<(), safetensors::SafetensorsError> {
         let path = self.folder.join(format!("{}-{:05.0}.safetensors", stem(job), accuracy * 1e4));
         safetensors::save(&path, &job.network, weights)?;
         self.kept.retain(|(other, _)| *other != path);

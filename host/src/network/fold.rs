@@ -118,7 +118,7 @@ fn checked(nodes: Vec<Node>) -> Network {
 mod tests {
     use super::*;
     use crate::model_io::reference::forward;
-    use crate::network::arbitrary::{any_network, image, lively_weights};
+    use crate::network::arbitrary::{any_network, image, lively_weights, small_resnet};
     use crate::network::builder::{Builder, ConvChoice};
     use crate::network::layer::Input;
     use crate::network::zoo::{Architecture, build};
@@ -134,6 +134,47 @@ mod tests {
         assert_eq!((norms(&network), norms(&student)), (20, 0));
         assert_eq!(student.cost().macs, network.cost().macs);
         assert_eq!(folded(&student), student);
+    }
+
+    #[test]
+    fn folding_by_hand() {
+        let mut b = Builder::new(Input { channels: 1, height: 1, width: 1 }).unwrap();
+        let choice = ConvChoice { out_channels: 1, kernel: 1, stride: 1, padding: 0, bias: true };
+        let conv = b.conv("conv", 0, choice).unwrap();
+        let norm = b.batch_norm("norm", conv).unwrap();
+        b.push("mean", Layer::GlobalAveragePool, &[norm]).unwrap();
+        let network = b.finish().unwrap();
+        let mut weights = Weights::default();
+        // A variance of three epsilons: the gain is 0.1 / sqrt(4e-5) only if epsilon counts.
+        let vectors = [
+            ("norm.weight", 0.1),
+            ("norm.bias", 2.0),
+            ("norm.running_mean", 0.5),
+            ("norm.running_var", 3e-5),
+        ];
+        for (name, value) in vectors.into_iter().chain([("conv.bias", 0.75)]) {
+            weights.insert(name, vec![1], vec![value]);
+        }
+        weights.insert("conv.weight", vec![1, 1, 1, 1], vec![4.0]);
+        let (_, folded) = fold_batch_norm(&network, &weights);
+        let gain = 0.1 / 4e-5_f32.sqrt();
+        let value = |name: &str| folded.get(name).unwrap().values[0];
+        assert!((value("conv.weight") / (4.0 * gain) - 1.0).abs() < 1e-6);
+        assert!((value("conv.bias") / (0.25 * gain + 2.0) - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_folded_resnet_gives_the_same_logits() {
+        let network = small_resnet();
+        let weights = lively_weights(&network, 11);
+        let (student, folded_weights) = fold_batch_norm(&network, &weights);
+        let image = image(&network, 11);
+        let before = forward(&network, &weights, &image).unwrap();
+        let after = forward(&student, &folded_weights, &image).unwrap();
+        let largest = before.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+        for (b, a) in before.iter().zip(&after) {
+            assert!((b - a).abs() <= 1e-5 * largest, "{before:?} against {after:?}");
+        }
     }
 
     #[test]
@@ -159,6 +200,7 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
+        /// Within 1e-4: the rounding of folded weights to f32 grows where large inner values cancel.
         #[test]
         fn folding_keeps_the_logits(network in any_network(), seed: u64) {
             let weights = lively_weights(&network, seed);
@@ -168,7 +210,7 @@ mod tests {
             let before = forward(&network, &weights, &image).unwrap();
             let after = forward(&student, &folded_weights, &image).unwrap();
             for (b, a) in before.iter().zip(&after) {
-                prop_assert!((b - a).abs() <= 1e-5 * b.abs().max(1.0), "{} against {}", b, a);
+                prop_assert!((b - a).abs() <= 1e-4 * b.abs().max(1.0), "{} against {}", b, a);
             }
         }
     }

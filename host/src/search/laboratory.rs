@@ -180,48 +180,52 @@ pub trait Laboratory {
     /// Whether the user asked to stop.
     fn cancelled(&self) -> bool;
 
-    /// Measures the tasks and trains the admitted ones. This default suits a board that shares the machine with the
-    /// trainer: it measures all first, then trains. With a remote board, override it so that both overlap.
+    /// Measures the tasks and trains the admitted ones: [`in_turns`] where board and trainer share a machine, both at
+    /// once where they do not.
     ///
     /// # Errors
     /// A [`Fault`] when the world, not a student, is to blame.
-    fn evaluate(&mut self, tasks: &[Task], admit: Admit<'_>) -> Result<Vec<Evaluated>, Fault> {
-        let unknown: Vec<usize> = (0..tasks.len()).filter(|&index| tasks[index].measured.is_none()).collect();
-        let networks: Vec<(&str, &Network)> = unknown
-            .iter()
-            .map(|&index| (tasks[index].job.digest.as_str(), &tasks[index].job.network))
-            .collect();
-        let before = self.elapsed();
-        let fresh = if networks.is_empty() { Vec::new() } else { self.measure(&networks)? };
-        let measure_s = self.elapsed().saturating_sub(before).as_secs_f64() / fresh.len().max(1) as f64;
-        let mut fresh = fresh.into_iter();
-        let mut results: Vec<Evaluated> = Vec::with_capacity(tasks.len());
-        for task in tasks {
-            let (measured, measure_s) = match task.measured {
-                Some(known) => (Outcome::Done(known), 0.0),
-                None => match fresh.next() {
-                    Some(outcome) => (outcome, measure_s),
-                    None => return Err(Fault::Board("fewer measurements than networks".into())),
-                },
-            };
-            results.push(Evaluated { measured, measure_s, trained: None });
-        }
-        let admitted: Vec<usize> = (0..tasks.len())
-            .filter(|&index| results[index].measured.done().is_some_and(|measured| admit(index, measured)))
-            .collect();
-        if self.cancelled() {
-            return Err(Fault::Cancelled);
-        }
-        let jobs: Vec<&Job> = admitted.iter().map(|&index| &tasks[index].job).collect();
-        if !jobs.is_empty() {
-            let trained = self.train(&jobs)?;
-            if trained.len() != jobs.len() {
-                return Err(Fault::Training("fewer results than jobs".into()));
-            }
-            for (index, trained) in admitted.into_iter().zip(trained) {
-                results[index].trained = Some(trained);
-            }
-        }
-        Ok(results)
+    fn evaluate(&mut self, tasks: &[Task], admit: Admit<'_>) -> Result<Vec<Evaluated>, Fault>;
+}
+
+/// Measures all tasks first, then trains the admitted ones.
+///
+/// # Errors
+/// A [`Fault`] when the world, not a student, is to blame.
+pub fn in_turns(lab: &mut dyn Laboratory, tasks: &[Task], admit: Admit<'_>) -> Result<Vec<Evaluated>, Fault> {
+    let unknown: Vec<usize> = (0..tasks.len()).filter(|&index| tasks[index].measured.is_none()).collect();
+    let networks: Vec<(&str, &Network)> =
+        unknown.iter().map(|&index| (tasks[index].job.digest.as_str(), &tasks[index].job.network)).collect();
+    let before = lab.elapsed();
+    let fresh = if networks.is_empty() { Vec::new() } else { lab.measure(&networks)? };
+    let measure_s = lab.elapsed().saturating_sub(before).as_secs_f64() / fresh.len().max(1) as f64;
+    let mut fresh = fresh.into_iter();
+    let mut results: Vec<Evaluated> = Vec::with_capacity(tasks.len());
+    for task in tasks {
+        let (measured, measure_s) = match task.measured {
+            Some(known) => (Outcome::Done(known), 0.0),
+            None => match fresh.next() {
+                Some(outcome) => (outcome, measure_s),
+                None => return Err(Fault::Board("fewer measurements than networks".into())),
+            },
+        };
+        results.push(Evaluated { measured, measure_s, trained: None });
     }
+    let admitted: Vec<usize> = (0..tasks.len())
+        .filter(|&index| results[index].measured.done().is_some_and(|measured| admit(index, measured)))
+        .collect();
+    if lab.cancelled() {
+        return Err(Fault::Cancelled);
+    }
+    let jobs: Vec<&Job> = admitted.iter().map(|&index| &tasks[index].job).collect();
+    if !jobs.is_empty() {
+        let trained = lab.train(&jobs)?;
+        if trained.len() != jobs.len() {
+            return Err(Fault::Training("fewer results than jobs".into()));
+        }
+        for (index, trained) in admitted.into_iter().zip(trained) {
+            results[index].trained = Some(trained);
+        }
+    }
+    Ok(results)
 }

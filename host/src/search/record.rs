@@ -78,6 +78,16 @@ pub enum SearcherKind {
     Uniform,
 }
 
+impl std::fmt::Display for SearcherKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Reinforce => "reinforce",
+            Self::Random => "random",
+            Self::Uniform => "uniform width",
+        })
+    }
+}
+
 /// Which network the actions were applied to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

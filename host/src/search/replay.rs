@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cache::Cache;
-use super::laboratory::{Fault, Job, Laboratory, Measured, Outcome, StartingWeights, Trained};
+use super::laboratory::{
+    Admit, Evaluated, Fault, Job, Laboratory, Measured, Outcome, StartingWeights, Task, Trained, in_turns,
+};
 use super::record::Record;
 use crate::model_io::Weights;
 use crate::network::Network;
@@ -62,6 +64,10 @@ impl Laboratory for Replay {
             }
             StartingWeights::Fresh => inheritance::initial_weights(&job.network, job.seed),
         }))
+    }
+
+    fn evaluate(&mut self, tasks: &[Task], admit: Admit<'_>) -> Result<Vec<Evaluated>, Fault> {
+        in_turns(self, tasks, admit)
     }
 
     fn elapsed(&self) -> Duration {

@@ -66,7 +66,8 @@ pub fn predictions(
     Ok(logits(model, samples, normalisation)?.chunks_exact(classes).map(largest).collect())
 }
 
-fn largest(row: &[f32]) -> u16 {
+/// Index of the largest logit, the lower one of equals; the row is as long as there are classes, at most 65,536.
+pub fn largest(row: &[f32]) -> u16 {
     let best = (1..row.len()).fold(0, |best, class| if row[class] > row[best] { class } else { best });
     best as u16
 }
@@ -84,4 +85,13 @@ pub fn evaluate(
     let correct =
         predicted.iter().zip(&samples.labels).filter(|(predicted, label)| predicted == label).count();
     Ok(Accuracy { correct: correct as u32, total: samples.len() as u32 })
+}
+
+/// Normalised images as plain values, `channels * height * width` each: what a board's engine is fed.
+///
+/// # Errors
+/// As [`logits`].
+pub fn inputs(samples: &Samples, normalisation: &Normalisation) -> Result<Vec<Vec<f32>>, TrainingError> {
+    let images = (0..samples.len()).map(|image| (image, View::PLAIN));
+    Ok(batch(samples, normalisation, images, &candle_core::Device::Cpu)?.flatten_from(1)?.to_vec2()?)
 }

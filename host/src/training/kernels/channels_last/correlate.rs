@@ -482,26 +482,7 @@ unsafe fn segment_tiles<V: Lanes, const MR: usize, const NV: usize>(job: &Job<'_
                     }
                 }
             }
-            let mut weights = panel;
-            for _ in 0..segment.rows {
-                for k in 0..segment.length {
-                    let mut w = [V::splat(0.0); NV];
-                    for v in 0..NV {
-                        w[v] = V::load(weights.add(v * LANES));
-                    }
-                    weights = weights.add(NV * LANES);
-                    for i in 0..MR {
-                        let x = V::splat(*inputs[i].add(k));
-                        for v in 0..NV {
-                            sums[i][v] = sums[i][v].add_product(x, w[v]);
-                        }
-                    }
-                }
-                for input in &mut inputs {
-                    // Past the last row this may point outside; it is not read then.
-                    *input = input.wrapping_add(job.row_values);
-                }
-            }
+            sums = products::<V, MR, NV>(sums, inputs, panel, segment, job.row_values);
             for i in 0..MR {
                 if i < real {
                     for v in 0..NV {
@@ -513,6 +494,40 @@ unsafe fn segment_tiles<V: Lanes, const MR: usize, const NV: usize>(job: &Job<'_
             pixel += MR;
         }
     }
+}
+
+/// The inner loop. Its sums are values of its own, never addressed: only so do they stay in registers.
+///
+/// # Safety
+/// As [`tiles`]: from each of `inputs`, the segment's rows can be read; `weights` covers its steps.
+#[inline(always)]
+unsafe fn products<V: Lanes, const MR: usize, const NV: usize>(
+    mut sums: [[V; NV]; MR],
+    mut inputs: [*const f32; MR],
+    mut weights: *const f32,
+    segment: &Segment,
+    row_values: usize,
+) -> [[V; NV]; MR] {
+    for _ in 0..segment.rows {
+        for k in 0..segment.length {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let w: [V; NV] = std::array::from_fn(|v| V::load(weights.add(v * LANES)));
+                weights = weights.add(NV * LANES);
+                for i in 0..MR {
+                    let x = V::splat(*inputs[i].add(k));
+                    for v in 0..NV {
+                        sums[i][v] = sums[i][v].add_product(x, w[v]);
+                    }
+                }
+            }
+        }
+        for input in &mut inputs {
+            // Past the last row this may point outside; it is not read then.
+            *input = input.wrapping_add(row_values);
+        }
+    }
+    sums
 }
 
 /// # Safety

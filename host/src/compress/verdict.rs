@@ -1,0 +1,120 @@
+//! The very file that ships: its accuracy, its place in the run folder, its way into the board's active slot.
+//!
+//! The one room that reads the test split, once for the teacher and once for the student, after all choices are made.
+
+use n2n_protocol::{Digest, Measurement};
+
+use super::finale::{Chosen, latency_bound};
+use super::laboratory::Live;
+use super::paired::PairedDifference;
+use super::{Error, Event, Plan, Side, Student};
+use crate::data::Dataset;
+use crate::model_io::{Weights, atomic_file, onnx, safetensors};
+use crate::run::folder::Folder;
+use crate::search::Limits;
+use crate::search::laboratory::Measured;
+use crate::shipping::{self, Shipment, SigningKey};
+use crate::training::{Accuracy, evaluation};
+
+/// Validation images that the board classifies after deployment, beside the host.
+const AGREEMENT_IMAGES: usize = 32;
+
+/// The teacher's numbers, and its answers to compare the student's with.
+pub(super) struct Judged {
+    pub(super) side: Side,
+    predictions: Vec<u16>,
+}
+
+pub(super) fn of_teacher(
+    lab: &Live<'_>,
+    dataset: &Dataset,
+    plan: &Plan,
+    weights: &Weights,
+    measured: Measured,
+    measurement: Measurement,
+) -> Result<Judged, Error> {
+    let network = &plan.teacher.network;
+    let predictions = lab.distiller.predictions(network, weights, &dataset.test)?;
+    let side = Side {
+        file: plan.configuration.teacher.clone(),
+        network: network.clone(),
+        test: score(&predictions, &dataset.test.labels),
+        validation: lab.distiller.accuracy(network, weights, &dataset.validation_select)?,
+        params: network.cost().params,
+        macs: network.cost().macs,
+        measured,
+        measurement,
+    };
+    Ok(Judged { side, predictions })
+}
+
+/// Writes `student.onnx` and `student.safetensors`, reads the former back, and tests what was read.
+pub(super) fn of_student(
+    lab: &Live<'_>,
+    folder: &Folder,
+    dataset: &Dataset,
+    teacher: &Judged,
+    chosen: &Chosen,
+) -> Result<Student, Error> {
+    let file = folder.layout().student_onnx();
+    atomic_file::write(&file, &chosen.specimen.bytes)?;
+    safetensors::save(&folder.layout().student_safetensors(), &chosen.network, &chosen.weights)
+        .map_err(anyhow::Error::from)?;
+    let shipped = onnx::load(&file).map_err(anyhow::Error::from)?;
+    let weights = shipped.weights();
+    let predictions = lab.distiller.predictions(&shipped.network, &weights, &dataset.test)?;
+    let side = Side {
+        file,
+        network: chosen.network.clone(),
+        test: score(&predictions, &dataset.test.labels),
+        validation: lab.distiller.accuracy(&shipped.network, &weights, &dataset.validation_select)?,
+        params: chosen.network.cost().params,
+        macs: chosen.network.cost().macs,
+        measured: chosen.measured,
+        measurement: chosen.measurement.clone(),
+    };
+    Ok(Student {
+        side,
+        difference: PairedDifference::new(&teacher.predictions, &predictions, &dataset.test.labels),
+        searcher: chosen.searcher.clone(),
+        shipped: false,
+        board_agreement: None,
+    })
+}
+
+fn score(predictions: &[u16], labels: &[u16]) -> Accuracy {
+    let correct = predictions.iter().zip(labels).filter(|(predicted, label)| predicted == label).count();
+    Accuracy { correct: correct as u32, total: labels.len() as u32 }
+}
+
+/// Puts the student into the board's active slot, and lets the board classify some validation images there.
+pub(super) fn ship(
+    lab: &mut Live<'_>,
+    dataset: &Dataset,
+    plan: &Plan,
+    limits: &Limits,
+    student: Student,
+    chosen: &Chosen,
+) -> Result<Student, Error> {
+    let key = SigningKey::load_or_create(&plan.signing_key).map_err(anyhow::Error::from)?;
+    let name =
+        plan.out.file_name().map_or_else(|| "student".into(), |name| name.to_string_lossy().into_owned());
+    let shipment = Shipment {
+        name: &name,
+        onnx: &chosen.specimen.bytes,
+        golden: chosen.specimen.golden.clone(),
+        input_len: chosen.network.input_shape().elements(),
+        latency_limit_ns: latency_bound(limits),
+        threads: plan.configuration.board_threads,
+    };
+    let observer = lab.observer;
+    shipping::ship(lab.gauge.client(), &shipment, &key, &mut |step| observer(&Event::Shipping(step)))?;
+
+    let count = dataset.validation_select.len().min(AGREEMENT_IMAGES);
+    let images = dataset.validation_select.select(&(0..count).collect::<Vec<_>>());
+    let inputs = evaluation::inputs(&images, &dataset.normalisation)?;
+    let logits = lab.gauge.client().infer(Digest::of(&chosen.specimen.bytes), &inputs)?;
+    let on_board: Vec<u16> = logits.iter().map(|row| evaluation::largest(row)).collect();
+    let on_host = lab.distiller.predictions(&chosen.network, &chosen.weights, &images)?;
+    Ok(Student { shipped: true, board_agreement: Some(score(&on_board, &on_host)), ..student })
+}
