@@ -2,14 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Context, device, outcome, profile, search_settings, target_board, watch::Watcher};
-use crate::board::Endpoint;
-use crate::compress::{self, Finale, Plan};
+use super::watch::Watcher;
+use super::{Context, device, job, outcome, profile, search_settings, target_board};
+use crate::compress::{self, Configuration, Finale};
 use crate::config::Config;
-use crate::data::{self, DataSpec, LoadOptions};
+use crate::data::DataSpec;
 use crate::exit::{Code, Failure, ResultExt as _};
-use crate::model_io::onnx;
 use crate::profile::Profile;
+use crate::run::folder::{FolderError, Layout};
+use crate::run::manifest::Manifest;
 use crate::search::{Preset, Promotion, Rung, Settings, Shares};
 
 const EXAMPLES: &str = "\
@@ -17,8 +18,8 @@ Examples:
   n2n compress --teacher teacher.onnx --data fashion-mnist --board local --limit latency=0.5x --limit params=0.2x
   n2n compress --teacher teacher.onnx --data cifar10:/data/cifar-10-batches-bin --profile raspberry-pi-4b \\
       --board pi-lab --limit latency=5ms --limit model_memory=20MiB --budget 2h --out runs/pi-1
-  the same command again with --resume             goes on with a run that was stopped
-  the same command with --dry-run                  seconds per candidate, and what the budget buys
+  n2n compress --resume --out runs/pi-1              goes on with a run that was stopped
+  the first command with --dry-run                   seconds per candidate, and what the budget buys
 
 Limits: latency, model_memory, planned_activation, file, params, macs; absolute (5ms, 20MiB, 200K) or relative to the
 teacher (0.5x). `latency` binds the upper bound of the median at batch 1. Limits given here replace the profile's.
@@ -42,8 +43,8 @@ const FINALE: Finale = Finale { finalists: 5, seeds: 2, epochs: 3, final_epochs:
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// The trained network, an ONNX file written by `n2n teacher train`
-    #[arg(long, value_name = "FILE")]
-    teacher: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "resume")]
+    teacher: Option<PathBuf>,
     /// Images: bundled, or KIND:PATH with KIND one of fashion-mnist, mnist, cifar10, cifar100, svhn, folder
     #[arg(long, value_name = "KIND:PATH")]
     data: Option<String>,
@@ -77,7 +78,7 @@ pub(super) struct Args {
     /// Run folder [default: the first free one of runs/DATA-1, runs/DATA-2, …]
     #[arg(long, value_name = "FOLDER", required_if_eq("resume", "true"))]
     out: Option<PathBuf>,
-    /// Go on with the run in --out
+    /// Go on with the run in --out, as it was begun; other flags are not looked at
     #[arg(long, conflicts_with = "dry_run")]
     resume: bool,
     /// Start from the policies of an earlier run
@@ -97,54 +98,66 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args, context: &Context) -> Result<Code, Failure> {
-    let dry_run = args.dry_run;
-    let plan = plan(args, context)?;
+    let (dry_run, resume) = (args.dry_run, args.resume);
+    let (configuration, out) = match (resume, &args.out) {
+        (true, Some(out)) => (recorded(out)?, out.clone()),
+        _ => configuration(&args, context)?,
+    };
+    let plan = job::plan(configuration, out, resume)?;
     let watcher = Watcher::new(&context.ui);
     let observer = |event: &compress::Event<'_>| watcher.see(event);
     if dry_run {
         let forecast = compress::dry_run(&plan, &context.stop, &observer)?;
-        drop(watcher);
-        return outcome::forecast(&forecast, plan.search.budget, context);
+        watcher.end();
+        return outcome::forecast(&forecast, &plan.configuration.search, context);
     }
     let summary = compress::run(&plan, &context.stop, &observer)?;
-    drop(watcher);
+    watcher.end();
     outcome::show(&summary, context)
 }
 
-/// Everything that can be wrong with the command is found here, before any work.
-fn plan(args: Args, context: &Context) -> Result<Plan, Failure> {
+/// What a run was started with.
+fn recorded(run: &Path) -> Result<Configuration, Failure> {
+    let path = Layout::of(run).manifest();
+    if !path.is_file() {
+        return Err(FolderError::Nothing(run.into()).into());
+    }
+    Manifest::load(&path)?
+        .configuration
+        .try_into()
+        .map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))
+        .hint("the run was begun by another version of n2n: finish it with that one")
+}
+
+/// Everything that can be wrong with the command itself is found here, before any work.
+fn configuration(args: &Args, context: &Context) -> Result<(Configuration, PathBuf), Failure> {
     let config = &context.config;
-    let profile = args.profile.as_deref().or(config.profile.as_deref()).map(profile::load).transpose()?;
-    let search = settings(&args, config, profile.as_ref())?;
+    let profile_name = args.profile.as_deref().or(config.profile.as_deref());
+    let profile = profile_name.map(profile::load).transpose()?;
+    let search = settings(args, config, profile.as_ref())?;
     let final_epochs = args.final_epochs.or(config.compress.final_epochs).unwrap_or(FINALE.final_epochs);
     if !(1..=MAX_EPOCHS).contains(&final_epochs) {
         return Err(Failure::usage(format!("final epochs: expected 1 to {MAX_EPOCHS}, got {final_epochs}")));
     }
-    let spec: DataSpec = args
-        .data
-        .as_deref()
-        .or(config.compress.data.as_deref())
+    let data = args.data.as_deref().or(config.compress.data.as_deref());
+    let spec: DataSpec = data
         .ok_or_else(|| Failure::usage("no data set: expected --data KIND:PATH").hint("for a first try: --data bundled"))?
         .parse()?;
-    let address = target_board::address(args.board.as_deref(), context)?;
-    let endpoint = Endpoint::resolve(&address, &target_board::home()?)?;
-    let teacher = onnx::load(&args.teacher)?;
-    let dataset = data::load(&spec, &LoadOptions { seed: args.seed, ..LoadOptions::default() })?;
-    Ok(Plan {
-        out: args.out.unwrap_or_else(|| free_folder(Path::new(RUNS), &dataset.name)),
-        resume: args.resume,
+    let teacher = args.teacher.clone().ok_or_else(|| Failure::usage("no teacher: expected --teacher FILE"))?;
+    let out = args.out.clone().unwrap_or_else(|| free_folder(Path::new(RUNS), &spec.name()));
+    let configuration = Configuration {
         teacher,
-        teacher_file: args.teacher,
-        dataset,
-        board: address.to_string(),
-        endpoint,
+        data: spec.to_string(),
+        profile: profile_name.map(str::to_owned),
+        board: target_board::address(args.board.as_deref(), context)?.to_string(),
         board_threads: args.threads.or(config.threads).or(profile.map(|it| it.threads)).unwrap_or(1),
-        search,
-        finale: Finale { final_epochs, ..FINALE },
-        device: args.device.choice(config)?,
-        policy_from: args.policy_from,
+        device: args.device.choice(config)?.to_string(),
+        policy_from: args.policy_from.clone(),
         ship: !args.no_ship,
-    })
+        finale: Finale { final_epochs, ..FINALE },
+        search,
+    };
+    Ok((configuration, out))
 }
 
 /// Flags over file over profile over preset.
@@ -199,7 +212,8 @@ mod tests {
     }
 
     fn args(words: &[&str]) -> Args {
-        Line::try_parse_from(["compress", "--teacher", "t.onnx"].iter().chain(words)).unwrap().args
+        let command = ["compress", "--teacher", "t.onnx"];
+        Line::try_parse_from(command.iter().chain(words)).unwrap().args
     }
 
     #[test]
@@ -238,7 +252,10 @@ mod tests {
 
     #[test]
     fn resuming_names_the_folder() {
-        assert!(Line::try_parse_from(["compress", "--teacher", "t.onnx", "--resume"]).is_err());
-        assert!(args(&["--resume", "--out", "runs/a"]).resume);
+        assert!(Line::try_parse_from(["compress", "--resume"]).is_err());
+        assert!(Line::try_parse_from(["compress", "--resume", "--out", "runs/a"]).is_ok());
+        assert!(Line::try_parse_from(["compress", "--out", "runs/a"]).is_err());
+        let nothing = recorded(Path::new("/no/such/run")).unwrap_err().render();
+        assert!(nothing.contains("no run to resume"), "{nothing}");
     }
 }

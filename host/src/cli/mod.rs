@@ -9,6 +9,7 @@ mod compress;
 mod device;
 mod doctor;
 mod interrupt;
+mod job;
 mod json;
 mod measure;
 mod model;

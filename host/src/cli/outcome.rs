@@ -1,10 +1,14 @@
 //! The end of `compress` and `quickstart`: a summary as a table or as the documented JSON object.
 
-use super::json::{self, Compressed, SCHEMA};
+use std::time::Duration;
+
+use serde::Serialize;
+
 use super::Context;
-use crate::compress::{Side, Student, Summary};
+use super::json::{self, Compressed, SCHEMA};
+use crate::compress::{Forecast, Side, Student, Summary};
 use crate::exit::{Code, Failure};
-use crate::search::constraint::Resources;
+use crate::search::{Budget, Resources, Settings};
 use crate::{ui, units, view};
 
 /// Prints the result; no student is exit code 3.
@@ -19,6 +23,59 @@ pub(super) fn show(summary: &Summary, context: &Context) -> Result<Code, Failure
         anyhow::anyhow!("{run}: none of {trials} candidates keeps the limits when measured carefully"),
     )
     .hint("raise a limit, or give the search a larger --budget; `n2n report` shows how close it came"))
+}
+
+/// What the budget buys.
+#[derive(Serialize)]
+struct DryRun {
+    schema: u32,
+    teacher_validation_accuracy: f64,
+    teacher_latency_ns: u64,
+    candidates: usize,
+    trained: usize,
+    seconds_per_measurement: f64,
+    seconds_per_training: f64,
+    seconds_per_candidate: f64,
+    budget_candidates: usize,
+    budget_s: f64,
+}
+
+/// Prints what a dry run found.
+pub(super) fn forecast(it: &Forecast, settings: &Settings, context: &Context) -> Result<Code, Failure> {
+    let (candidates, time) = match settings.budget {
+        Budget::Time(time) => (it.candidates_in(time), time),
+        Budget::Candidates(count) => (count, it.time_of(count)),
+    };
+    let object = DryRun {
+        schema: SCHEMA,
+        teacher_validation_accuracy: it.teacher_accuracy,
+        teacher_latency_ns: it.teacher.latency_ns,
+        candidates: it.candidates,
+        trained: it.trained,
+        seconds_per_measurement: it.measuring.as_secs_f64(),
+        seconds_per_training: it.training.as_secs_f64(),
+        seconds_per_candidate: it.candidate.as_secs_f64(),
+        budget_candidates: candidates,
+        budget_s: time.as_secs_f64(),
+    };
+    context.ui.result(&object, || {
+        let seconds = |time: Duration| format!("{:.2} s", time.as_secs_f64());
+        ui::facts([
+            ("teacher", {
+                let accuracy = units::percent(it.teacher_accuracy);
+                format!("{accuracy} on validation, {}", units::latency(it.teacher.latency_ns))
+            }),
+            ("tried", format!("{} candidates, {} measured, {} trained", it.candidates, it.measured, it.trained)),
+            ("one measurement", seconds(it.measuring)),
+            ("one training", seconds(it.training)),
+            ("one candidate", format!("{} on average", seconds(it.candidate))),
+            ("budget", {
+                let updates = candidates / settings.rollouts.max(1);
+                format!("{candidates} candidates ({updates} batches) in {}", units::duration(time))
+            }),
+        ])
+    })?;
+    Ok(Code::Done)
 }
 
 fn object(summary: &Summary) -> Compressed {
@@ -73,7 +130,7 @@ fn text(summary: &Summary) -> String {
             facts.push(("board and host agree", format!("on {same} of {all} images")));
         }
     }
-    let time = units::duration(std::time::Duration::from_secs_f64(summary.wall_s.max(0.0)));
+    let time = units::duration(Duration::from_secs_f64(summary.wall_s.max(0.0)));
     facts.push(("candidates", format!("{} in {time}", summary.candidates)));
     facts.push(("report", format!("n2n report {}", summary.run.display())));
     text + &ui::facts(facts)

@@ -4,12 +4,12 @@
 use std::path::PathBuf;
 
 use super::teacher::{Wish, train};
-use super::{Context, device, outcome, search_settings, target_board, watch::Watcher};
-use crate::board::Endpoint;
-use crate::compress::{self, Finale, Plan};
+use super::compress::{RUNS, free_folder};
+use super::watch::Watcher;
+use super::{Context, device, job, outcome, search_settings, target_board};
+use crate::compress::{self, Configuration, Finale};
 use crate::data::{self, DataSpec, LoadOptions};
 use crate::exit::{Code, Failure};
-use crate::model_io::onnx;
 use crate::network::zoo::Architecture;
 use crate::run::report;
 use crate::search::{Preset, Rung, Settings, Shares};
@@ -21,6 +21,8 @@ Example:
 It trains a small VGG-13 on 5,000 bundled images of clothes (Fashion-MNIST, MIT), compresses it to half of its latency
 as measured on this machine by an agent process, ships the student into that agent's active slot, and writes a report.";
 
+/// The teacher's file in the run folder.
+const TEACHER: &str = "teacher.onnx";
 /// Width of the teacher: small enough to train in a minute on two cores, large enough to have something to give away.
 const WIDTH: f64 = 0.25;
 /// Passes of the teacher over its 5,000 images.
@@ -70,34 +72,31 @@ pub(super) fn run(args: Args, context: &Context) -> Result<Code, Failure> {
         ..Settings::new(Preset::Edge, args.seed)
     };
     let device = args.device.choice(&context.config)?;
-    let address = args.board.address(context)?;
-    let endpoint = Endpoint::resolve(&address, &target_board::home()?)?;
-    let out = args.out.unwrap_or_else(|| super::compress::free_folder(super::compress::RUNS.as_ref(), "quickstart"));
-    let dataset = data::load(&DataSpec::bundled(), &LoadOptions::default())?;
+    let board = args.board.address(context)?.to_string();
+    let out = args.out.unwrap_or_else(|| free_folder(RUNS.as_ref(), "quickstart"));
+    let dataset = data::load(&DataSpec::bundled(), &LoadOptions { seed: args.seed, ..LoadOptions::default() })?;
 
     let wish =
         Wish { architecture: Architecture::Vgg13, width: WIDTH, epochs: TEACHER_EPOCHS, seed: args.seed, device };
-    let teacher_file = out.join("teacher.onnx");
-    train(&wish, &dataset, context)?.write(&teacher_file)?;
+    let teacher = out.join(TEACHER);
+    train(&wish, &dataset, context)?.write(&teacher)?;
 
-    let plan = Plan {
-        out: out.clone(),
-        resume: false,
-        teacher: onnx::load(&teacher_file)?,
-        teacher_file,
-        dataset,
-        board: address.to_string(),
-        endpoint,
+    let configuration = Configuration {
+        teacher,
+        data: DataSpec::bundled().to_string(),
+        profile: None,
+        board,
         board_threads: 1,
-        search,
-        finale: FINALE,
-        device,
+        device: device.to_string(),
         policy_from: None,
         ship: true,
+        finale: FINALE,
+        search,
     };
+    let plan = job::plan(configuration, out.clone(), false)?;
     let watcher = Watcher::new(&context.ui);
     let summary = compress::run(&plan, &context.stop, &|event| watcher.see(event))?;
-    drop(watcher);
+    watcher.end();
     let written = report::write(&out, None)?;
     tracing::info!("report: {}", written.display());
     outcome::show(&summary, context)

@@ -96,7 +96,8 @@ fn short_name(model: &str) -> String {
     stem.map_or_else(|| model.to_owned(), |stem| stem.to_string_lossy().into_owned())
 }
 
-fn words(step: &Step) -> String {
+/// For a progress line.
+pub(super) fn words(step: &Step) -> String {
     match step {
         Step::Putting { done, bytes } => format!("sending, {} of {}", units::bytes(*done), units::bytes(*bytes)),
         Step::Staging => "the board verifies it".into(),

@@ -54,8 +54,14 @@ impl<'a> Watcher<'a> {
                 state.say(alone.then_some(progress.step as u64), message);
             }
             Event::Search(event) => state.search(event),
+            Event::Shipping(step) => state.say(None, super::ship::words(step)),
             Event::Note(text) => tracing::info!("{text}"),
         }
+    }
+
+    /// Takes the bar away; what follows is the result.
+    pub(super) fn end(self) {
+        self.state.borrow_mut().bar = None;
     }
 
     fn begin(&self, state: &mut State, phase: Phase) {
