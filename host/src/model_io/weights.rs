@@ -62,7 +62,8 @@ impl Weights {
     pub fn verify(&self, network: &Network) -> Result<(), WeightsError> {
         let parameters = network.parameters();
         for parameter in &parameters {
-            let array = self.get(&parameter.name).ok_or_else(|| WeightsError::Missing(parameter.name.clone()))?;
+            let array =
+                self.get(&parameter.name).ok_or_else(|| WeightsError::Missing(parameter.name.clone()))?;
             if array.dims != parameter.dims || array.values.len() != array.dims.iter().product::<usize>() {
                 return Err(WeightsError::Dims {
                     name: parameter.name.clone(),

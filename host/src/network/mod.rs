@@ -8,21 +8,39 @@
 //! | `cost` | params, MACs, bytes |
 //! | `group` | channels that must be cut together |
 //! | `unit` | what one keep/remove bit applies to |
+//! | `block` | residual blocks, found by the graph's form |
 //! | `surgery/` | layer removal, layer shrinkage, and which teacher slices a student inherits |
+//! | `fold` | batch norm into convolutions: the form that ships |
+//! | `builder` | a network, layer by layer |
 //! | `zoo` | VGG and ResNet |
 //!
 //! Nothing here reads a file, draws a random number or prints.
 
+#[cfg(test)]
+pub(crate) mod arbitrary;
+mod block;
+pub mod builder;
+pub mod cost;
+pub mod fold;
+pub mod group;
 pub mod layer;
 pub mod parameter;
 pub mod shape;
+pub mod surgery;
+pub mod unit;
+pub mod zoo;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+pub use cost::Cost;
+pub use group::{Group, Member, Side};
 pub use layer::Layer;
 pub use parameter::{Parameter, Role};
 pub use shape::Shape;
+pub use surgery::{Infeasible, Inheritance, Source, Surgery};
+pub use unit::{Unit, UnitKind, may_remove};
+pub use zoo::Architecture;
 
 /// Index of a node in [`Network::nodes`]; inputs always have smaller ids than their readers.
 pub type NodeId = usize;

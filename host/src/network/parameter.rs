@@ -73,8 +73,11 @@ impl Node {
                 all
             }
             Layer::Linear(linear) => {
-                let mut all =
-                    vec![one(Role::Weight, vec![linear.out_features, linear.in_features], linear.in_features)];
+                let mut all = vec![one(
+                    Role::Weight,
+                    vec![linear.out_features, linear.in_features],
+                    linear.in_features,
+                )];
                 if linear.bias {
                     all.push(one(Role::Bias, vec![linear.out_features], 1));
                 }

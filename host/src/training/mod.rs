@@ -10,6 +10,7 @@
 //! | `trainer` | the loop |
 //! | `teacher_logits` | a teacher's answers, computed once |
 //! | `evaluation`, `batch_norm` | accuracy, logits; statistics anew after surgery |
+//! | `inheritance` | initial weights, and what a student takes from its teacher |
 //! | `device` | CPU or CUDA, probed |
 //!
 //! No file is read here and nothing is printed. The same seed gives the same weights, bit for bit on a CPU, whatever
@@ -19,6 +20,7 @@ pub mod batch_norm;
 pub mod batches;
 pub mod device;
 pub mod evaluation;
+pub mod inheritance;
 pub mod kernels;
 pub mod model;
 pub mod optimiser;
