@@ -7,10 +7,11 @@ use std::hint::black_box;
 
 use candle_core::{DType, Device, Tensor};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use n2n::model_io::Weights;
-use n2n::network::layer::{Activation, BatchNorm, Conv, Input, Layer, Linear, Pool};
-use n2n::network::{Network, Node, Role, Shape};
+use n2n::network::layer::{Activation, Conv, Input};
+use n2n::network::zoo::{Architecture, build};
+use n2n::network::{Network, Shape};
 use n2n::training::Model;
+use n2n::training::inheritance::initial_weights;
 use n2n::training::kernels::loss::{Target, loss};
 use n2n::training::kernels::{ChannelsLast, Kernels, Norm};
 use n2n::training::optimiser::{Method, Optimiser};
@@ -94,93 +95,8 @@ fn batch_norms(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Builds a network front to back.
-struct Builder(Vec<Node>);
-
-impl Builder {
-    fn new(channels: usize, edge: usize) -> Self {
-        let image = Input { channels, height: edge, width: edge };
-        Self(vec![Node { name: "input".into(), layer: Layer::Input(image), inputs: vec![] }])
-    }
-
-    fn add(&mut self, layer: Layer, inputs: &[usize]) -> usize {
-        let name = format!("node{}", self.0.len());
-        self.0.push(Node { name, layer, inputs: inputs.to_vec() });
-        self.0.len() - 1
-    }
-
-    fn conv_norm(&mut self, from: usize, ins: usize, outs: usize, kernel: usize, stride: usize) -> usize {
-        let padding = kernel / 2;
-        let conv =
-            Conv { in_channels: ins, out_channels: outs, kernel, stride, padding, groups: 1, bias: false };
-        let conv = self.add(Layer::Conv(conv), &[from]);
-        self.add(Layer::BatchNorm(BatchNorm { channels: outs, epsilon: 1e-5 }), &[conv])
-    }
-
-    fn relu(&mut self, from: usize) -> usize {
-        self.add(Layer::Activation(Activation::Relu), &[from])
-    }
-
-    fn finish(mut self, last: usize, features: usize) -> Network {
-        let linear = Linear { in_features: features, out_features: 10, bias: true };
-        self.add(Layer::Linear(linear), &[last]);
-        Network::new(self.0).expect("a network")
-    }
-}
-
-fn resnet18(width: usize) -> Network {
-    let mut net = Builder::new(3, 32);
-    let stem = net.conv_norm(0, 3, width, 3, 1);
-    let (mut x, mut ins) = (net.relu(stem), width);
-    for stage in 0..4 {
-        for block in 0..2 {
-            let outs = width << stage;
-            let stride = if stage > 0 && block == 0 { 2 } else { 1 };
-            let first = net.conv_norm(x, ins, outs, 3, stride);
-            let first = net.relu(first);
-            let second = net.conv_norm(first, outs, outs, 3, 1);
-            let skip = if ins == outs { x } else { net.conv_norm(x, ins, outs, 1, stride) };
-            let sum = net.add(Layer::Add, &[second, skip]);
-            x = net.relu(sum);
-            ins = outs;
-        }
-    }
-    let pooled = net.add(Layer::GlobalAveragePool, &[x]);
-    net.finish(pooled, ins)
-}
-
-/// VGG-13 at a quarter of its width; a pool whose input is narrower than its kernel is left out.
-fn vgg13_quarter() -> Network {
-    let mut net = Builder::new(1, 28);
-    let (mut x, mut ins, mut edge) = (0, 1, 28);
-    for outs in [16, 32, 64, 128, 128] {
-        for _ in 0..2 {
-            let normed = net.conv_norm(x, ins, outs, 3, 1);
-            x = net.relu(normed);
-            ins = outs;
-        }
-        if edge >= 2 {
-            x = net.add(Layer::MaxPool(Pool { kernel: 2, stride: 2, padding: 0 }), &[x]);
-            edge /= 2;
-        }
-    }
-    let flat = net.add(Layer::Flatten, &[x]);
-    net.finish(flat, ins)
-}
-
-fn weights(network: &Network) -> Weights {
-    let mut weights = Weights::default();
-    for parameter in network.parameters() {
-        let count = parameter.dims.iter().product();
-        let bound = (6.0 / parameter.fan_in as f64).sqrt();
-        let values = match parameter.role {
-            Role::Weight => (noise(&[count]) * bound).and_then(|all| all.to_vec1()).expect("weights"),
-            Role::Scale | Role::RunningVariance => vec![1.0; count],
-            _ => vec![0.0; count],
-        };
-        weights.insert(parameter.name, parameter.dims, values);
-    }
-    weights
+fn zoo(architecture: Architecture, channels: usize, edge: usize, width: f64) -> Network {
+    build(architecture, Input { channels, height: edge, width: edge }, 10, width).expect("a zoo network")
 }
 
 fn steps(criterion: &mut Criterion) {
@@ -188,13 +104,13 @@ fn steps(criterion: &mut Criterion) {
     group.sample_size(10);
     group.throughput(Throughput::Elements(BATCH as u64));
     let networks = [
-        ("resnet18 width 8", resnet18(8)),
-        ("resnet18 width 20", resnet18(20)),
-        ("resnet18 width 64", resnet18(64)),
-        ("vgg13 quarter, 28x28x1", vgg13_quarter()),
+        ("resnet18 width 8", zoo(Architecture::Resnet18, 3, 32, 8.0 / 64.0)),
+        ("resnet18 width 20", zoo(Architecture::Resnet18, 3, 32, 20.0 / 64.0)),
+        ("resnet18 width 64", zoo(Architecture::Resnet18, 3, 32, 1.0)),
+        ("vgg13 quarter, 28x28x1", zoo(Architecture::Vgg13, 1, 28, 0.25)),
     ];
     for (name, network) in networks {
-        let mut model = Model::new(&network, &weights(&network), &Device::Cpu).expect("a model");
+        let mut model = Model::new(&network, &initial_weights(&network, 1), &Device::Cpu).expect("a model");
         let Shape::Map { channels, height, width } = network.input_shape() else { continue };
         let images = noise(&[BATCH, channels, height, width]);
         let labels: Vec<u16> = (0..BATCH as u16).map(|index| index % 10).collect();

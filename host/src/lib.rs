@@ -3,7 +3,9 @@
 pub mod board;
 pub mod cli;
 pub mod compress;
+pub mod config;
 pub mod data;
+pub mod exit;
 pub mod model_io;
 pub mod network;
 pub mod profile;
@@ -11,3 +13,6 @@ pub mod run;
 pub mod search;
 pub mod shipping;
 pub mod training;
+pub mod ui;
+pub mod units;
+mod view;

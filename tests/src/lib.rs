@@ -1,1 +1,179 @@
-//! harness
+//! Harness: runs the real programs with a home folder of their own, a deadline, and their output caught.
+//!
+//! Nothing here knows what the programs mean. The paths of the programs come from the tests (`env!("CARGO_BIN_EXE_…")`
+//! exists only there).
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// How often a running program is looked at.
+const POLL: Duration = Duration::from_millis(10);
+
+/// A folder that is a user's whole world: home, boards, keys, slots, working directory. Gone when dropped.
+#[derive(Debug)]
+pub struct World {
+    folder: tempfile::TempDir,
+}
+
+/// What a program left behind.
+#[derive(Debug)]
+pub struct Finished {
+    /// Exit code; `None` if a signal ended it.
+    pub code: Option<i32>,
+    /// Everything on standard output.
+    pub stdout: String,
+    /// Everything on standard error.
+    pub stderr: String,
+}
+
+/// A program in the background; killed when dropped, so that a failed test leaves nothing behind.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    stdout: Option<Reader>,
+    stderr: Option<Reader>,
+}
+
+type Reader = std::thread::JoinHandle<io::Result<String>>;
+
+impl World {
+    /// A fresh, empty one.
+    ///
+    /// # Errors
+    /// The system has no room for it.
+    pub fn new() -> io::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("n2n-test-").tempdir()?;
+        std::fs::create_dir(folder.path().join("home"))?;
+        Ok(Self { folder })
+    }
+
+    /// The working directory of programs in this world.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Writes a file below the working directory.
+    ///
+    /// # Errors
+    /// As for writing files.
+    pub fn write(&self, name: &str, contents: impl AsRef<[u8]>) -> io::Result<PathBuf> {
+        let path = self.path().join(name);
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        std::fs::write(&path, contents)?;
+        Ok(path)
+    }
+
+    /// A command that sees this world only: its home, no colour, no settings of whoever runs the tests.
+    pub fn command(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .current_dir(self.path())
+            .env("N2N_HOME", self.path().join("home"))
+            .env("HOME", self.path().join("home"))
+            .env("NO_COLOR", "1")
+            .env_remove("N2N_LOG")
+            .env_remove("RUST_BACKTRACE")
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a program to its end.
+    ///
+    /// # Errors
+    /// It cannot be started, or is not done by the deadline (then it is killed).
+    pub fn run(&self, program: &str, arguments: &[&str], deadline: Duration) -> io::Result<Finished> {
+        self.start(program, arguments)?.finish(deadline)
+    }
+
+    /// Starts a program in the background.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start(&self, program: &str, arguments: &[&str]) -> io::Result<Running> {
+        let mut command = self.command(program, arguments);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        // Read while it runs: a full pipe would stop the program.
+        let stdout = drain(child.stdout.take());
+        let stderr = drain(child.stderr.take());
+        Ok(Running { child, stdout, stderr })
+    }
+}
+
+impl Running {
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it at once, as `kill -9` does.
+    ///
+    /// # Errors
+    /// As for killing a child.
+    pub fn kill(&mut self) -> io::Result<()> {
+        self.child.kill()
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// Not done by the deadline (then it is killed), or its output cannot be read.
+    pub fn finish(mut self, deadline: Duration) -> io::Result<Finished> {
+        let started = Instant::now();
+        let status: ExitStatus = loop {
+            if let Some(status) = self.child.try_wait()? {
+                break status;
+            }
+            if started.elapsed() > deadline {
+                self.child.kill()?;
+                self.child.wait()?;
+                let late = format!("not done after {deadline:?}");
+                return Err(io::Error::new(io::ErrorKind::TimedOut, late));
+            }
+            std::thread::sleep(POLL);
+        };
+        let (stdout, stderr) = (joined(self.stdout.take())?, joined(self.stderr.take())?);
+        Ok(Finished { code: status.code(), stdout, stderr })
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Already ended is fine; nothing else can be done about a failure here.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Finished {
+    /// The one JSON object on standard output.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn json(&self) -> serde_json::Result<serde_json::Value> {
+        serde_json::from_str(&self.stdout)
+    }
+
+    /// The line of standard error that starts so, without the start.
+    pub fn line(&self, start: &str) -> Option<&str> {
+        self.stderr.lines().find_map(|line| line.strip_prefix(start))
+    }
+}
+
+fn drain(stream: Option<impl Read + Send + 'static>) -> Option<Reader> {
+    let mut stream = stream?;
+    Some(std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }))
+}
+
+fn joined(reader: Option<Reader>) -> io::Result<String> {
+    let Some(reader) = reader else { return Ok(String::new()) };
+    reader.join().map_err(|_| io::Error::other("the reader of a program's output panicked"))?
+}

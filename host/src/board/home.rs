@@ -34,6 +34,16 @@ impl Home {
         self.settings.join("boards.toml")
     }
 
+    /// The key that signs what is shipped.
+    pub fn signing_key(&self) -> PathBuf {
+        self.settings.join("signing.key")
+    }
+
+    /// The user's own board profiles.
+    pub fn profiles(&self) -> PathBuf {
+        self.settings.join("profiles")
+    }
+
     /// The data folder of the local agent: its blobs, and its slots, which outlive it.
     pub fn local_agent(&self) -> PathBuf {
         self.data.join("local-agent")

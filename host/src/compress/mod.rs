@@ -11,10 +11,12 @@
 //! | `verdict` | the very file: accuracy, files, deployment |
 //! | `paired` | teacher against student on the same images |
 //! | `summary` | what came out |
+//! | `dry_run` | what the budget buys |
 //!
 //! Only order lives here; arithmetic belongs to the rooms below.
 
 mod distiller;
+mod dry_run;
 mod error;
 mod event;
 mod finale;
@@ -32,6 +34,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+pub use dry_run::{Forecast, dry_run};
 pub use error::Error;
 pub use event::{Event, Observer, Phase};
 pub use plan::{Configuration, Finale, Plan};

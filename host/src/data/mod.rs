@@ -14,7 +14,7 @@
 //! Loaders trust no byte of a file: lengths are checked against named limits before allocation, and an error names
 //! the file, what was expected and what was found.
 //!
-//! To add a format: one file with a `load` that returns [`Whole`] or [`split::Parts`], one row in `spec::KINDS`, one arm in
+//! To add a format: one file with a `load` that returns `Whole` or `split::Parts`, one row in `spec::KINDS`, one arm in
 //! [`load`].
 
 mod bundled;

@@ -18,10 +18,10 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     replace(path, bytes, PUBLIC)
 }
 
-/// As [`write`], readable by its owner only: for keys.
+/// As [`write()`], readable by its owner only: for keys.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     replace(path, bytes, PRIVATE)
 }

@@ -135,7 +135,7 @@ fn compare(prefix: &str, recorded: &toml::Table, given: &toml::Table) -> Result<
         let name = format!("{prefix}{key}");
         match (recorded.get(key), given.get(key)) {
             (Some(toml::Value::Table(old)), Some(toml::Value::Table(new))) => {
-                compare(&format!("{name}."), old, new)?
+                compare(&format!("{name}."), old, new)?;
             }
             (old, new) if old == new => {}
             (old, new) => {

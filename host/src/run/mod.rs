@@ -5,9 +5,11 @@
 //! | `folder` | the layout and the lock |
 //! | `manifest` | `run.toml`: the resolved configuration |
 //! | `journal` | `trials.jsonl`: one record a line |
+//! | `report/` | `report.html`: the run as one page |
 //!
 //! Must not decide anything about students: records are `crate::search`'s, configuration is the caller's.
 
 pub mod folder;
 pub mod journal;
 pub mod manifest;
+pub mod report;

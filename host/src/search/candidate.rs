@@ -230,6 +230,14 @@ impl Ladder {
         if answers.len() != tasks.len() {
             return Err(Fault::Training(format!("expected {} answers, got {}", tasks.len(), answers.len())));
         }
+        // All answers are looked at before any is kept: a fault leaves nothing half done.
+        for answer in &answers {
+            if let Some(measured) =
+                answer.measured.done().filter(|measured| !(0.0..1.0).contains(&measured.noise))
+            {
+                return Err(Fault::Board(format!("noise: expected 0 to 1, got {}", measured.noise)));
+            }
+        }
         for (climber, answer) in climbers.into_iter().zip(answers) {
             climber.asked += 1;
             climber.measure_s += answer.measure_s;
@@ -239,13 +247,7 @@ impl Ladder {
             };
             self.cache.put_measured(&climber.job.digest, measured);
             if let Some(trained) = answer.trained {
-                let trained = match trained {
-                    Outcome::Done(trained) => {
-                        Outcome::Done(Trained { accuracy: nine_digits(trained.accuracy), ..trained })
-                    }
-                    infeasible @ Outcome::Infeasible(_) => infeasible,
-                };
-                self.cache.put_trained(&climber.job.lineage, climber.job.rung, trained);
+                self.cache.put_trained(&climber.job.lineage, climber.job.rung, checked(trained));
             }
         }
         Ok(())
@@ -294,6 +296,19 @@ impl Ladder {
             train_s: climber.as_ref().map_or(0.0, |climber| climber.train_s),
         };
         Judged { trial, job: climber.map(|climber| climber.job) }
+    }
+}
+
+/// An accuracy that is no share is the student's own doing: its logits left the numbers.
+fn checked(trained: Outcome<Trained>) -> Outcome<Trained> {
+    match trained {
+        Outcome::Done(trained) if (0.0..=1.0).contains(&trained.accuracy) => {
+            Outcome::Done(Trained { accuracy: nine_digits(trained.accuracy), ..trained })
+        }
+        Outcome::Done(trained) => {
+            Outcome::Infeasible(format!("accuracy: expected 0 to 1, got {}", trained.accuracy))
+        }
+        infeasible @ Outcome::Infeasible(_) => infeasible,
     }
 }
 

@@ -217,7 +217,7 @@ mod tests {
         let mut rng = stream(7, "features");
         let row = |step: usize| {
             let mut row = vec![0.0; FEATURES];
-            row.iter_mut().for_each(|value| *value = random::uniform(&mut rng) as f32);
+            row.fill_with(|| random::uniform(&mut rng) as f32);
             row[0] = step as f32 / steps as f32;
             row
         };

@@ -44,13 +44,12 @@ pub(super) fn removal_decisions(network: &Network, scale: &Scale) -> Decisions {
     let legal: Legal = Box::new(move |earlier| {
         let decided: Vec<bool> = earlier.iter().map(|&action| action == KEEP).collect();
         let mut known = known.borrow_mut();
-        let removable = match known.get(&decided) {
-            Some(&removable) => removable,
-            None => {
-                let removable = may_remove(&network, &units, &decided);
-                known.insert(decided, removable);
-                removable
-            }
+        let removable = if let Some(&removable) = known.get(&decided) {
+            removable
+        } else {
+            let removable = may_remove(&network, &units, &decided);
+            known.insert(decided, removable);
+            removable
         };
         let mut mask = vec![true; 2];
         mask[REMOVE] = removable;
@@ -291,5 +290,108 @@ impl Searcher for UniformSearcher {
 
     fn policy(&self) -> Option<Result<Vec<u8>, PolicyError>> {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::network::layer::Input;
+    use crate::network::zoo::{self, Architecture};
+    use crate::training::inheritance::initial_weights;
+
+    fn base(architecture: Architecture) -> Base {
+        let input = Input { channels: 3, height: 32, width: 32 };
+        let network = zoo::build(architecture, input, 10, 0.25).unwrap();
+        let weights = Arc::new(initial_weights(&network, 1));
+        Base::new(BaseKind::Teacher, network, weights, 8)
+    }
+
+    fn random_searcher(decisions: Decisions, read: Reading) -> RandomSearcher {
+        RandomSearcher::new(decisions, read, BaseKind::Teacher, Box::new(|_| true), random::stream(1, "test"))
+    }
+
+    #[test]
+    fn whatever_the_masks_allow_can_be_built() {
+        for architecture in [Architecture::Vgg13, Architecture::Resnet18] {
+            let base = base(architecture);
+            let scale = Scale::of(&base.network);
+            let removal = random_searcher(removal_decisions(&base.network, &scale), read_removal).propose(40);
+            let shrinkage =
+                random_searcher(shrinkage_decisions(&base, &scale, 8), read_shrinkage).propose(40);
+            for proposal in removal.unwrap().into_iter().chain(shrinkage.unwrap()) {
+                let student = base.apply(&proposal.actions).unwrap();
+                assert!(student.network.cost().params <= base.network.cost().params, "{proposal:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_two_legal_factors_give_one_width_and_keeping_all_is_legal() {
+        let base = base(Architecture::Resnet18);
+        let decisions = shrinkage_decisions(&base, &Scale::of(&base.network), 8);
+        let mut episode = Vec::new();
+        for group in base.shrinkable() {
+            let mask = (decisions.legal)(&episode);
+            let legal = FACTORS.iter().zip(&mask).filter(|(_, legal)| **legal);
+            let widths: Vec<usize> =
+                legal.map(|(factor, _)| rounded_width(group.channels, *factor, 8)).collect();
+            assert!(widths.windows(2).all(|pair| pair[0] < pair[1]), "{}: {widths:?}", group.name);
+            assert_eq!(widths.last(), Some(&group.channels));
+            episode.push(FACTORS.len() - 1);
+        }
+    }
+
+    #[test]
+    fn each_factor_acts_on_its_own_group_also_behind_projection_shortcuts() {
+        let base = base(Architecture::Resnet18);
+        let groups = base.shrinkable();
+        for (index, group) in groups.iter().enumerate() {
+            let mut factors = vec![1.0; groups.len()];
+            factors[index] = 0.5;
+            let student = base.apply(&Actions::Shrinkage(factors)).unwrap().network;
+            for other in student.groups().into_iter().filter(|other| other.shrinkable) {
+                let before = groups.iter().find(|before| before.name == other.name).unwrap().channels;
+                let expected = if other.name == group.name { rounded_width(before, 0.5, 8) } else { before };
+                assert_eq!(other.channels, expected, "{} while {} is cut", other.name, group.name);
+            }
+        }
+    }
+
+    #[test]
+    fn each_keep_flag_acts_on_its_own_unit() {
+        let base = base(Architecture::Vgg13);
+        let units = base.network.units();
+        for (index, unit) in units.iter().enumerate() {
+            let keep: Vec<bool> = (0..units.len()).map(|other| other != index).collect();
+            let Ok(student) = base.apply(&Actions::Removal(keep)) else { continue };
+            for other in &units {
+                assert_eq!(student.network.find(&other.name).is_none(), other.name == unit.name);
+            }
+        }
+    }
+
+    #[test]
+    fn uniform_width_bisects_to_the_widest_that_fits() {
+        let mut searcher = UniformSearcher::new(3, true);
+        let mut best: f64 = 0.0;
+        for _ in 0..20 {
+            let proposals = searcher.propose(5).unwrap();
+            let Some(Actions::Shrinkage(factors)) = proposals.first().map(|proposal| &proposal.actions)
+            else {
+                break;
+            };
+            let factor = factors[0];
+            if factor <= 0.37 {
+                best = best.max(factor);
+                searcher.within = factor;
+            } else {
+                searcher.beyond = factor;
+            }
+        }
+        assert!(searcher.propose(1).unwrap().is_empty(), "it ends by itself");
+        assert!((0.35..=0.37).contains(&best), "{best}");
     }
 }

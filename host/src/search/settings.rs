@@ -86,7 +86,7 @@ impl Settings {
         let budget = match preset {
             // About 100 updates per stage (method.md 1).
             Preset::Paper => Budget::Candidates(2 * 100 * rollouts),
-            Preset::Edge => Budget::Time(Duration::from_secs(20 * 60)),
+            Preset::Edge => Budget::Time(Duration::from_mins(20)),
         };
         let (removal_rung, shrinkage_rung) = match preset {
             Preset::Paper => (Rung::Epochs(5), Rung::Epochs(5)),

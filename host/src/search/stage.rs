@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use super::candidate::{Base, Batch, Judged, Ladder, Proposal};
 use super::constraint::{Limits, epsilon_by_share, epsilon_by_updates};
+use super::crew::Crew;
 use super::laboratory::Laboratory;
 use super::record::{Record, SearcherKind, StageFinished, StageKind, TrialOutcome, Update};
 use super::reward::Preset;
@@ -64,8 +65,8 @@ pub(super) struct Stage<'a> {
     pub(super) settings: &'a Settings,
     pub(super) limits: Limits,
     pub(super) bases: &'a [Base],
-    /// With their shares of the stage.
-    pub(super) searchers: Vec<(Box<dyn Searcher>, f64)>,
+    /// Who searches.
+    pub(super) searchers: Crew,
     pub(super) remaining: Remaining,
 }
 
@@ -166,7 +167,7 @@ pub(super) fn run(
         stale += usize::from(trials.iter().all(|trial| trial.known));
         let mean_reward =
             trials.iter().map(|trial| trial.reward.total).sum::<f64>() / trials.len().max(1) as f64;
-        tape.put(Record::Update(Update {
+        tape.put(&Record::Update(Update {
             stage: stage.kind,
             searcher: searcher.kind(),
             update,
@@ -188,7 +189,7 @@ pub(super) fn run(
     let groups = winner.and_then(|index| judged[index].job.as_ref()).map(|job| {
         job.network.groups().into_iter().filter(|group| group.shrinkable).map(|group| group.name).collect()
     });
-    tape.put(Record::Stage(StageFinished {
+    tape.put(&Record::Stage(StageFinished {
         stage: stage.kind,
         elapsed_ns: end_ns,
         updates: batches.values().map(|count| count + 1).sum(),

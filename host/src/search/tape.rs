@@ -62,22 +62,22 @@ impl<'a> Tape<'a> {
             trial.measure_s = recorded.measure_s;
             trial.train_s = recorded.train_s;
         }
-        self.put(Record::Trial(Box::new(trial.clone())))
+        self.put(&Record::Trial(Box::new(trial.clone())))
     }
 
     /// Records a line, or checks it against the recorded one.
-    pub(super) fn put(&mut self, record: Record) -> Result<(), SearchError> {
+    pub(super) fn put(&mut self, record: &Record) -> Result<(), SearchError> {
         match self.expected.pop_front() {
-            Some(recorded) if same(&recorded, &record) => {
+            Some(recorded) if same(&recorded, record) => {
                 (self.observer)(&Event::Replayed(&recorded));
                 Ok(())
             }
             Some(recorded) => {
-                Err(SearchError::Diverged { expected: describe(&recorded), got: describe(&record) })
+                Err(SearchError::Diverged { expected: describe(&recorded), got: describe(record) })
             }
             None => {
-                (self.journal)(&record)?;
-                (self.observer)(&Event::Recorded(&record));
+                (self.journal)(record)?;
+                (self.observer)(&Event::Recorded(record));
                 Ok(())
             }
         }

@@ -146,11 +146,13 @@ fn run(
 }
 
 fn trials(lines: &[Record]) -> Vec<&Trial> {
-    let trial = |line| match line {
-        &Record::Trial(ref trial) => Some(trial.as_ref()),
-        _ => None,
-    };
-    lines.iter().filter_map(trial).collect()
+    let mut trials = Vec::new();
+    for line in lines {
+        if let Record::Trial(trial) = line {
+            trials.push(trial.as_ref());
+        }
+    }
+    trials
 }
 
 /// What must be equal between a disturbed and an undisturbed search. Costs in seconds may differ.
@@ -296,7 +298,7 @@ fn a_fault_is_never_scored_and_the_search_goes_on_as_if_it_had_not_been() {
 #[test]
 fn a_time_budget_is_kept_and_survives_an_interruption() {
     let mut settings = settings(Preset::Edge, 7, 0);
-    settings.budget = Budget::Time(Duration::from_secs(120));
+    settings.budget = Budget::Time(Duration::from_mins(2));
     let mut lab = Formula::new();
     let (result, lines) = run(&settings, &mut lab, &[]);
     result.unwrap();

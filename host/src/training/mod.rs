@@ -11,6 +11,7 @@
 //! | `teacher_logits` | a teacher's answers, computed once |
 //! | `inheritance` | which of the teacher's numbers a student starts from |
 //! | `evaluation`, `batch_norm` | accuracy, logits; statistics anew after surgery |
+//! | `inheritance` | initial weights, and what a student takes from its teacher |
 //! | `device` | CPU or CUDA, probed |
 //!
 //! No file is read here and nothing is printed. The same seed gives the same weights, bit for bit on a CPU, whatever

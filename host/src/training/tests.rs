@@ -8,6 +8,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::batches::{View, batch};
 use super::evaluation::{evaluate, logits, predictions};
+use super::inheritance::initial_weights;
 use super::kernels::Stock;
 use super::kernels::loss::{Target, loss};
 use super::optimiser::Method;
@@ -15,9 +16,10 @@ use super::recipe::Length;
 use super::schedule::Schedule;
 use super::*;
 use crate::data::{Normalisation, Samples};
-use crate::model_io::Weights;
+use crate::model_io::reference;
 use crate::network::layer::{Activation, BatchNorm, Conv, Dropout, Input, Layer, Linear, Pool};
-use crate::network::{Network, Node, Role};
+use crate::network::zoo::{Architecture, build};
+use crate::network::{Network, Node};
 
 const SIZE: usize = 8;
 const CLASSES: usize = 4;
@@ -62,23 +64,6 @@ fn network(width: usize, dropout: f64) -> Network {
     Network::new(nodes.collect()).unwrap()
 }
 
-/// He scale for weights, 1 and 0 for norms.
-fn weights(network: &Network, seed: u64) -> Weights {
-    let mut generator = ChaCha8Rng::seed_from_u64(seed);
-    let mut weights = Weights::default();
-    for parameter in network.parameters() {
-        let count = parameter.dims.iter().product();
-        let bound = (6.0 / parameter.fan_in as f32).sqrt();
-        let values = match parameter.role {
-            Role::Weight => (0..count).map(|_| generator.random_range(-bound..bound)).collect(),
-            Role::Scale | Role::RunningVariance => vec![1.0; count],
-            Role::Bias | Role::Shift | Role::RunningMean => vec![0.0; count],
-        };
-        weights.insert(parameter.name, parameter.dims, values);
-    }
-    weights
-}
-
 /// Noisy bars: the class is whether the bar lies or stands, and in which of two colours. Its place varies, so no single
 /// pixel tells.
 fn bars(count: usize, seed: u64) -> Samples {
@@ -121,7 +106,7 @@ fn quiet(_: &TrainProgress) -> ControlFlow<()> {
 
 fn trained(seed: u64, teacher: Option<&TeacherLogits>, recipe: &Recipe) -> (Model, TrainSummary) {
     let network = network(8, 0.0);
-    let mut model = Model::new(&network, &weights(&network, seed), &Device::Cpu).unwrap();
+    let mut model = Model::new(&network, &initial_weights(&network, seed), &Device::Cpu).unwrap();
     let summary = train(&mut model, &bars(512, 1), &normalisation(), teacher, recipe, &mut quiet).unwrap();
     (model, summary)
 }
@@ -172,7 +157,7 @@ fn distillation_brings_the_logits_to_the_teachers() {
         squares.sum::<f64>() / of_teacher.len() as f64
     };
     let network = network(8, 0.0);
-    let before = distance(&Model::new(&network, &weights(&network, 4), &Device::Cpu).unwrap());
+    let before = distance(&Model::new(&network, &initial_weights(&network, 4), &Device::Cpu).unwrap());
     let (with, summary) = trained(4, Some(&answers), &distilling);
     let (without, _) = trained(4, None, &distilling);
     let (with, without) = (distance(&with), distance(&without));
@@ -207,7 +192,7 @@ fn images(count: usize) -> Tensor {
 #[test]
 fn running_statistics_follow_the_batches_as_in_pytorch() {
     let network = network(4, 0.0);
-    let mut model = Model::new(&network, &weights(&network, 1), &Device::Cpu).unwrap();
+    let mut model = Model::new(&network, &initial_weights(&network, 1), &Device::Cpu).unwrap();
     let x = images(16);
     model.forward(&x, Mode::Train).unwrap();
     let after = model.weights().unwrap();
@@ -232,7 +217,7 @@ fn running_statistics_follow_the_batches_as_in_pytorch() {
 #[test]
 fn reestimation_replaces_statistics_by_the_mean_over_batches() {
     let network = network(4, 0.0);
-    let mut spoiled = weights(&network, 1);
+    let mut spoiled = initial_weights(&network, 1);
     spoiled.insert("stem_norm.running_mean", vec![4], vec![50.0; 4]);
     let samples = bars(256, 8);
     let mut model = Model::new(&network, &spoiled, &Device::Cpu).unwrap();
@@ -260,7 +245,7 @@ fn gradients(model: &mut Model, x: &Tensor, labels: &[u16]) -> (f64, Vec<Option<
 #[test]
 fn gradients_of_a_whole_network_match_candles_operations_and_differences() {
     let network = network(6, 0.0);
-    let start = weights(&network, 2);
+    let start = initial_weights(&network, 2);
     let (x, labels) = (images(6), bars(6, 6).labels);
     let mut ours = Model::new(&network, &start, &Device::Cpu).unwrap();
     let mut stock = Model::new(&network, &start, &Device::Cpu).unwrap().with_kernels(&Stock);
@@ -326,7 +311,7 @@ fn evaluation_folds_batch_norm_without_changing_logits() {
 #[test]
 fn dropout_zeroes_its_share_while_training_only() {
     let network = network(8, 0.5);
-    let start = weights(&network, 2);
+    let start = initial_weights(&network, 2);
     let x = images(4);
     let run = |seed: u64| {
         let mut model = Model::new(&network, &start, &Device::Cpu).unwrap();
@@ -348,7 +333,7 @@ fn dropout_zeroes_its_share_while_training_only() {
 #[test]
 fn a_break_cancels_and_a_mad_rate_is_found_out() {
     let network = network(4, 0.0);
-    let mut model = Model::new(&network, &weights(&network, 1), &Device::Cpu).unwrap();
+    let mut model = Model::new(&network, &initial_weights(&network, 1), &Device::Cpu).unwrap();
     let mut seen = 0;
     let error = train(&mut model, &bars(64, 1), &normalisation(), None, &recipe(), &mut |progress| {
         seen = progress.step;
@@ -370,7 +355,7 @@ fn a_break_cancels_and_a_mad_rate_is_found_out() {
 #[test]
 fn what_does_not_fit_is_named() {
     let network = network(4, 0.0);
-    let mut model = Model::new(&network, &weights(&network, 1), &Device::Cpu).unwrap();
+    let mut model = Model::new(&network, &initial_weights(&network, 1), &Device::Cpu).unwrap();
     let mut samples = bars(64, 1);
     samples.labels[5] = 4;
     let error = train(&mut model, &samples, &normalisation(), None, &recipe(), &mut quiet).unwrap_err();
@@ -378,7 +363,30 @@ fn what_does_not_fit_is_named() {
     let small = Samples { height: 4, width: 4, channels: 2, pixels: vec![0; 32], labels: vec![0] };
     let error = predictions(&model, &small, &normalisation()).unwrap_err();
     assert_eq!(error.to_string(), "images: expected [N, [2, 8, 8]], got [1, 2, 4, 4]");
-    let mut short = weights(&network, 1);
+    let mut short = initial_weights(&network, 1);
     short.insert("stem.bias", vec![3], vec![0.0; 3]);
     assert!(matches!(Model::new(&network, &short, &Device::Cpu), Err(TrainingError::Weights(_))));
+}
+
+#[test]
+fn zoo_networks_give_the_logits_of_the_reference_forward_pass() {
+    let image = Input { channels: 3, height: 16, width: 16 };
+    for architecture in [Architecture::Vgg11, Architecture::Resnet10] {
+        let network = build(architecture, image, 5, 0.07).unwrap();
+        let mut model = Model::new(&network, &initial_weights(&network, 4), &Device::Cpu).unwrap();
+        let mut generator = ChaCha8Rng::seed_from_u64(1);
+        let pixels: Vec<f32> = (0..8 * 3 * 256).map(|_| generator.random_range(-1.0..1.0)).collect();
+        let x = Tensor::from_vec(pixels.clone(), (8, 3, 16, 16), &Device::Cpu).unwrap();
+        // A training pass first, so that the running statistics are not the initial ones.
+        model.forward(&x, Mode::Train).unwrap();
+        let trained = model.weights().unwrap();
+        let logits = model.logits(&x).unwrap().to_vec2::<f32>().unwrap();
+        for (row, image) in logits.iter().zip(pixels.chunks(3 * 256)) {
+            let expected = reference::forward(&network, &trained, image).unwrap();
+            let largest = expected.iter().fold(1.0f32, |largest, value| largest.max(value.abs()));
+            for (got, expected) in row.iter().zip(&expected) {
+                assert!((got - expected).abs() < 1e-4 * largest, "{architecture}: {got} {expected}");
+            }
+        }
+    }
 }

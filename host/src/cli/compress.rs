@@ -1,0 +1,261 @@
+//! `n2n compress`: flags and file -> a checked plan -> the job -> the comparison of teacher and student.
+
+use std::path::{Path, PathBuf};
+
+use super::watch::Watcher;
+use super::{Context, device, job, outcome, profile, search_settings, target_board};
+use crate::compress::{self, Configuration, Finale};
+use crate::config::Config;
+use crate::data::DataSpec;
+use crate::exit::{Code, Failure, ResultExt as _};
+use crate::profile::Profile;
+use crate::run::folder::{FolderError, Layout};
+use crate::run::manifest::Manifest;
+use crate::search::{Preset, Promotion, Rung, Settings, Shares};
+
+const EXAMPLES: &str = "\
+Examples:
+  n2n compress --teacher teacher.onnx --data fashion-mnist --board local --limit latency=0.5x --limit params=0.2x
+  n2n compress --teacher teacher.onnx --data cifar10:/data/cifar-10-batches-bin --profile raspberry-pi-4b \\
+      --board pi-lab --limit latency=5ms --limit model_memory=20MiB --budget 2h --out runs/pi-1
+  n2n compress --resume --out runs/pi-1              goes on with a run that was stopped
+  the first command with --dry-run                   seconds per candidate, and what the budget buys
+
+Limits: latency, model_memory, planned_activation, file, params, macs; absolute (5ms, 20MiB, 200K) or relative to the
+teacher (0.5x). `latency` binds the upper bound of the median at batch 1. Limits given here replace the profile's.
+Budget: a time (30min) or a number of candidates (200candidates), for both stages together; teacher training and the
+long distillation of the result are outside it.";
+
+/// Folder of run folders when --out is not given.
+pub(super) const RUNS: &str = "runs";
+/// Most passes over the training images that make sense to ask for.
+const MAX_EPOCHS: usize = 10_000;
+/// Who proposes candidates in the preset `edge` unless told otherwise: mostly the policies, and both baselines beside
+/// them, since the best student wins whoever found it (method.md 4.8).
+const EDGE_SHARES: Shares = Shares { reinforce: 4.0, random: 1.0, uniform: 1.0 };
+/// Choosing among a stage's best candidates in `edge`: one pass over the images tells more than some dozen steps.
+const EDGE_PROMOTION: Promotion = Promotion { rung: Rung::Epochs(1), count: 5, share: 0.15 };
+/// Finalists that are measured carefully and retrained with two seeds (method.md 4.9).
+const FINALE: Finale = Finale { finalists: 5, seeds: 2, epochs: 3, final_epochs: 30 };
+
+/// Compresses a teacher for one board, within limits measured on that board
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// The trained network, an ONNX file written by `n2n teacher train`
+    #[arg(long, value_name = "FILE", required_unless_present = "resume")]
+    teacher: Option<PathBuf>,
+    /// Images: bundled, or KIND:PATH with KIND one of fashion-mnist, mnist, cifar10, cifar100, svhn, folder
+    #[arg(long, value_name = "KIND:PATH")]
+    data: Option<String>,
+    /// Kind of board, a name of `n2n profile list` or a .toml file: channel multiple, threads, limits
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
+    /// Where candidates are measured: a name of `n2n board list`, tcp://HOST:PORT, or local [default: local]
+    #[arg(long, value_name = "BOARD")]
+    board: Option<String>,
+    /// Bound that the student has to keep; may be repeated
+    #[arg(long = "limit", value_name = "METRIC=BOUND")]
+    limits: Vec<String>,
+    /// What to make small when there is no limit: smallest, fastest, or a metric
+    #[arg(long, value_name = "GOAL")]
+    goal: Option<String>,
+    /// edge: our best; paper: as published [default: edge]
+    #[arg(long, value_name = "PRESET")]
+    preset: Option<String>,
+    /// What the search may spend, as in 30min or 200candidates [default: 20min; paper: 1000candidates]
+    #[arg(long, value_name = "BUDGET")]
+    budget: Option<String>,
+    /// Who spends how much of it [default: reinforce=4,random=1,uniform=1; paper: reinforce]
+    #[arg(long, value_name = "NAME=SHARE,…")]
+    searchers: Option<String>,
+    /// Passes over the training images in the long distillation of the result [default: 30]
+    #[arg(long, value_name = "N")]
+    final_epochs: Option<usize>,
+    /// Of everything that is drawn at random: the same seed and measurements give the same candidates
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Run folder [default: the first free one of runs/DATA-1, runs/DATA-2, …]
+    #[arg(long, value_name = "FOLDER", required_if_eq("resume", "true"))]
+    out: Option<PathBuf>,
+    /// Go on with the run in --out, as it was begun; other flags are not looked at
+    #[arg(long, conflicts_with = "dry_run")]
+    resume: bool,
+    /// Start from the policies of an earlier run
+    #[arg(long, value_name = "RUN")]
+    policy_from: Option<PathBuf>,
+    /// Evaluate a few candidates, say what the budget buys, and stop
+    #[arg(long)]
+    dry_run: bool,
+    /// Keep the student in the run folder; do not put it into the board's active slot
+    #[arg(long)]
+    no_ship: bool,
+    /// Threads of the engine on the board [default: the profile's, else 1]
+    #[arg(long, value_name = "N")]
+    threads: Option<u16>,
+    #[command(flatten)]
+    device: device::Args,
+}
+
+pub(super) fn run(args: Args, context: &Context) -> Result<Code, Failure> {
+    let (dry_run, resume) = (args.dry_run, args.resume);
+    let (configuration, out) = match (resume, &args.out) {
+        (true, Some(out)) => (recorded(out)?, out.clone()),
+        _ => configuration(&args, context)?,
+    };
+    let plan = job::plan(configuration, out, resume)?;
+    let watcher = Watcher::new(&context.ui);
+    let observer = |event: &compress::Event<'_>| watcher.see(event);
+    if dry_run {
+        let forecast = compress::dry_run(&plan, &context.stop, &observer)?;
+        watcher.end();
+        return outcome::forecast(&forecast, &plan.configuration.search, context);
+    }
+    let summary = compress::run(&plan, &context.stop, &observer)?;
+    watcher.end();
+    outcome::show(&summary, context)
+}
+
+/// What a run was started with.
+fn recorded(run: &Path) -> Result<Configuration, Failure> {
+    let path = Layout::of(run).manifest();
+    if !path.is_file() {
+        return Err(FolderError::Nothing(run.into()).into());
+    }
+    Manifest::load(&path)?
+        .configuration
+        .try_into()
+        .map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))
+        .hint("the run was begun by another version of n2n: finish it with that one")
+}
+
+/// Everything that can be wrong with the command itself is found here, before any work.
+fn configuration(args: &Args, context: &Context) -> Result<(Configuration, PathBuf), Failure> {
+    let config = &context.config;
+    let profile_name = args.profile.as_deref().or(config.profile.as_deref());
+    let profile = profile_name.map(profile::load).transpose()?;
+    let search = settings(args, config, profile.as_ref())?;
+    let final_epochs = args.final_epochs.or(config.compress.final_epochs).unwrap_or(FINALE.final_epochs);
+    if !(1..=MAX_EPOCHS).contains(&final_epochs) {
+        return Err(Failure::usage(format!("final epochs: expected 1 to {MAX_EPOCHS}, got {final_epochs}")));
+    }
+    let data = args.data.as_deref().or(config.compress.data.as_deref());
+    let spec: DataSpec = data
+        .ok_or_else(|| Failure::usage("no data set: expected --data KIND:PATH").hint("for a first try: --data bundled"))?
+        .parse()?;
+    let teacher = args.teacher.clone().ok_or_else(|| Failure::usage("no teacher: expected --teacher FILE"))?;
+    let out = args.out.clone().unwrap_or_else(|| free_folder(Path::new(RUNS), &spec.name()));
+    let configuration = Configuration {
+        teacher,
+        data: spec.to_string(),
+        profile: profile_name.map(str::to_owned),
+        board: target_board::address(args.board.as_deref(), context)?.to_string(),
+        board_threads: args.threads.or(config.threads).or(profile.map(|it| it.threads)).unwrap_or(1),
+        device: args.device.choice(config)?.to_string(),
+        policy_from: args.policy_from.clone(),
+        ship: !args.no_ship,
+        finale: Finale { final_epochs, ..FINALE },
+        search,
+    };
+    Ok((configuration, out))
+}
+
+/// Flags over file over profile over preset.
+fn settings(args: &Args, config: &Config, profile: Option<&Profile>) -> Result<Settings, Failure> {
+    let preset = args.preset.as_deref().or(config.compress.preset.as_deref());
+    let preset = preset.map_or(Ok(Preset::Edge), search_settings::preset)?;
+    let mut settings = Settings::new(preset, args.seed);
+    if preset == Preset::Edge {
+        settings.shares = EDGE_SHARES;
+        settings.promotion = Some(EDGE_PROMOTION);
+        if let Some(profile) = profile {
+            settings.channel_multiple = profile.channel_multiple;
+        }
+    }
+    let own = [&args.limits, &config.compress.limits].into_iter().find(|limits| !limits.is_empty());
+    if let Some(limits) = own.or(profile.map(|profile| &profile.limits)) {
+        settings.limits = search_settings::limits(limits)?;
+    }
+    settings.goal = args.goal.as_deref().map(search_settings::goal).transpose()?;
+    if let Some(budget) = args.budget.as_deref().or(config.compress.budget.as_deref()) {
+        settings.budget = search_settings::budget(budget)?;
+    }
+    if let Some(searchers) = &args.searchers {
+        settings.shares = search_settings::shares(searchers)?;
+    }
+    Ok(settings)
+}
+
+/// `runs/NAME-1`, or the next number that is not taken.
+pub(super) fn free_folder(runs: &Path, name: &str) -> PathBuf {
+    let mut number = 1_u32;
+    loop {
+        let folder = runs.join(format!("{name}-{number}"));
+        if !folder.exists() {
+            return folder;
+        }
+        number += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::search::{Budget, Metric};
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn args(words: &[&str]) -> Args {
+        let command = ["compress", "--teacher", "t.onnx"];
+        Line::try_parse_from(command.iter().chain(words)).unwrap().args
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_the_profile() {
+        let profile = Profile::load("raspberry-pi-4b", None).unwrap();
+        let mut config = Config::default();
+        let metrics = |settings: &Settings| settings.limits.iter().map(|it| it.metric).collect::<Vec<_>>();
+
+        let from_profile = settings(&args(&[]), &config, Some(&profile)).unwrap();
+        assert_eq!(metrics(&from_profile), [Metric::ModelMemory]);
+        assert_eq!(from_profile.channel_multiple, profile.channel_multiple);
+
+        config.compress.limits = vec!["params=0.5x".into()];
+        config.compress.budget = Some("7candidates".into());
+        let from_file = settings(&args(&[]), &config, Some(&profile)).unwrap();
+        assert_eq!((metrics(&from_file), from_file.budget), (vec![Metric::Params], Budget::Candidates(7)));
+
+        let words = ["--limit", "latency=5ms", "--budget", "9candidates", "--searchers", "random"];
+        let from_flags = settings(&args(&words), &config, Some(&profile)).unwrap();
+        assert_eq!((metrics(&from_flags), from_flags.budget), (vec![Metric::Latency], Budget::Candidates(9)));
+        assert_eq!(from_flags.shares, Shares { reinforce: 0.0, random: 1.0, uniform: 0.0 });
+    }
+
+    #[test]
+    fn the_paper_is_left_as_published() {
+        let settings = settings(&args(&["--preset", "paper"]), &Config::default(), None).unwrap();
+        assert_eq!(settings, Settings::new(Preset::Paper, 0));
+    }
+
+    #[test]
+    fn a_run_gets_the_first_free_folder() {
+        let runs = tempfile::tempdir().unwrap();
+        std::fs::create_dir(runs.path().join("mnist-1")).unwrap();
+        assert_eq!(free_folder(runs.path(), "mnist"), runs.path().join("mnist-2"));
+    }
+
+    #[test]
+    fn resuming_names_the_folder() {
+        assert!(Line::try_parse_from(["compress", "--resume"]).is_err());
+        assert!(Line::try_parse_from(["compress", "--resume", "--out", "runs/a"]).is_ok());
+        assert!(Line::try_parse_from(["compress", "--out", "runs/a"]).is_err());
+        let nothing = recorded(Path::new("/no/such/run")).unwrap_err().render();
+        assert!(nothing.contains("no run to resume"), "{nothing}");
+    }
+}

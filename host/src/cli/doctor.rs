@@ -1,0 +1,209 @@
+//! `n2n doctor`: what this machine lacks, and the command that mends it.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::json::SCHEMA;
+use super::{Context, target_board};
+use crate::data::{DataKind, DataSpec};
+use crate::exit::{Code, Failure};
+use crate::training::{DeviceChoice, device};
+use crate::{ui, units};
+
+/// Checks this machine and a board, and says what to do about what is missing
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  n2n doctor\n  n2n doctor --board pi-lab --data cifar10:/data/cifar-10-batches-bin")]
+pub(super) struct Args {
+    #[command(flatten)]
+    board: target_board::Args,
+    /// Images to look for
+    #[arg(long, value_name = "KIND:PATH", default_value = "fashion-mnist")]
+    data: String,
+}
+
+/// How a check came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    /// As it should be.
+    Fine,
+    /// Works without, but slower or with less.
+    Optional,
+    /// Something will not work.
+    Missing,
+}
+
+#[derive(Debug, PartialEq, Serialize)]
+struct Check {
+    what: &'static str,
+    state: State,
+    found: String,
+    mend: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Checked {
+    schema: u32,
+    checks: Vec<Check>,
+}
+
+pub(super) fn run(args: Args, context: &Context) -> Result<Code, Failure> {
+    let spec: DataSpec = args.data.parse()?;
+    let checked = Checked {
+        schema: SCHEMA,
+        checks: vec![home(), images(&spec), processor(), gpu(), onnx_runtime(), board(&args.board, context)],
+    };
+    context.ui.result(&checked, || text(&checked.checks))?;
+    let missing = checked.checks.iter().any(|check| check.state == State::Missing);
+    Ok(if missing { Code::Failed } else { Code::Done })
+}
+
+fn text(checks: &[Check]) -> String {
+    let rows = checks.iter().map(|check| {
+        let state = match check.state {
+            State::Fine => "fine",
+            State::Optional => "optional",
+            State::Missing => "MISSING",
+        };
+        [check.what.into(), state.into(), check.found.clone()]
+    });
+    let mut text = ui::table(["", "", "found"], rows);
+    text.push('\n');
+    for check in checks {
+        if let Some(mend) = &check.mend {
+            text += &format!("\n{}: {mend}", check.what);
+        }
+    }
+    text
+}
+
+fn home() -> Check {
+    let what = "home folder";
+    let book = match target_board::home() {
+        Ok(home) => home.book(),
+        Err(failure) => {
+            let mend = Some("set the environment variable N2N_HOME to a folder".into());
+            return Check { what, state: State::Missing, found: failure.to_string(), mend };
+        }
+    };
+    let folder = book.parent().unwrap_or(Path::new("."));
+    let writable = std::fs::create_dir_all(folder).and_then(|()| tempfile::tempfile_in(folder)).map(drop);
+    match writable {
+        Ok(()) => Check { what, state: State::Fine, found: folder.display().to_string(), mend: None },
+        Err(error) => Check {
+            what,
+            state: State::Missing,
+            found: format!("{}: {error}", folder.display()),
+            mend: Some(format!("chown -R $USER {}, or set N2N_HOME to a folder that you may write", folder.display())),
+        },
+    }
+}
+
+fn images(spec: &DataSpec) -> Check {
+    let what = "images";
+    if spec.kind() == DataKind::Bundled || spec.path().exists() {
+        return Check { what, state: State::Fine, found: spec.to_string(), mend: None };
+    }
+    Check {
+        what,
+        state: State::Missing,
+        found: format!("{}: not found", spec.path().display()),
+        mend: Some(spec.kind().how_to_get().into()),
+    }
+}
+
+/// Vector instructions that the training kernels can use.
+fn processor() -> Check {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    #[cfg(target_arch = "x86_64")]
+    let (wide, names) = {
+        let features = [
+            ("AVX-512", std::arch::is_x86_feature_detected!("avx512f")),
+            ("AVX2", std::arch::is_x86_feature_detected!("avx2")),
+            ("FMA", std::arch::is_x86_feature_detected!("fma")),
+        ];
+        let names: Vec<&str> = features.iter().filter(|it| it.1).map(|it| it.0).collect();
+        (features[1].1 && features[2].1, names.join(", "))
+    };
+    #[cfg(not(target_arch = "x86_64"))]
+    let (wide, names) = (true, std::env::consts::ARCH);
+    Check {
+        what: "processor",
+        state: if wide { State::Fine } else { State::Optional },
+        found: format!("{cores} cores, {names}"),
+        mend: (!wide).then(|| "training is several times slower without AVX2 and FMA: use another machine".into()),
+    }
+}
+
+fn gpu() -> Check {
+    let (state, found) = match device::open(DeviceChoice::Cuda(0)) {
+        Ok(_) => (State::Fine, "cuda:0".to_owned()),
+        Err(error) => (State::Optional, error.to_string()),
+    };
+    let mend = (state != State::Fine).then(|| "cargo build --release --features cuda, on a machine with a GPU".into());
+    Check { what: "GPU", state, found, mend }
+}
+
+/// The independent judge of exported files; nothing of ours needs it.
+fn onnx_runtime() -> Check {
+    let what = "ONNX Runtime";
+    let python = std::env::var("N2N_PYTHON").unwrap_or_else(|_| "python3".into());
+    let script = "import onnxruntime; print(onnxruntime.__version__)";
+    let output = std::process::Command::new(&python).args(["-c", script]).output();
+    match output {
+        Ok(output) if output.status.success() => {
+            let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+            Check { what, state: State::Fine, found: format!("{version}, by {python}"), mend: None }
+        }
+        _ => Check {
+            what,
+            state: State::Optional,
+            found: format!("{python} cannot import it; only our own tests use it"),
+            mend: Some("python3 -m venv venv && venv/bin/pip install onnxruntime, and N2N_PYTHON=venv/bin/python".into()),
+        },
+    }
+}
+
+fn board(args: &target_board::Args, context: &Context) -> Check {
+    let what = "board";
+    match args.connect(context) {
+        Ok(connected) => {
+            let board = &connected.client.welcome().board;
+            let found = format!(
+                "{}: {}, {} cores, {}",
+                connected.place(),
+                board.model,
+                board.cores,
+                units::bytes(board.memory_bytes)
+            );
+            Check { what, state: State::Fine, found, mend: None }
+        }
+        Err(failure) => Check {
+            what,
+            state: State::Missing,
+            found: failure.to_string(),
+            mend: Some(failure.next_step().unwrap_or("n2n board list").to_owned()),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_images_come_with_the_command_that_brings_them() {
+        let check = images(&"fashion-mnist:/no/such/folder".parse().unwrap());
+        assert_eq!(check.state, State::Missing);
+        assert!(check.mend.unwrap().contains("apt install"));
+        assert_eq!(images(&DataSpec::bundled()).state, State::Fine);
+    }
+
+    #[test]
+    fn every_finding_that_is_not_fine_says_what_to_do() {
+        for check in [processor(), gpu(), onnx_runtime()] {
+            assert_eq!(check.state == State::Fine, check.mend.is_none(), "{check:?}");
+        }
+    }
+}

@@ -1,0 +1,413 @@
+//! What `--json` prints: the documented, versioned objects that scripts read.
+//!
+//! Rules: `schema` first and always; numbers are numbers; the unit is in the key; what is unknown is `null`, never 0. A
+//! field may be added under the same schema number; any other change raises it.
+
+use n2n_protocol::{Board, Conditions, EngineId, Measurement, SlotContent, SlotStatus};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// Version of all objects below.
+pub(super) const SCHEMA: u32 = 1;
+
+/// `n2n compress --json`, `n2n quickstart --json`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Compressed {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// Run folder.
+    pub run: String,
+    /// Where it was measured; `local` is this machine.
+    pub board: String,
+    /// What the student had to keep.
+    pub limits: Vec<Limit>,
+    /// The teacher.
+    pub teacher: Side,
+    /// The student; `null` if none meets the limits.
+    pub student: Option<Side>,
+    /// Candidates evaluated by the search.
+    pub candidates: usize,
+    /// Whole job, seconds.
+    pub wall_s: f64,
+}
+
+/// One limit.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Limit {
+    /// `latency`, `model_memory`, `planned_activation`, `file`, `params` or `macs`.
+    pub metric: &'static str,
+    /// Largest allowed value: nanoseconds, bytes or a count.
+    pub bound: f64,
+}
+
+/// Teacher or student.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Side {
+    /// Share of right answers on the test images, 0 to 1.
+    pub test_accuracy: f64,
+    /// Parameters.
+    pub params: u64,
+    /// Multiply-accumulates of one inference.
+    pub macs: u64,
+    /// Latency of one inference at batch 1.
+    pub latency_ns: Interval,
+    /// What it costs on the board beyond the engine's own memory.
+    pub model_memory_bytes: Option<u64>,
+    /// Path of the ONNX file.
+    pub file: String,
+}
+
+/// A median and its interval; the ends are `null` where too few processes ran for one.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Interval {
+    /// Median of the process medians.
+    pub median: u64,
+    /// Lower end.
+    pub low: Option<u64>,
+    /// Upper end.
+    pub high: Option<u64>,
+}
+
+/// `n2n measure --json`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Measured {
+    /// [`SCHEMA`].
+    schema: u32,
+    /// What was measured, as written on the command line.
+    model: String,
+    /// SHA-256 of the file that was sent.
+    model_sha256: String,
+    /// The board.
+    board: BoardIdentity,
+    /// The engine that ran it.
+    engine: Engine,
+    /// Threads it ran with.
+    threads: u16,
+    /// Cores the workers were pinned to.
+    affinity: Vec<u16>,
+    /// Version of the agent.
+    agent: String,
+    /// Statistics over processes.
+    latency_ns: Latency,
+    /// Memory by metric.
+    memory_bytes: Memory,
+    /// Every timed sample, by worker process.
+    samples_ns: Vec<Vec<u64>>,
+    /// Inferences timed together as one sample.
+    inferences_per_sample: u32,
+    /// Untimed inferences before the samples, by worker process.
+    warmup: Vec<u32>,
+    /// Largest difference from the host's logits, relative to the largest logit.
+    golden_difference: Option<f32>,
+    /// Condition before the first process.
+    before: Condition,
+    /// Condition after the last process.
+    after: Condition,
+    /// Processes repeated because the board throttled.
+    voided: u16,
+    /// Whether time ended before the wished precision.
+    budget_ended: bool,
+}
+
+/// A board.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct BoardIdentity {
+    /// Name the user knows it by.
+    pub name: String,
+    /// Whether it is this machine.
+    pub this_machine: bool,
+    /// Device-tree model or CPU.
+    pub model: String,
+    /// Instruction set.
+    pub architecture: String,
+    /// Kernel and distribution.
+    pub system: String,
+    /// Logical cores.
+    pub cores: u16,
+    /// Memory.
+    pub memory_bytes: u64,
+    /// SHA-256 over the stable facts.
+    pub fingerprint: String,
+    /// Engines of its agent.
+    pub engines: Vec<Engine>,
+    /// Condition when asked.
+    pub condition: Condition,
+}
+
+/// An inference engine.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Engine {
+    name: String,
+    version: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Latency {
+    #[serde(flatten)]
+    interval: Interval,
+    /// Coverage of the interval, 0 to 1.
+    coverage: Option<f64>,
+    min: u64,
+    p90: u64,
+    p99: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Memory {
+    model_memory: Option<u64>,
+    peak_heap: Option<u64>,
+    steady_heap: Option<u64>,
+    peak_rss: Option<u64>,
+    engine_baseline: Option<u64>,
+    file: u64,
+}
+
+/// What may disturb a number, at one moment.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Condition {
+    frequencies_khz: Vec<u32>,
+    governor: Option<String>,
+    temperatures_millicelsius: BTreeMap<String, i32>,
+    load_1min: Option<f64>,
+    throttle_bits: Option<u32>,
+    power_mode: Option<String>,
+}
+
+/// `n2n status --json`, `n2n ship --json`, `n2n rollback --json`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Slots {
+    schema: u32,
+    board: String,
+    active: Option<Slot>,
+    staged: Option<Slot>,
+    previous: Option<Slot>,
+    on_trial: bool,
+}
+
+/// One slot.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Slot {
+    name: String,
+    model_sha256: String,
+    file_bytes: u64,
+    staged_at_unix_s: u64,
+}
+
+/// `n2n teacher inspect --json`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Inspected {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// As written on the command line.
+    pub model: String,
+    /// Parameters.
+    pub params: u64,
+    /// Multiply-accumulates of one inference.
+    pub macs: u64,
+    /// Bytes of the weights.
+    pub weight_bytes: u64,
+    /// Peak of live activations.
+    pub planned_activation_bytes: u64,
+    /// Every node of the graph.
+    pub layers: Vec<Layer>,
+    /// What one keep/remove decision applies to.
+    pub units: Vec<Unit>,
+    /// Channels that are cut together.
+    pub groups: Vec<Group>,
+}
+
+/// A node of the graph.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Layer {
+    /// Name.
+    pub name: String,
+    /// `conv`, `linear` …
+    pub kind: String,
+    /// Output shape.
+    pub shape: String,
+    /// Parameters.
+    pub params: u64,
+    /// Multiply-accumulates.
+    pub macs: u64,
+}
+
+/// A removable unit.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Unit {
+    /// Name.
+    pub name: String,
+    /// `conv`, `residual` or `pool`.
+    pub kind: &'static str,
+    /// Names of its nodes.
+    pub layers: Vec<String>,
+    /// Parameters of its nodes.
+    pub params: u64,
+}
+
+/// A channel group.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Group {
+    /// Name.
+    pub name: String,
+    /// Names of the layers that write its channels.
+    pub layers: Vec<String>,
+    /// Channels.
+    pub channels: usize,
+    /// Whether it can be shrunk.
+    pub shrinkable: bool,
+}
+
+/// Verbs that make a file or change a setting: what was done to which thing.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Done {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// Past participle: `written`, `added`, `removed`.
+    pub done: &'static str,
+    /// A path or a name.
+    pub what: String,
+}
+
+impl Done {
+    /// With the schema number.
+    pub(super) fn new(done: &'static str, what: impl std::fmt::Display) -> Self {
+        Self { schema: SCHEMA, done, what: what.to_string() }
+    }
+}
+
+impl Measured {
+    /// The whole measurement.
+    pub(super) fn new(model: &str, board: BoardIdentity, it: &Measurement) -> Self {
+        let interval = it.latency.interval.as_ref();
+        Self {
+            schema: SCHEMA,
+            model: model.into(),
+            model_sha256: it.model.to_string(),
+            board,
+            engine: (&it.engine).into(),
+            threads: it.threads,
+            affinity: it.affinity.clone(),
+            agent: it.agent.clone(),
+            latency_ns: Latency {
+                interval: Interval {
+                    median: it.latency.median_ns,
+                    low: interval.map(|it| it.low_ns),
+                    high: interval.map(|it| it.high_ns),
+                },
+                coverage: interval.map(|it| f64::from(it.coverage_ppm) / 1e6),
+                min: it.latency.min_ns,
+                p90: it.latency.p90_ns,
+                p99: it.latency.p99_ns,
+            },
+            memory_bytes: Memory {
+                model_memory: it.memory.model_memory,
+                peak_heap: it.memory.peak_heap,
+                steady_heap: it.memory.steady_heap,
+                peak_rss: it.memory.peak_rss,
+                engine_baseline: it.memory.engine_baseline,
+                file: it.memory.file_bytes,
+            },
+            samples_ns: it.samples_ns.clone(),
+            inferences_per_sample: it.inferences_per_sample,
+            warmup: it.warmup.clone(),
+            golden_difference: it.golden_difference,
+            before: (&it.before).into(),
+            after: (&it.after).into(),
+            voided: it.voided,
+            budget_ended: it.budget_ended,
+        }
+    }
+}
+
+impl BoardIdentity {
+    /// By the name the user gave it.
+    pub(super) fn new(name: &str, this_machine: bool, board: &Board) -> Self {
+        Self {
+            name: name.into(),
+            this_machine,
+            model: board.model.clone(),
+            architecture: board.architecture.clone(),
+            system: board.system.clone(),
+            cores: board.cores,
+            memory_bytes: board.memory_bytes,
+            fingerprint: board.fingerprint.to_string(),
+            engines: board.engines.iter().map(Engine::from).collect(),
+            condition: (&board.conditions).into(),
+        }
+    }
+}
+
+impl From<&EngineId> for Engine {
+    fn from(engine: &EngineId) -> Self {
+        Self { name: engine.name.clone(), version: engine.version.clone() }
+    }
+}
+
+impl From<&Conditions> for Condition {
+    fn from(it: &Conditions) -> Self {
+        Self {
+            frequencies_khz: it.frequencies_khz.clone(),
+            governor: it.governor.clone(),
+            temperatures_millicelsius: it.temperatures.iter().cloned().collect(),
+            load_1min: it.load_milli.map(|milli| f64::from(milli) / 1e3),
+            throttle_bits: it.throttle_bits,
+            power_mode: it.power_mode.clone(),
+        }
+    }
+}
+
+impl Slots {
+    /// By the name the user gave the board.
+    pub(super) fn new(board: &str, it: &SlotStatus) -> Self {
+        let slot = |content: &Option<SlotContent>| {
+            content.as_ref().map(|it| Slot {
+                name: it.name.clone(),
+                model_sha256: it.model.to_string(),
+                file_bytes: it.bytes,
+                staged_at_unix_s: it.staged_at,
+            })
+        };
+        Self {
+            schema: SCHEMA,
+            board: board.into(),
+            active: slot(&it.active),
+            staged: slot(&it.staged),
+            previous: slot(&it.previous),
+            on_trial: it.on_trial,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_result_of_compress_has_exactly_the_promised_keys() {
+        let side = Side {
+            test_accuracy: 0.9,
+            params: 1,
+            macs: 2,
+            latency_ns: Interval { median: 5, low: Some(4), high: None },
+            model_memory_bytes: None,
+            file: "runs/a/student.onnx".into(),
+        };
+        let object = Compressed {
+            schema: SCHEMA,
+            run: "runs/a".into(),
+            board: "local".into(),
+            limits: vec![Limit { metric: "latency", bound: 2.5e6 }],
+            teacher: side.clone(),
+            student: Some(side),
+            candidates: 3,
+            wall_s: 1.5,
+        };
+        let side = r#"{"test_accuracy":0.9,"params":1,"macs":2,"latency_ns":{"median":5,"low":4,"high":null},"model_memory_bytes":null,"file":"runs/a/student.onnx"}"#;
+        assert_eq!(
+            serde_json::to_string(&object).unwrap(),
+            format!(
+                r#"{{"schema":1,"run":"runs/a","board":"local","limits":[{{"metric":"latency","bound":2500000.0}}],"teacher":{side},"student":{side},"candidates":3,"wall_s":1.5}}"#
+            )
+        );
+    }
+}

@@ -1,0 +1,174 @@
+//! The end of `compress` and `quickstart`: a summary as a table or as the documented JSON object.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::Context;
+use super::json::{self, Compressed, SCHEMA};
+use crate::compress::{Forecast, Side, Student, Summary};
+use crate::exit::{Code, Failure};
+use crate::search::{Budget, Resources, Settings};
+use crate::{ui, units, view};
+
+/// Prints the result; no student is exit code 3.
+pub(super) fn show(summary: &Summary, context: &Context) -> Result<Code, Failure> {
+    context.ui.result(&object(summary), || text(summary))?;
+    if summary.student.is_some() {
+        return Ok(Code::Done);
+    }
+    let (trials, run) = (summary.candidates, summary.run.display());
+    Err(Failure::new(
+        Code::NoStudent,
+        anyhow::anyhow!("{run}: none of {trials} candidates keeps the limits when measured carefully"),
+    )
+    .hint("raise a limit, or give the search a larger --budget; `n2n report` shows how close it came"))
+}
+
+/// What the budget buys.
+#[derive(Serialize)]
+struct DryRun {
+    schema: u32,
+    teacher_validation_accuracy: f64,
+    teacher_latency_ns: u64,
+    candidates: usize,
+    trained: usize,
+    seconds_per_measurement: f64,
+    seconds_per_training: f64,
+    seconds_per_candidate: f64,
+    budget_candidates: usize,
+    budget_s: f64,
+}
+
+/// Prints what a dry run found.
+pub(super) fn forecast(it: &Forecast, settings: &Settings, context: &Context) -> Result<Code, Failure> {
+    let (candidates, time) = match settings.budget {
+        Budget::Time(time) => (it.candidates_in(time), time),
+        Budget::Candidates(count) => (count, it.time_of(count)),
+    };
+    let object = DryRun {
+        schema: SCHEMA,
+        teacher_validation_accuracy: it.teacher_accuracy,
+        teacher_latency_ns: it.teacher.latency_ns,
+        candidates: it.candidates,
+        trained: it.trained,
+        seconds_per_measurement: it.measuring.as_secs_f64(),
+        seconds_per_training: it.training.as_secs_f64(),
+        seconds_per_candidate: it.candidate.as_secs_f64(),
+        budget_candidates: candidates,
+        budget_s: time.as_secs_f64(),
+    };
+    context.ui.result(&object, || {
+        let seconds = |time: Duration| format!("{:.2} s", time.as_secs_f64());
+        ui::facts([
+            ("teacher", {
+                let accuracy = units::percent(it.teacher_accuracy);
+                format!("{accuracy} on validation, {}", units::latency(it.teacher.latency_ns))
+            }),
+            ("tried", format!("{} candidates, {} measured, {} trained", it.candidates, it.measured, it.trained)),
+            ("one measurement", seconds(it.measuring)),
+            ("one training", seconds(it.training)),
+            ("one candidate", format!("{} on average", seconds(it.candidate))),
+            ("budget", {
+                let updates = candidates / settings.rollouts.max(1);
+                format!("{candidates} candidates ({updates} batches) in {}", units::duration(time))
+            }),
+        ])
+    })?;
+    Ok(Code::Done)
+}
+
+fn object(summary: &Summary) -> Compressed {
+    Compressed {
+        schema: SCHEMA,
+        run: summary.run.display().to_string(),
+        board: summary.board.clone(),
+        limits: summary.limits.iter().map(|&(metric, bound)| json::Limit { metric: metric.name(), bound }).collect(),
+        teacher: side(&summary.teacher),
+        student: summary.student.as_ref().map(|student| side(&student.side)),
+        candidates: summary.candidates,
+        wall_s: summary.wall_s,
+    }
+}
+
+fn side(side: &Side) -> json::Side {
+    let interval = side.measurement.latency.interval.as_ref();
+    json::Side {
+        test_accuracy: side.test.fraction(),
+        params: side.params,
+        macs: side.macs,
+        latency_ns: json::Interval {
+            median: side.measured.latency_ns,
+            low: interval.map(|interval| interval.low_ns),
+            high: interval.map(|interval| interval.high_ns),
+        },
+        model_memory_bytes: Some(side.measured.model_memory_bytes),
+        file: side.file.display().to_string(),
+    }
+}
+
+fn text(summary: &Summary) -> String {
+    let place = view::measured_on(&summary.board, summary.this_machine);
+    let mut text = table(&place, &summary.teacher, summary.student.as_ref());
+    text.push_str("\n\n");
+    let mut facts = Vec::new();
+    for &(metric, bound) in &summary.limits {
+        let value = summary.student.as_ref().and_then(|student| resources(&student.side).bound_value(metric));
+        let kept = value.map_or_else(String::new, |value| {
+            let verdict = if value <= bound { "kept" } else { "broken" };
+            format!(", student {}: {verdict}", metric.show(value))
+        });
+        facts.push(("limit", format!("{metric} <= {}{kept}", metric.show(bound))));
+    }
+    facts.push(("measured on", format!("{place}: {}", summary.board_model)));
+    if let Some(student) = &summary.student {
+        facts.push(("student", format!("{}, found by {}", student.side.file.display(), student.searcher)));
+        let shipped = if student.shipped { format!("in the active slot of {place}") } else { "no".into() };
+        facts.push(("shipped", shipped));
+        if let Some(agreement) = student.board_agreement {
+            let (same, all) = (agreement.correct, agreement.total);
+            facts.push(("board and host agree", format!("on {same} of {all} images")));
+        }
+    }
+    let time = units::duration(Duration::from_secs_f64(summary.wall_s.max(0.0)));
+    facts.push(("candidates", format!("{} in {time}", summary.candidates)));
+    facts.push(("report", format!("n2n report {}", summary.run.display())));
+    text + &ui::facts(facts)
+}
+
+/// What limits bind.
+fn resources(side: &Side) -> Resources {
+    Resources { measured: Some(side.measured), ..Resources::of(&side.network) }
+}
+
+fn table(place: &str, teacher: &Side, student: Option<&Student>) -> String {
+    let row = |name: &str, value: &dyn Fn(&Side) -> String, change: &dyn Fn(&Side) -> String| {
+        let student = student.map(|student| &student.side);
+        let cell = |text: Option<String>| text.unwrap_or_else(|| "-".into());
+        [name.to_owned(), value(teacher), cell(student.map(value)), cell(student.map(change))]
+    };
+    let smaller = |value: fn(&Side) -> u64| move |it: &Side| units::ratio(value(teacher) as f64, value(it) as f64);
+    let difference = |_: &Side| {
+        student.map_or_else(String::new, |student| {
+            let (low, high) = student.difference.interval();
+            let middle = units::points(student.difference.estimate());
+            format!("{middle} points [{}, {}]", units::points(low), units::points(high))
+        })
+    };
+    let latency = |side: &Side| {
+        let interval = side.measurement.latency.interval.as_ref();
+        units::latency_with_interval(side.measured.latency_ns, interval.map(|it| (it.low_ns, it.high_ns)))
+    };
+    ui::table(["", "teacher", "student", "change"], [
+        row("test accuracy", &|side| units::percent(side.test.fraction()), &difference),
+        row("parameters", &|side| units::count(side.params), &smaller(|side| side.params)),
+        row("MACs", &|side| units::count(side.macs), &smaller(|side| side.macs)),
+        row(&format!("latency on {place}"), &latency, &smaller(|side| side.measured.latency_ns)),
+        row(
+            &format!("model memory on {place}"),
+            &|side| units::bytes(side.measured.model_memory_bytes),
+            &smaller(|side| side.measured.model_memory_bytes),
+        ),
+        row("file", &|side| units::bytes(side.measured.file_bytes), &smaller(|side| side.measured.file_bytes)),
+    ])
+}

@@ -1,0 +1,103 @@
+//! `n2n quickstart`: the whole job on this machine, from the images inside this program to a student in the active slot
+//! of a local agent.
+
+use std::path::PathBuf;
+
+use super::teacher::{Wish, train};
+use super::compress::{RUNS, free_folder};
+use super::watch::Watcher;
+use super::{Context, device, job, outcome, search_settings, target_board};
+use crate::compress::{self, Configuration, Finale};
+use crate::data::{self, DataSpec, LoadOptions};
+use crate::exit::{Code, Failure};
+use crate::network::zoo::Architecture;
+use crate::run::report;
+use crate::search::{Preset, Rung, Settings, Shares};
+
+const EXAMPLES: &str = "\
+Example:
+  n2n quickstart --out runs/first
+
+It trains a small VGG-13 on 5,000 bundled images of clothes (Fashion-MNIST, MIT), compresses it to half of its latency
+as measured on this machine by an agent process, ships the student into that agent's active slot, and writes a report.";
+
+/// The teacher's file in the run folder.
+const TEACHER: &str = "teacher.onnx";
+/// Width of the teacher: small enough to train in a minute on two cores, large enough to have something to give away.
+const WIDTH: f64 = 0.25;
+/// Passes of the teacher over its 5,000 images.
+const TEACHER_EPOCHS: usize = 16;
+/// The limit, unless another is given.
+const LIMIT: &str = "latency=0.5x";
+/// The search's budget; with everything around it some five minutes on two cores.
+const BUDGET: &str = "150s";
+/// A baseline gets its share too, since the best student wins whoever found it.
+const SHARES: Shares = Shares { reinforce: 3.0, random: 1.0, uniform: 1.0 };
+/// Distillation steps of a candidate in both stages: a plain VGG starts near chance after a removal.
+const RUNG: Rung = Rung::Steps(60);
+/// Few finalists and one seed each: minutes matter here.
+const FINALE: Finale = Finale { finalists: 3, seeds: 1, epochs: 3, final_epochs: 20 };
+
+/// Runs the whole job on this machine, in some minutes: teacher, search, student, shipping, report
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// Bound that the student has to keep; may be repeated [default: latency=0.5x]
+    #[arg(long = "limit", value_name = "METRIC=BOUND")]
+    limits: Vec<String>,
+    /// What the search may spend, as in 2min or 100candidates
+    #[arg(long, value_name = "BUDGET", default_value = BUDGET)]
+    budget: String,
+    /// Of everything that is drawn at random
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Run folder [default: the first free one of runs/quickstart-1, runs/quickstart-2, …]
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    board: target_board::Args,
+    #[command(flatten)]
+    device: device::Args,
+}
+
+pub(super) fn run(args: Args, context: &Context) -> Result<Code, Failure> {
+    let limits = if args.limits.is_empty() { vec![LIMIT.to_owned()] } else { args.limits };
+    let search = Settings {
+        limits: search_settings::limits(&limits)?,
+        budget: search_settings::budget(&args.budget)?,
+        shares: SHARES,
+        removal_rung: RUNG,
+        shrinkage_rung: RUNG,
+        finalists: FINALE.finalists,
+        ..Settings::new(Preset::Edge, args.seed)
+    };
+    let device = args.device.choice(&context.config)?;
+    let board = args.board.address(context)?.to_string();
+    let out = args.out.unwrap_or_else(|| free_folder(RUNS.as_ref(), "quickstart"));
+    let dataset = data::load(&DataSpec::bundled(), &LoadOptions { seed: args.seed, ..LoadOptions::default() })?;
+
+    let wish =
+        Wish { architecture: Architecture::Vgg13, width: WIDTH, epochs: TEACHER_EPOCHS, seed: args.seed, device };
+    let teacher = out.join(TEACHER);
+    train(&wish, &dataset, context)?.write(&teacher)?;
+
+    let configuration = Configuration {
+        teacher,
+        data: DataSpec::bundled().to_string(),
+        profile: None,
+        board,
+        board_threads: 1,
+        device: device.to_string(),
+        policy_from: None,
+        ship: true,
+        finale: FINALE,
+        search,
+    };
+    let plan = job::plan(configuration, out.clone(), false)?;
+    let watcher = Watcher::new(&context.ui);
+    let summary = compress::run(&plan, &context.stop, &|event| watcher.see(event))?;
+    watcher.end();
+    let written = report::write(&out, None)?;
+    tracing::info!("report: {}", written.display());
+    outcome::show(&summary, context)
+}

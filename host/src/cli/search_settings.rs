@@ -1,0 +1,132 @@
+//! The words of `--limit`, `--budget`, `--preset`, `--goal` and `--searchers` as checked settings of a search.
+
+use crate::exit::{Failure, ResultExt as _};
+use crate::search::{Budget, Limit, Metric, Preset, Shares};
+
+/// Most candidates that make sense to ask for.
+const MAX_CANDIDATES: usize = 1_000_000;
+
+/// `30min`, `2h 15m`, `200candidates`.
+pub(super) fn budget(text: &str) -> Result<Budget, Failure> {
+    let wrong = |why: String| {
+        Failure::usage(format!("budget `{text}`: {why}")).hint("write a time, as in 30min, or a number, as in 200candidates")
+    };
+    if let Some(number) = text.trim().strip_suffix("candidates").or_else(|| text.trim().strip_suffix("candidate")) {
+        let count = number.trim().parse().ok().filter(|count| (1..=MAX_CANDIDATES).contains(count));
+        return count
+            .map(Budget::Candidates)
+            .ok_or_else(|| wrong(format!("expected 1 to {MAX_CANDIDATES} candidates, got `{}`", number.trim())));
+    }
+    match humantime::parse_duration(text.trim()) {
+        Ok(time) if time.is_zero() => Err(wrong("expected more than no time".into())),
+        Ok(time) => Ok(Budget::Time(time)),
+        Err(error) => Err(wrong(error.to_string())),
+    }
+}
+
+/// `edge` or `paper`.
+pub(super) fn preset(text: &str) -> Result<Preset, Failure> {
+    match text {
+        "edge" => Ok(Preset::Edge),
+        "paper" => Ok(Preset::Paper),
+        _ => Err(Failure::usage(format!("preset `{text}`: expected edge or paper"))),
+    }
+}
+
+/// `smallest`, `fastest`, or the metric itself.
+pub(super) fn goal(text: &str) -> Result<Metric, Failure> {
+    match text {
+        "smallest" => Ok(Metric::Params),
+        "fastest" => Ok(Metric::Latency),
+        _ => text.parse().map_err(|_| {
+            Failure::usage(format!("goal `{text}`: expected smallest, fastest, or a metric of --limit"))
+        }),
+    }
+}
+
+/// All limits; two of one metric are an error.
+pub(super) fn limits(texts: &[String]) -> Result<Vec<Limit>, Failure> {
+    let mut limits: Vec<Limit> = Vec::with_capacity(texts.len());
+    for text in texts {
+        let limit: Limit = text
+            .parse()
+            .map_err(Failure::usage)
+            .hint("write METRIC=BOUND, as in latency=5ms, model_memory=20MiB or params=0.2x")?;
+        if limits.iter().any(|it| it.metric == limit.metric) {
+            return Err(Failure::usage(format!("limit on {}: given twice", limit.metric)));
+        }
+        limits.push(limit);
+    }
+    Ok(limits)
+}
+
+/// `reinforce=3,uniform=1`: who spends how much of the budget; whoever is not named gets nothing.
+pub(super) fn shares(text: &str) -> Result<Shares, Failure> {
+    let wrong = || {
+        Failure::usage(format!("searchers `{text}`: expected NAME=SHARE with NAME one of reinforce, random, uniform"))
+            .hint("only ratios count, as in reinforce=3,random=1,uniform=1")
+    };
+    let mut shares = Shares { reinforce: 0.0, random: 0.0, uniform: 0.0 };
+    for part in text.split(',') {
+        let (name, share) = part.split_once('=').unwrap_or((part, "1"));
+        let share: f64 = share.trim().parse().map_err(|_| wrong())?;
+        if !share.is_finite() || share < 0.0 {
+            return Err(wrong());
+        }
+        match name.trim() {
+            "reinforce" => shares.reinforce = share,
+            "random" => shares.random = share,
+            "uniform" => shares.uniform = share,
+            _ => return Err(wrong()),
+        }
+    }
+    if shares.reinforce + shares.random + shares.uniform <= 0.0 {
+        return Err(wrong());
+    }
+    Ok(shares)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn budgets_are_times_or_candidates() {
+        assert_eq!(budget("30min").unwrap(), Budget::Time(Duration::from_secs(1800)));
+        assert_eq!(budget("2h 15m").unwrap(), Budget::Time(Duration::from_secs(8100)));
+        assert_eq!(budget("200candidates").unwrap(), Budget::Candidates(200));
+        assert_eq!(budget(" 1 candidate").unwrap(), Budget::Candidates(1));
+        for text in ["", "0s", "30", "-5min", "0candidates", "candidates", "2000000candidates", "5 apples"] {
+            let text = budget(text).unwrap_err().render();
+            assert!(text.contains("hint: write a time"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_metric_cannot_be_limited_twice() {
+        assert_eq!(limits(&["latency=5ms".into(), "params=0.2x".into()]).unwrap().len(), 2);
+        assert!(limits(&["memory=5MiB".into(), "model_memory=0.2x".into()]).is_err());
+        assert!(limits(&["latency=5".into()]).unwrap_err().render().contains("hint:"));
+    }
+
+    #[test]
+    fn shares_name_searchers() {
+        let mixed = shares("reinforce=3, random=1").unwrap();
+        assert_eq!((mixed.reinforce, mixed.random, mixed.uniform), (3.0, 1.0, 0.0));
+        assert_eq!(shares("uniform").unwrap().uniform, 1.0);
+        for text in ["", "greedy=1", "random=-1", "random=x", "random=0"] {
+            assert!(shares(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn goals_and_presets_are_words() {
+        assert_eq!(goal("smallest").unwrap(), Metric::Params);
+        assert_eq!(goal("fastest").unwrap(), Metric::Latency);
+        assert_eq!(goal("macs").unwrap(), Metric::Macs);
+        assert!(goal("best").is_err() && preset("fast").is_err());
+        assert_eq!(preset("paper").unwrap(), Preset::Paper);
+    }
+}

@@ -1,0 +1,177 @@
+//! `n2n teacher train`: images and an architecture of the zoo -> a teacher as an ONNX file with live batch norm.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+
+use serde::Serialize;
+
+use super::super::json::SCHEMA;
+use super::super::{Context, device, model};
+use crate::data::{self, DataSpec, Dataset, LoadOptions};
+use crate::exit::{Code, Failure, ResultExt as _};
+use crate::model_io::onnx::{self, Filling, ModelInfo};
+use crate::model_io::{Weights, atomic_file};
+use crate::network::Network;
+use crate::network::layer::Input;
+use crate::network::zoo;
+use crate::training::recipe::Length;
+use crate::training::{Accuracy, DeviceChoice, Model, Recipe, TrainingError, evaluation, inheritance};
+use crate::{training, ui, units};
+
+const EXAMPLES: &str = "\
+Examples:
+  n2n teacher train --arch vgg13 --width 0.25 --data fashion-mnist --epochs 20 --out teacher.onnx
+  n2n teacher train --arch resnet18 --data cifar10:/data/cifar-10-batches-bin --out resnet18.onnx
+
+Ctrl-C stops after the step at hand; the file is written only by a training that went to its end.";
+
+/// Most passes over the training images that make sense to ask for.
+const MAX_EPOCHS: usize = 10_000;
+
+/// Trains a teacher from the zoo
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// vgg11, vgg13, vgg16, vgg19, resnet10, resnet18 or resnet34
+    #[arg(long, value_name = "NAME")]
+    arch: String,
+    /// Multiplier of all widths
+    #[arg(long, value_name = "SHARE", default_value = "1.0")]
+    width: String,
+    /// Images: bundled, or KIND:PATH with KIND one of fashion-mnist, mnist, cifar10, cifar100, svhn, folder
+    #[arg(long, value_name = "KIND:PATH")]
+    data: String,
+    /// Passes over the training images
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    epochs: usize,
+    /// Of initial weights, order and augmentation
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// ONNX file to write
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    #[command(flatten)]
+    device: device::Args,
+}
+
+/// What to train.
+pub(in crate::cli) struct Wish {
+    /// The family member.
+    pub architecture: zoo::Architecture,
+    /// Multiplier of all widths.
+    pub width: f64,
+    /// Passes over the training images.
+    pub epochs: usize,
+    /// Of everything random.
+    pub seed: u64,
+    /// Where.
+    pub device: DeviceChoice,
+}
+
+/// A trained teacher.
+pub(in crate::cli) struct Trained {
+    /// Structure.
+    pub network: Network,
+    /// On both validation halves together: the test images are not for this.
+    pub validation: Accuracy,
+    weights: Weights,
+    info: ModelInfo,
+}
+
+/// `n2n teacher train --json`.
+#[derive(Serialize)]
+struct Written {
+    schema: u32,
+    file: String,
+    validation_accuracy: f64,
+    params: u64,
+    macs: u64,
+    seconds: f64,
+}
+
+pub(super) fn run(args: Args, context: &Context) -> Result<Code, Failure> {
+    let wish = Wish {
+        architecture: model::architecture(&args.arch)
+            .map_err(|expected| Failure::usage(format!("architecture: expected {expected}")))?,
+        width: model::width_multiplier(&args.width).map_err(|expected| Failure::usage(format!("width: expected {expected}")))?,
+        epochs: Some(args.epochs)
+            .filter(|epochs| (1..=MAX_EPOCHS).contains(epochs))
+            .ok_or_else(|| Failure::usage(format!("epochs: expected 1 to {MAX_EPOCHS}, got {}", args.epochs)))?,
+        seed: args.seed,
+        device: args.device.choice(&context.config)?,
+    };
+    let spec: DataSpec = args.data.parse()?;
+    let began = std::time::Instant::now();
+    let dataset = data::load(&spec, &LoadOptions { seed: args.seed, ..LoadOptions::default() })?;
+    let trained = train(&wish, &dataset, context)?;
+    trained.write(&args.out)?;
+
+    let cost = trained.network.cost();
+    let written = Written {
+        schema: SCHEMA,
+        file: args.out.display().to_string(),
+        validation_accuracy: trained.validation.fraction(),
+        params: cost.params,
+        macs: cost.macs,
+        seconds: began.elapsed().as_secs_f64(),
+    };
+    context.ui.result(&written, || {
+        ui::facts([
+            ("teacher", written.file.clone()),
+            ("network", format!("{} at width {}", args.arch, args.width)),
+            ("validation accuracy", units::percent(written.validation_accuracy)),
+            ("parameters", units::count(written.params)),
+            ("MACs", units::count(written.macs)),
+            ("time", units::duration(began.elapsed())),
+        ])
+    })?;
+    Ok(Code::Done)
+}
+
+/// Trains with progress; an interrupt ends it without a result.
+pub(in crate::cli) fn train(wish: &Wish, dataset: &Dataset, context: &Context) -> Result<Trained, Failure> {
+    let images = &dataset.train;
+    let input = Input { channels: images.channels, height: images.height, width: images.width };
+    let network = zoo::build(wish.architecture, input, dataset.classes.len(), wish.width).map_err(Failure::usage)?;
+    let weights = inheritance::initial_weights(&network, wish.seed);
+    let mut model = Model::new(&network, &weights, &training::device::open(wish.device)?)?;
+    let recipe = Recipe { length: Length::Epochs(wish.epochs), seed: wish.seed, ..Recipe::teacher() };
+    let title = format!("training {} on {}", wish.architecture, dataset.name);
+    tracing::info!("{title}: {} epochs of {} images", wish.epochs, images.len());
+    let progress = context.ui.progress(title, recipe.steps(images.len()) as u64);
+    let outcome = training::train(&mut model, images, &dataset.normalisation, None, &recipe, &mut |now| {
+        progress.set(now.step as u64, format!("epoch {}, loss {:.3}, {:.0} images/s", now.epoch + 1, now.loss, now.images_per_second));
+        if context.stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    drop(progress);
+    match outcome {
+        Ok(summary) => tracing::info!("loss of the last epoch {:.3}", summary.loss),
+        Err(TrainingError::Cancelled { step }) => {
+            return Err(anyhow::anyhow!("stopped after step {step} of {}; no file was written", recipe.steps(images.len())))
+                .hint("run it again; fewer --epochs end sooner");
+        }
+        Err(error) => return Err(error.into()),
+    }
+    let halves = [&dataset.validation_search, &dataset.validation_select];
+    let mut validation = Accuracy::default();
+    for half in halves {
+        let accuracy = evaluation::evaluate(&model, half, &dataset.normalisation)?;
+        validation.correct += accuracy.correct;
+        validation.total += accuracy.total;
+    }
+    let info = ModelInfo {
+        dataset: dataset.name.clone(),
+        classes: dataset.classes.clone(),
+        normalisation: dataset.normalisation.clone(),
+    };
+    Ok(Trained { network, validation, weights: model.weights()?, info })
+}
+
+impl Trained {
+    /// Writes the ONNX file, batch norm alive: a folded teacher could not be inherited from.
+    pub(in crate::cli) fn write(&self, path: &Path) -> Result<(), Failure> {
+        let bytes = onnx::write(&self.network, Filling::Weights(&self.weights), &self.info)?;
+        Ok(atomic_file::write(path, &bytes)?)
+    }
+}

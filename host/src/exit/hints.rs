@@ -1,0 +1,74 @@
+//! From an error's kind to exit code and next step: the one table of both.
+
+use super::Code;
+use crate::board::{AddressError, BoardError};
+use crate::compress;
+use crate::data::DataError;
+use crate::model_io::onnx::ModelFileError;
+use crate::profile::ProfileError;
+use crate::run::report::ReportError;
+use crate::shipping::{KeyFileError, ShipError};
+
+/// Looks through the chain of causes for the first kind that is known.
+pub(super) fn classify(error: &anyhow::Error) -> (Code, Option<String>) {
+    error.chain().find_map(|cause| known(cause)).unwrap_or((Code::Failed, None))
+}
+
+/// Code and hint of the kinds that have their own. Outer kinds come first in the chain, so they win.
+fn known(cause: &(dyn std::error::Error + 'static)) -> Option<(Code, Option<String>)> {
+    if let Some(error) = cause.downcast_ref::<DataError>() {
+        let code = if matches!(error, DataError::Spec { .. }) { Code::Usage } else { Code::Failed };
+        return Some((code, error.hint()));
+    }
+    if let Some(error) = cause.downcast_ref::<ModelFileError>() {
+        return Some((Code::Failed, error.hint().map(str::to_owned)));
+    }
+    if let Some(error) = cause.downcast_ref::<ProfileError>() {
+        let code = if matches!(error, ProfileError::Unknown { .. }) { Code::Usage } else { Code::Failed };
+        return Some((code, error.hint()));
+    }
+    if let Some(error) = cause.downcast_ref::<compress::Error>() {
+        return Some((job_code(error), error.hint().map(str::to_owned)));
+    }
+    if let Some(error) = cause.downcast_ref::<BoardError>() {
+        return Some((board_code(error), error.hint().map(str::to_owned)));
+    }
+    if let Some(error) = cause.downcast_ref::<ReportError>() {
+        return Some((Code::Failed, error.hint().map(str::to_owned)));
+    }
+    if cause.is::<AddressError>() {
+        return Some((Code::Usage, None));
+    }
+    if let Some(error) = cause.downcast_ref::<ShipError>() {
+        let code = match error {
+            ShipError::NotActivated(error) => board_code(error),
+            _ => Code::Failed,
+        };
+        return Some((code, error.hint().map(str::to_owned)));
+    }
+    cause.downcast_ref::<KeyFileError>().map(|error| (Code::Failed, error.hint()))
+}
+
+/// Whether the board is to blame, or what it was asked to do.
+fn board_code(error: &BoardError) -> Code {
+    match error {
+        BoardError::Unavailable { .. }
+        | BoardError::WrongKey { .. }
+        | BoardError::Version { .. }
+        | BoardError::Refused { .. }
+        | BoardError::Busy { .. }
+        | BoardError::Unsupported { .. }
+        | BoardError::Disturbed(_) => Code::BoardUnavailable,
+        BoardError::Book(_) => Code::Usage,
+        BoardError::Infeasible(_) | BoardError::Failed(_) | BoardError::Cancelled => Code::Failed,
+    }
+}
+
+fn job_code(error: &compress::Error) -> Code {
+    match error {
+        compress::Error::ImpossibleLimit { .. } => Code::NoStudent,
+        compress::Error::Board(_) => Code::BoardUnavailable,
+        compress::Error::Greeting(error) => board_code(error),
+        _ => Code::Failed,
+    }
+}

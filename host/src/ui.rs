@@ -1,0 +1,264 @@
+//! The only place that prints.
+//!
+//! Standard output carries the result and nothing else: a table, or one JSON object. Logs (`tracing`) and progress
+//! (`indicatif`) go to standard error. Where standard error is no terminal, progress becomes an occasional log line.
+//! Colours only on terminals and never against `NO_COLOR`.
+
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use comfy_table::{Cell, CellAlignment, ContentArrangement, LineStyle, Table, presets};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::exit::Failure;
+use crate::units;
+
+/// Shortest time between two progress lines in a log.
+const LOG_INTERVAL: Duration = Duration::from_secs(20);
+/// How often a bar on a terminal is redrawn while nothing else happens.
+const TICK: Duration = Duration::from_millis(200);
+/// Environment variable with a log filter, as in `N2N_LOG=n2n=debug`; wins over `-v` and `-q`.
+pub const LOG_VARIABLE: &str = "N2N_LOG";
+
+/// How much to say on standard error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verbosity {
+    /// Errors only, no progress.
+    Quiet,
+    /// What happens, one line a step.
+    Normal,
+    /// Decisions too.
+    Verbose,
+    /// Everything of ours.
+    Debug,
+}
+
+/// Where results, progress and errors go.
+#[derive(Debug)]
+pub struct Ui {
+    json: bool,
+    verbosity: Verbosity,
+    bars: MultiProgress,
+}
+
+impl Ui {
+    /// Starts logging. To be called once, at the start of the program.
+    pub fn start(json: bool, verbosity: Verbosity) -> Self {
+        let terminal = io::stderr().is_terminal();
+        let target = if terminal && verbosity != Verbosity::Quiet {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        let bars = MultiProgress::with_draw_target(target);
+        let level = match verbosity {
+            Verbosity::Quiet => "error",
+            Verbosity::Normal => "warn,n2n=info,n2n_agent=warn",
+            Verbosity::Verbose => "warn,n2n=debug,n2n_agent=info",
+            Verbosity::Debug => "info,n2n=trace,n2n_agent=trace",
+        };
+        let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new(level));
+        let subscriber = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_ansi(terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()))
+            .with_target(verbosity == Verbosity::Debug)
+            .with_writer(AboveBars(bars.clone()))
+            .with_timer(Elapsed(Instant::now()))
+            .finish();
+        // A second call (tests in one process) keeps the first subscriber: harmless.
+        let _ = tracing::subscriber::set_global_default(subscriber);
+        Self { json, verbosity, bars }
+    }
+
+    /// Whether the result is wanted as JSON.
+    pub fn json(&self) -> bool {
+        self.json
+    }
+
+    /// How much the user wants to hear.
+    pub fn verbosity(&self) -> Verbosity {
+        self.verbosity
+    }
+
+    /// The result of a verb: the object with `--json`, else the text.
+    ///
+    /// # Errors
+    /// Standard output is closed or full.
+    pub fn result(&self, object: &impl Serialize, text: impl FnOnce() -> String) -> io::Result<()> {
+        let written =
+            if self.json { serde_json::to_string_pretty(object).map_err(io::Error::other)? } else { text() };
+        self.bars.suspend(|| writeln!(io::stdout().lock(), "{}", written.trim_end()))
+    }
+
+    /// A result that has no JSON form.
+    ///
+    /// # Errors
+    /// Standard output is closed or full.
+    pub fn text(&self, text: &str) -> io::Result<()> {
+        self.bars.suspend(|| writeln!(io::stdout().lock(), "{}", text.trim_end()))
+    }
+
+    /// Progress of something with a known number of steps (0: unknown), removed when dropped.
+    pub fn progress(&self, title: impl Into<String>, steps: u64) -> Progress {
+        let title = title.into();
+        let bar = self.bars.add(if steps == 0 { ProgressBar::no_length() } else { ProgressBar::new(steps) });
+        let template = if steps == 0 {
+            "{spinner} {prefix}  {elapsed}  {msg}"
+        } else {
+            "{spinner} {prefix}  {bar:24.cyan/blue} {pos}/{len}  {elapsed}, {eta} left  {msg}"
+        };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style.progress_chars("━╸─"));
+        }
+        bar.set_prefix(title.clone());
+        let shown = !self.bars.is_hidden();
+        if shown {
+            bar.enable_steady_tick(TICK);
+        }
+        let log = !shown && self.verbosity != Verbosity::Quiet;
+        Progress { title, bar, log, started: Instant::now(), logged_ms: AtomicU64::new(0) }
+    }
+}
+
+/// The last words of a program that failed; its bars must be gone.
+pub fn complain(failure: &Failure) {
+    let mut stderr = io::stderr().lock();
+    // Nothing is left to be done if even this fails.
+    let _ = write!(stderr, "{}", failure.render());
+    let _ = stderr.flush();
+}
+
+/// One line of progress; shared by reference, also between threads.
+#[derive(Debug)]
+pub struct Progress {
+    title: String,
+    bar: ProgressBar,
+    log: bool,
+    started: Instant,
+    logged_ms: AtomicU64,
+}
+
+impl Progress {
+    /// Steps done so far, and what is going on.
+    pub fn set(&self, done: u64, message: impl Into<String>) {
+        let message = message.into();
+        if self.log {
+            self.log_line(done, &message);
+        }
+        self.bar.set_position(done);
+        self.bar.set_message(message);
+    }
+
+    /// Steps done so far.
+    pub fn position(&self) -> u64 {
+        self.bar.position()
+    }
+
+    /// Changes the number of steps.
+    pub fn set_steps(&self, steps: u64) {
+        self.bar.set_length(steps);
+    }
+
+    fn log_line(&self, done: u64, message: &str) {
+        let elapsed = self.started.elapsed();
+        let now_ms = elapsed.as_millis() as u64;
+        let last_ms = self.logged_ms.load(Ordering::Relaxed);
+        if now_ms < last_ms + LOG_INTERVAL.as_millis() as u64 {
+            return;
+        }
+        self.logged_ms.store(now_ms, Ordering::Relaxed);
+        match self.bar.length() {
+            Some(steps) if done > 0 && steps >= done => {
+                let left = elapsed.mul_f64((steps - done) as f64 / done as f64);
+                tracing::info!(
+                    "{}: {done} of {steps}, {} left; {message}",
+                    self.title,
+                    units::duration(left)
+                );
+            }
+            _ => tracing::info!("{}: {} so far; {message}", self.title, units::duration(elapsed)),
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// A table in the house style: first column left, the others right, as wide as the terminal allows.
+pub fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none()));
+    table.set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(header.map(Cell::new));
+    for row in rows {
+        table.add_row(row.map(Cell::new));
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table.trim_fmt()
+}
+
+/// Facts by name, one a line, aligned.
+pub fn facts<'a>(rows: impl IntoIterator<Item = (&'a str, String)>) -> String {
+    let rows: Vec<(&str, String)> = rows.into_iter().collect();
+    let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    rows.iter().map(|(name, value)| format!("{name:<width$}  {value}\n")).collect()
+}
+
+/// Log lines step aside for the bars.
+#[derive(Clone, Debug)]
+struct AboveBars(MultiProgress);
+
+impl io::Write for AboveBars {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.suspend(|| io::stderr().lock().write(line))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().lock().flush()
+    }
+}
+
+impl MakeWriter<'_> for AboveBars {
+    type Writer = Self;
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
+
+/// Log lines carry the seconds since the start: what a user compares, and the same on every machine.
+#[derive(Debug)]
+struct Elapsed(Instant);
+
+impl tracing_subscriber::fmt::time::FormatTime for Elapsed {
+    fn format_time(&self, writer: &mut tracing_subscriber::fmt::format::Writer<'_>) -> std::fmt::Result {
+        write!(writer, "{:7.1}s", self.0.elapsed().as_secs_f64())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_are_aligned() {
+        assert_eq!(facts([("a", "1".into()), ("long", "2".into())]), "a     1\nlong  2\n");
+    }
+
+    #[test]
+    fn tables_have_no_trailing_blanks_and_right_aligned_numbers() {
+        let text = table(["layer", "params"], [["conv1".into(), "9".into()], ["fc".into(), "123456".into()]]);
+        assert!(text.lines().all(|line| line == line.trim_end()), "{text}");
+        assert!(text.contains("conv1        9"), "{text}");
+    }
+}
