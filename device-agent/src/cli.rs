@@ -14,9 +14,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::{EnvFilter, Layer as _};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
 
 /// Where an agent listens if it is not told otherwise: this machine only, n2n's port.
 const DEFAULT_ADDRESS: &str = "127.0.0.1:7117";
@@ -137,16 +137,17 @@ fn serve(arguments: Serve, group: &[&str]) -> Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let stop = async move {
-            match parent {
-                // A parent decides itself what Ctrl-C means for its agent.
-                Some(parent) => tokio::select! {
+            // A parent decides itself what Ctrl-C means for its agent.
+            if let Some(parent) = parent {
+                tokio::select! {
                     _ = parent => tracing::info!("the parent is gone"),
                     _ = terminate.recv() => tracing::info!("asked to stop"),
-                },
-                None => tokio::select! {
+                }
+            } else {
+                tokio::select! {
                     _ = interrupt.recv() => tracing::info!("interrupted"),
                     _ = terminate.recv() => tracing::info!("asked to stop"),
-                },
+                }
             }
         };
         // For a parent, and for scripts: with port 0 nobody else knows it.

@@ -50,20 +50,17 @@ impl Services {
     /// When the folders cannot be used.
     pub fn open(data: &Path, worker: WorkerCommand, log: LogTail) -> Result<Self> {
         let opening = |folder: &Path| format!("opening {}", folder.display());
-        let (store, slots, whose) = match Ownership::of(data).with_context(|| opening(data))? {
-            Some(lock) => {
-                let (blobs, slots) = (data.join(BLOBS), data.join(SLOTS));
-                let store = Store::open(&blobs).with_context(|| opening(&blobs))?;
-                let slots = Slots::open(&slots).with_context(|| opening(&slots))?;
-                (store, Some(Mutex::new(slots)), Data::Owned { _lock: lock })
-            }
-            None => {
-                tracing::info!(data = %data.display(), "another agent owns the data folder; this one is a guest");
-                let scratch =
-                    tempfile::Builder::new().prefix("n2n-agent-").tempdir().context("a scratch folder")?;
-                let store = Store::open(scratch.path()).with_context(|| opening(scratch.path()))?;
-                (store, None, Data::Guest { _scratch: scratch })
-            }
+        let (store, slots, whose) = if let Some(lock) = Ownership::of(data).with_context(|| opening(data))? {
+            let (blobs, slots) = (data.join(BLOBS), data.join(SLOTS));
+            let store = Store::open(&blobs).with_context(|| opening(&blobs))?;
+            let slots = Slots::open(&slots).with_context(|| opening(&slots))?;
+            (store, Some(Mutex::new(slots)), Data::Owned { _lock: lock })
+        } else {
+            tracing::info!(data = %data.display(), "another agent owns the data folder; this one is a guest");
+            let scratch =
+                tempfile::Builder::new().prefix("n2n-agent-").tempdir().context("a scratch folder")?;
+            let store = Store::open(scratch.path()).with_context(|| opening(scratch.path()))?;
+            (store, None, Data::Guest { _scratch: scratch })
         };
         let exclusive = Exclusive::new(data);
         let store = Arc::new(store);

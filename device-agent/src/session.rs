@@ -49,9 +49,9 @@ impl Default for Deadlines {
             handshake: Duration::from_secs(5),
             greeting: Duration::from_secs(5),
             // 8 MiB in two minutes is 70 kB/s.
-            message: Duration::from_secs(120),
+            message: Duration::from_mins(2),
             // A search may train for hours between two measurements; a dead peer is noticed by keep-alive long before.
-            idle: Duration::from_secs(6 * 3600),
+            idle: Duration::from_hours(6),
             write: Duration::from_secs(30),
             progress: Duration::from_secs(1),
             // Killing a worker and reaping it is a matter of milliseconds.
@@ -141,7 +141,7 @@ impl Drop for Running {
 enum Event {
     Bytes(usize),
     Late(&'static str),
-    Done(Result<Result<Answer, Failure>, JoinError>),
+    Done(Box<Result<Result<Answer, Failure>, JoinError>>),
     Tick,
     GiveUp,
     Stop,
@@ -255,7 +255,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
                 Event::Late(what) => return Err(SessionError::Late(what)),
                 Event::Tick => self.send_progress().await?,
                 Event::Done(outcome) => {
-                    let outcome = outcome.unwrap_or_else(|error| {
+                    let outcome = (*outcome).unwrap_or_else(|error| {
                         tracing::error!(%error, "a request ended in a panic");
                         Err(Failure::Failed("a fault inside the agent; its log says more".to_owned()))
                     });
@@ -283,7 +283,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
         let running = async {
             let Some(running) = running else { return std::future::pending().await };
             tokio::select! {
-                outcome = &mut running.task => Event::Done(outcome),
+                outcome = &mut running.task => Event::Done(Box::new(outcome)),
                 _ = running.ticks.tick() => Event::Tick,
                 () = sleep_until_some(running.give_up) => Event::GiveUp,
             }

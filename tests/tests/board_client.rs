@@ -358,7 +358,7 @@ fn silence_nonsense_and_departure_in_the_middle_are_faults() {
         channel.seal(&[255; 40], &mut sealed).unwrap();
         stream.write_all(&sealed).is_ok()
     }));
-    let noise = agent(greeting(|stream, _, _| stream.write_all(&[255; 70_000]).is_ok()));
+    let noise = agent(greeting(|stream, _, _| stream.write_all(&vec![255; 70_000]).is_ok()));
     let misplaced = agent(greeting(|stream, channel, request| {
         say(stream, channel, request.request_id, Ok(Answer::Cancelled));
         true
