@@ -11,6 +11,10 @@
 //! | `batch_norm`, `pointwise`, `pool` | the memory-bound rest |
 //!
 //! Results do not depend on the number of threads.
+// Inner loops must end up inside the function that has the vector instructions, or every operation is a call.
+#![allow(clippy::inline_always)]
+// Register tiles are indexed by constants so that they unroll; iterators over them do not always.
+#![allow(clippy::needless_range_loop)]
 
 mod batch_norm;
 mod buffer;
@@ -29,6 +33,8 @@ use crate::network::layer::{Activation, Conv, Pool};
 use buffer::{tensor, values};
 use convolution::Map;
 
+#[cfg(test)]
+pub(super) use simd::FORCE_PORTABLE;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use simd::available as simd_available;
 pub(crate) use simd::vectorised;

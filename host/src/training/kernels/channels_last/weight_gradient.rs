@@ -84,7 +84,7 @@ pub(super) fn weight_sums(
                         to[..block.channels].copy_from_slice(&from[at..at + block.channels]);
                         to[block.channels..].fill(0.0);
                     }
-                    let rows = Rows {
+                    let job = Job {
                         input: scratch.input.as_ptr(),
                         offsets: &scratch.offsets,
                         row_values: windows.row_values(),
@@ -95,7 +95,7 @@ pub(super) fn weight_sums(
                     };
                     // SAFETY: `fill` made the buffer cover every window and SLACK more; the panel holds a vector block
                     // per pixel; the sums hold `steps` rows of the block.
-                    unsafe { dispatch(&rows, block.vectors) };
+                    unsafe { dispatch(&job, block.vectors) };
                 }
             });
         }
@@ -139,7 +139,7 @@ fn strips(windows: &Windows, start: usize, count: usize, images: usize) -> Vec<s
 }
 
 /// One block of output channels over one strip.
-struct Rows<'a> {
+struct Job<'a> {
     input: *const f32,
     offsets: &'a [usize],
     row_values: usize,
@@ -153,21 +153,21 @@ struct Rows<'a> {
 ///
 /// # Safety
 /// As [`tiles`], with `vectors` those of the block.
-unsafe fn dispatch(rows: &Rows<'_>, vectors: usize) {
+unsafe fn dispatch(job: &Job<'_>, vectors: usize) {
     #[cfg(target_arch = "x86_64")]
     {
         #[target_feature(enable = "avx2,fma")]
-        unsafe fn wide<const MR: usize, const NV: usize>(rows: &Rows<'_>) {
+        unsafe fn wide<const MR: usize, const NV: usize>(job: &Job<'_>) {
             // SAFETY: the caller's promise; the features are this function's.
-            unsafe { tiles::<Avx2, MR, NV>(rows) }
+            unsafe { tiles::<Avx2, MR, NV>(job) }
         }
         if available() {
             // SAFETY: the features were just detected; the rest is the caller's promise.
             unsafe {
                 match vectors {
-                    1 => wide::<12, 1>(rows),
-                    2 => wide::<6, 2>(rows),
-                    _ => wide::<3, 3>(rows),
+                    1 => wide::<12, 1>(job),
+                    2 => wide::<6, 2>(job),
+                    _ => wide::<3, 3>(job),
                 }
             }
             return;
@@ -176,30 +176,30 @@ unsafe fn dispatch(rows: &Rows<'_>, vectors: usize) {
     // SAFETY: the caller's promise.
     unsafe {
         match vectors {
-            1 => tiles::<Portable, 12, 1>(rows),
-            2 => tiles::<Portable, 6, 2>(rows),
-            _ => tiles::<Portable, 3, 3>(rows),
+            1 => tiles::<Portable, 12, 1>(job),
+            2 => tiles::<Portable, 6, 2>(job),
+            _ => tiles::<Portable, 3, 3>(job),
         }
     }
 }
 
 /// # Safety
-/// The instructions of `V` exist; from every offset, `rows.input` covers `kernel_rows` rows of `run` values,
-/// `row_values` apart, and MR more; `rows.panel` covers NV vectors per offset; `rows.sums` covers
+/// The instructions of `V` exist; from every offset, `job.input` covers `kernel_rows` rows of `run` values,
+/// `row_values` apart, and MR more; `job.panel` covers NV vectors per offset; `job.sums` covers
 /// `kernel_rows * run * NV` vectors.
 #[inline(always)]
-unsafe fn tiles<V: Lanes, const MR: usize, const NV: usize>(rows: &Rows<'_>) {
+unsafe fn tiles<V: Lanes, const MR: usize, const NV: usize>(job: &Job<'_>) {
     const { assert!(MR <= SLACK) };
-    for kernel_row in 0..rows.kernel_rows {
+    for kernel_row in 0..job.kernel_rows {
         let mut k = 0;
-        while k < rows.run {
-            let real = (rows.run - k).min(MR);
+        while k < job.run {
+            let real = (job.run - k).min(MR);
             // SAFETY: reads stay within a window and MR past it; only real rows of the sums are touched.
             unsafe {
-                let input = rows.input.add(kernel_row * rows.row_values + k);
-                let sums = products::<V, MR, NV>(input, rows);
+                let input = job.input.add(kernel_row * job.row_values + k);
+                let sums = products::<V, MR, NV>(input, job);
                 let one = V::splat(1.0);
-                let out = rows.sums.add((kernel_row * rows.run + k) * NV * LANES);
+                let out = job.sums.add((kernel_row * job.run + k) * NV * LANES);
                 for i in 0..MR {
                     if i < real {
                         for v in 0..NV {
@@ -221,13 +221,13 @@ unsafe fn tiles<V: Lanes, const MR: usize, const NV: usize>(rows: &Rows<'_>) {
 #[inline(always)]
 unsafe fn products<V: Lanes, const MR: usize, const NV: usize>(
     input: *const f32,
-    rows: &Rows<'_>,
+    job: &Job<'_>,
 ) -> [[V; NV]; MR] {
     // SAFETY: the caller's promise.
     unsafe {
         let mut sums = [[V::splat(0.0); NV]; MR];
-        let mut gradient = rows.panel;
-        for &offset in rows.offsets {
+        let mut gradient = job.panel;
+        for &offset in job.offsets {
             let x = input.add(offset);
             let g: [V; NV] = std::array::from_fn(|v| V::load(gradient.add(v * LANES)));
             gradient = gradient.add(NV * LANES);
