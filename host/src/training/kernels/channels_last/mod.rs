@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `simd` | vectors of eight, run-time choice |
 //! | `buffer` | tensors to slices and back |
+//! | `panels`, `strips` | packed weights; padded input |
 //! | `correlate` | padded strips x packed weights: forward and input gradient of every convolution |
 //! | `weight_gradient` | the outer products |
 //! | `convolution` | geometry: which correlation a convolution, a phase, a group is |
@@ -21,9 +22,11 @@ mod buffer;
 mod convolution;
 mod correlate;
 mod depthwise;
+mod panels;
 mod pointwise;
 mod pool;
 mod simd;
+mod strips;
 mod weight_gradient;
 
 use candle_core::{CpuStorage, Device, Result, Storage, Tensor, bail};

@@ -7,10 +7,11 @@
 
 use rayon::prelude::*;
 
-use super::correlate::{Block, SCRATCH, SLACK, Windows, blocks};
+use super::panels::{Block, blocks};
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, available};
 use super::simd::{LANES, Lanes, Portable};
+use super::strips::{SCRATCH, SLACK, Strip, Windows};
 
 /// Values that all chunks' sums may take together: 16 MiB.
 const SUM_VALUES: usize = 4 * 1024 * 1024;
@@ -122,14 +123,14 @@ super::simd::vectorised! {
 }
 
 /// Strips of at most about [`STRIP_PIXELS`] pixels: those of the correlation, cut further.
-fn strips(windows: &Windows, start: usize, count: usize, images: usize) -> Vec<super::correlate::Strip> {
+fn strips(windows: &Windows, start: usize, count: usize, images: usize) -> Vec<Strip> {
     let rows_at_most = (STRIP_PIXELS / windows.columns).max(1);
     windows
         .strips(start, count, images)
         .into_iter()
         .flat_map(|strip| {
             let rows = if strip.images == 1 { rows_at_most.min(strip.rows) } else { strip.rows };
-            (0..strip.rows).step_by(rows).map(move |row| super::correlate::Strip {
+            (0..strip.rows).step_by(rows).map(move |row| Strip {
                 row: strip.row + row,
                 rows: rows.min(strip.rows - row),
                 ..strip
