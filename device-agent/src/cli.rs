@@ -7,6 +7,7 @@ use crate::transport::tcp;
 use crate::{WorkerCommand, key, parent, worker};
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
+use etcetera::{AppStrategy as _, AppStrategyArgs, choose_app_strategy};
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -177,10 +178,13 @@ fn start_log(tail: &LogTail, quiet: bool) {
 fn data_folder(chosen: Option<PathBuf>) -> Result<PathBuf> {
     let folder = match chosen {
         Some(folder) => folder,
-        None => directories::ProjectDirs::from("", "", "n2n-agent")
-            .context("no home folder\nhint: name a folder with --data")?
-            .data_dir()
-            .to_owned(),
+        None => {
+            let application =
+                AppStrategyArgs { app_name: "n2n-agent".to_owned(), ..AppStrategyArgs::default() };
+            choose_app_strategy(application)
+                .context("no home folder\nhint: name a folder with --data")?
+                .data_dir()
+        }
     };
     std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
     Ok(folder)

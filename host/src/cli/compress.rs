@@ -141,9 +141,12 @@ fn configuration(args: &Args, context: &Context) -> Result<(Configuration, PathB
     }
     let data = args.data.as_deref().or(config.compress.data.as_deref());
     let spec: DataSpec = data
-        .ok_or_else(|| Failure::usage("no data set: expected --data KIND:PATH").hint("for a first try: --data bundled"))?
+        .ok_or_else(|| {
+            Failure::usage("no data set: expected --data KIND:PATH").hint("for a first try: --data bundled")
+        })?
         .parse()?;
-    let teacher = args.teacher.clone().ok_or_else(|| Failure::usage("no teacher: expected --teacher FILE"))?;
+    let teacher =
+        args.teacher.clone().ok_or_else(|| Failure::usage("no teacher: expected --teacher FILE"))?;
     let out = args.out.clone().unwrap_or_else(|| free_folder(Path::new(RUNS), &spec.name()));
     let configuration = Configuration {
         teacher,

@@ -3,8 +3,8 @@
 
 use std::path::PathBuf;
 
-use super::teacher::{Wish, train};
 use super::compress::{RUNS, free_folder};
+use super::teacher::{Wish, train};
 use super::watch::Watcher;
 use super::{Context, device, job, outcome, search_settings, target_board};
 use crate::compress::{self, Configuration, Finale};
@@ -74,10 +74,16 @@ pub(super) fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     let device = args.device.choice(&context.config)?;
     let board = args.board.address(context)?.to_string();
     let out = args.out.unwrap_or_else(|| free_folder(RUNS.as_ref(), "quickstart"));
-    let dataset = data::load(&DataSpec::bundled(), &LoadOptions { seed: args.seed, ..LoadOptions::default() })?;
+    let dataset =
+        data::load(&DataSpec::bundled(), &LoadOptions { seed: args.seed, ..LoadOptions::default() })?;
 
-    let wish =
-        Wish { architecture: Architecture::Vgg13, width: WIDTH, epochs: TEACHER_EPOCHS, seed: args.seed, device };
+    let wish = Wish {
+        architecture: Architecture::Vgg13,
+        width: WIDTH,
+        epochs: TEACHER_EPOCHS,
+        seed: args.seed,
+        device,
+    };
     let teacher = out.join(TEACHER);
     train(&wish, &dataset, context)?.write(&teacher)?;
 
