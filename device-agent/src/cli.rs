@@ -176,15 +176,13 @@ fn start_log(tail: &LogTail, quiet: bool) {
 }
 
 fn data_folder(chosen: Option<PathBuf>) -> Result<PathBuf> {
-    let folder = match chosen {
-        Some(folder) => folder,
-        None => {
-            let application =
-                AppStrategyArgs { app_name: "n2n-agent".to_owned(), ..AppStrategyArgs::default() };
-            choose_app_strategy(application)
-                .context("no home folder\nhint: name a folder with --data")?
-                .data_dir()
-        }
+    let folder = if let Some(folder) = chosen {
+        folder
+    } else {
+        let application = AppStrategyArgs { app_name: "n2n-agent".to_owned(), ..AppStrategyArgs::default() };
+        let folders =
+            choose_app_strategy(application).context("no home folder\nhint: name a folder with --data")?;
+        folders.data_dir()
     };
     std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
     Ok(folder)

@@ -281,9 +281,9 @@ fn a_crowd_of_strangers_is_bounded_and_passes() {
 #[test]
 fn a_broken_record_or_an_impossible_length_ends_the_session() {
     let agent = Agent::start(brief());
-    for bytes in [&[0xFF; 70_000][..], &[0, 3, 1, 2, 3], &[0, 0]] {
+    for bytes in [vec![0xFF; 70_000], vec![0, 3, 1, 2, 3], vec![0, 0]] {
         let mut peer = agent.peer();
-        peer.stream.write_all(bytes).unwrap();
+        peer.stream.write_all(&bytes).unwrap();
         assert!(peer.receive().is_none());
     }
 }
@@ -293,7 +293,7 @@ fn half_a_message_has_a_deadline_and_so_has_an_idle_session() {
     let agent = Agent::start(brief());
     let mut half = agent.peer();
     let mut sealed = Vec::new();
-    half.channel.seal(&[1; 100_000], &mut sealed).unwrap();
+    half.channel.seal(&vec![1; 100_000], &mut sealed).unwrap();
     half.stream.write_all(&sealed[..80_000]).unwrap();
     let began = Instant::now();
     assert!(half.receive().is_none());
@@ -338,7 +338,7 @@ fn long_work_shows_signs_of_life_takes_no_second_request_and_can_be_cancelled() 
             Reply { outcome: Ok(Answer::Progress(_)), .. } => {}
             Reply { request_id, outcome: Err(Failure::Refused(_)) } if request_id == second => refused = true,
             Reply { request_id, outcome: Ok(Answer::Cancelled) } if request_id == cancel => {
-                acknowledged = true
+                acknowledged = true;
             }
             Reply { request_id, outcome: Err(Failure::Cancelled) } if request_id == long => break,
             other => panic!("{other:?}"),

@@ -431,7 +431,7 @@ fn reconnecting_tries_so_often_and_never_takes_another_board_for_the_first() {
 
     let gone = agent(|number, stream| {
         if number == 0 {
-            greeting(|_, _, _| false)(number, stream)
+            greeting(|_, _, _| false)(number, stream);
         }
     });
     let mut client = Client::connect_with(&gone, brief()).unwrap();
