@@ -37,7 +37,8 @@ pub(crate) fn measurement(model: &str, place: &str, it: &Measurement) -> String 
     let samples: usize = it.samples_ns.iter().map(Vec::len).sum();
     let memory = &it.memory;
     let plain = |name: &str, value: String, note: &str| [name.into(), value, place.into(), note.into()];
-    let bytes = |name: &str, value: Option<u64>, note: &str| plain(name, units::bytes_or_unknown(value), note);
+    let bytes =
+        |name: &str, value: Option<u64>, note: &str| plain(name, units::bytes_or_unknown(value), note);
     let rows = [
         plain(
             "latency, median",
@@ -88,7 +89,8 @@ pub(crate) fn circumstances(place: &str, it: &Measurement) -> Vec<(&'static str,
 
 fn threads(it: &Measurement) -> String {
     let cores: Vec<String> = it.affinity.iter().map(ToString::to_string).collect();
-    let pinned = if cores.is_empty() { "not pinned".into() } else { format!("pinned to core {}", cores.join(", ")) };
+    let pinned =
+        if cores.is_empty() { "not pinned".into() } else { format!("pinned to core {}", cores.join(", ")) };
     format!("{} thread{}, {pinned}", it.threads, if it.threads == 1 { "" } else { "s" })
 }
 
@@ -209,25 +211,43 @@ mod tests {
     #[test]
     fn every_measured_line_names_the_machine_and_unknown_stays_unknown() {
         let text = measurement("zoo:vgg13@0.25", &measured_on("local", true), &measured());
-        for line in text.lines().filter(|line| line.contains("latency,") || line.contains("heap") || line.contains("file"))
+        for line in text
+            .lines()
+            .filter(|line| line.contains("latency,") || line.contains("heap") || line.contains("file"))
         {
             assert!(line.contains("this machine"), "{line}");
         }
-        assert!(text.contains("1.00 ms [0.99, 1.02]") && text.contains("99.2 % interval, ranks 1 to 8 of 8 processes"));
+        assert!(
+            text.contains("1.00 ms [0.99, 1.02]")
+                && text.contains("99.2 % interval, ranks 1 to 8 of 8 processes")
+        );
         let resident = text.lines().find(|line| line.contains("peak resident")).unwrap();
         assert!(resident.contains("unknown"), "{resident}");
-        assert!(text.contains("160 samples; 500 are needed") && text.contains("governor unknown, load 0.42"), "{text}");
+        assert!(
+            text.contains("160 samples; 500 are needed") && text.contains("governor unknown, load 0.42"),
+            "{text}"
+        );
         assert!(text.contains("time ended before"), "{text}");
     }
 
     #[test]
     fn slots_show_the_trial_and_what_rollback_returns_to() {
         let content = |name: &str| {
-            Some(SlotContent { name: name.into(), model: Digest([7; 32]), bytes: 2048, staged_at: 1_700_000_000 })
+            Some(SlotContent {
+                name: name.into(),
+                model: Digest([7; 32]),
+                bytes: 2048,
+                staged_at: 1_700_000_000,
+            })
         };
-        let status = SlotStatus { active: content("b"), staged: None, previous: content("a"), on_trial: true };
+        let status =
+            SlotStatus { active: content("b"), staged: None, previous: content("a"), on_trial: true };
         let text = slots("pi-lab", &status);
-        assert!(text.contains("on trial") && text.contains("2023-11-14T22:13:20Z") && text.contains("070707070707"));
+        assert!(
+            text.contains("on trial")
+                && text.contains("2023-11-14T22:13:20Z")
+                && text.contains("070707070707")
+        );
         assert!(text.lines().any(|line| line.contains("previous") && line.contains("roll-back")), "{text}");
     }
 }

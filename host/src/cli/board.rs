@@ -112,7 +112,9 @@ fn read_key(file: Option<PathBuf>) -> Result<Key, Failure> {
         }
         None => {
             if std::io::stdin().is_terminal() {
-                tracing::warn!("reading the board's key from standard input; on the board `n2n-agent key` shows it");
+                tracing::warn!(
+                    "reading the board's key from standard input; on the board `n2n-agent key` shows it"
+                );
             }
             let mut text = String::new();
             std::io::stdin().lock().take(MAX_KEY_BYTES).read_line(&mut text)?;
@@ -140,7 +142,8 @@ struct Known {
 fn list(context: &Context) -> Result<Code, Failure> {
     let book = Book::read(&target_board::home()?.book())?;
     let own = Known { name: "local".into(), address: "this machine, by an agent of its own".into() };
-    let kept = book.boards().map(|(name, entry)| Known { name: name.into(), address: entry.address.to_string() });
+    let kept =
+        book.boards().map(|(name, entry)| Known { name: name.into(), address: entry.address.to_string() });
     let listed = Listed { schema: SCHEMA, boards: std::iter::once(own).chain(kept).collect() };
     context.ui.result(&listed, || {
         ui::table(["board", "address"], listed.boards.iter().map(|it| [it.name.clone(), it.address.clone()]))

@@ -104,16 +104,13 @@ pub(super) fn run(args: Args, context: &Context) -> Result<Code, Failure> {
         _ => configuration(&args, context)?,
     };
     let plan = job::plan(configuration, out, resume)?;
-    let watcher = Watcher::new(&context.ui);
-    let observer = |event: &compress::Event<'_>| watcher.see(event);
     if dry_run {
-        let forecast = compress::dry_run(&plan, &context.stop, &observer)?;
+        let watcher = Watcher::new(&context.ui);
+        let forecast = compress::dry_run(&plan, &context.stop, &|event| watcher.see(event))?;
         watcher.end();
         return outcome::forecast(&forecast, &plan.configuration.search, context);
     }
-    let summary = compress::run(&plan, &context.stop, &observer)?;
-    watcher.end();
-    outcome::show(&summary, context)
+    outcome::show(&job::run(&plan, context)?, context)
 }
 
 /// What a run was started with.
@@ -141,9 +138,12 @@ fn configuration(args: &Args, context: &Context) -> Result<(Configuration, PathB
     }
     let data = args.data.as_deref().or(config.compress.data.as_deref());
     let spec: DataSpec = data
-        .ok_or_else(|| Failure::usage("no data set: expected --data KIND:PATH").hint("for a first try: --data bundled"))?
+        .ok_or_else(|| {
+            Failure::usage("no data set: expected --data KIND:PATH").hint("for a first try: --data bundled")
+        })?
         .parse()?;
-    let teacher = args.teacher.clone().ok_or_else(|| Failure::usage("no teacher: expected --teacher FILE"))?;
+    let teacher =
+        args.teacher.clone().ok_or_else(|| Failure::usage("no teacher: expected --teacher FILE"))?;
     let out = args.out.clone().unwrap_or_else(|| free_folder(Path::new(RUNS), &spec.name()));
     let configuration = Configuration {
         teacher,

@@ -13,7 +13,9 @@ use crate::{ui, units};
 
 /// Checks this machine and a board, and says what to do about what is missing
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  n2n doctor\n  n2n doctor --board pi-lab --data cifar10:/data/cifar-10-batches-bin")]
+#[command(
+    after_help = "Examples:\n  n2n doctor\n  n2n doctor --board pi-lab --data cifar10:/data/cifar-10-batches-bin"
+)]
 pub(super) struct Args {
     #[command(flatten)]
     board: target_board::Args,
@@ -95,7 +97,10 @@ fn home() -> Check {
             what,
             state: State::Missing,
             found: format!("{}: {error}", folder.display()),
-            mend: Some(format!("chown -R $USER {}, or set N2N_HOME to a folder that you may write", folder.display())),
+            mend: Some(format!(
+                "chown -R $USER {}, or set N2N_HOME to a folder that you may write",
+                folder.display()
+            )),
         },
     }
 }
@@ -132,7 +137,8 @@ fn processor() -> Check {
         what: "processor",
         state: if wide { State::Fine } else { State::Optional },
         found: format!("{cores} cores, {names}"),
-        mend: (!wide).then(|| "training is several times slower without AVX2 and FMA: use another machine".into()),
+        mend: (!wide)
+            .then(|| "training is several times slower without AVX2 and FMA: use another machine".into()),
     }
 }
 
@@ -141,7 +147,8 @@ fn gpu() -> Check {
         Ok(_) => (State::Fine, "cuda:0".to_owned()),
         Err(error) => (State::Optional, error.to_string()),
     };
-    let mend = (state != State::Fine).then(|| "cargo build --release --features cuda, on a machine with a GPU".into());
+    let mend = (state != State::Fine)
+        .then(|| "cargo build --release --features cuda, on a machine with a GPU".into());
     Check { what: "GPU", state, found, mend }
 }
 
@@ -160,7 +167,10 @@ fn onnx_runtime() -> Check {
             what,
             state: State::Optional,
             found: format!("{python} cannot import it; only our own tests use it"),
-            mend: Some("python3 -m venv venv && venv/bin/pip install onnxruntime, and N2N_PYTHON=venv/bin/python".into()),
+            mend: Some(
+                "python3 -m venv venv && venv/bin/pip install onnxruntime, and N2N_PYTHON=venv/bin/python"
+                    .into(),
+            ),
         },
     }
 }

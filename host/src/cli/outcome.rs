@@ -65,7 +65,10 @@ pub(super) fn forecast(it: &Forecast, settings: &Settings, context: &Context) ->
                 let accuracy = units::percent(it.teacher_accuracy);
                 format!("{accuracy} on validation, {}", units::latency(it.teacher.latency_ns))
             }),
-            ("tried", format!("{} candidates, {} measured, {} trained", it.candidates, it.measured, it.trained)),
+            (
+                "tried",
+                format!("{} candidates, {} measured, {} trained", it.candidates, it.measured, it.trained),
+            ),
             ("one measurement", seconds(it.measuring)),
             ("one training", seconds(it.training)),
             ("one candidate", format!("{} on average", seconds(it.candidate))),
@@ -83,7 +86,11 @@ fn object(summary: &Summary) -> Compressed {
         schema: SCHEMA,
         run: summary.run.display().to_string(),
         board: summary.board.clone(),
-        limits: summary.limits.iter().map(|&(metric, bound)| json::Limit { metric: metric.name(), bound }).collect(),
+        limits: summary
+            .limits
+            .iter()
+            .map(|&(metric, bound)| json::Limit { metric: metric.name(), bound })
+            .collect(),
         teacher: side(&summary.teacher),
         student: summary.student.as_ref().map(|student| side(&student.side)),
         candidates: summary.candidates,
@@ -147,7 +154,8 @@ fn table(place: &str, teacher: &Side, student: Option<&Student>) -> String {
         let cell = |text: Option<String>| text.unwrap_or_else(|| "-".into());
         [name.to_owned(), value(teacher), cell(student.map(value)), cell(student.map(change))]
     };
-    let smaller = |value: fn(&Side) -> u64| move |it: &Side| units::ratio(value(teacher) as f64, value(it) as f64);
+    let smaller =
+        |value: fn(&Side) -> u64| move |it: &Side| units::ratio(value(teacher) as f64, value(it) as f64);
     let difference = |_: &Side| {
         student.map_or_else(String::new, |student| {
             let (low, high) = student.difference.interval();
@@ -159,16 +167,23 @@ fn table(place: &str, teacher: &Side, student: Option<&Student>) -> String {
         let interval = side.measurement.latency.interval.as_ref();
         units::latency_with_interval(side.measured.latency_ns, interval.map(|it| (it.low_ns, it.high_ns)))
     };
-    ui::table(["", "teacher", "student", "change"], [
-        row("test accuracy", &|side| units::percent(side.test.fraction()), &difference),
-        row("parameters", &|side| units::count(side.params), &smaller(|side| side.params)),
-        row("MACs", &|side| units::count(side.macs), &smaller(|side| side.macs)),
-        row(&format!("latency on {place}"), &latency, &smaller(|side| side.measured.latency_ns)),
-        row(
-            &format!("model memory on {place}"),
-            &|side| units::bytes(side.measured.model_memory_bytes),
-            &smaller(|side| side.measured.model_memory_bytes),
-        ),
-        row("file", &|side| units::bytes(side.measured.file_bytes), &smaller(|side| side.measured.file_bytes)),
-    ])
+    ui::table(
+        ["", "teacher", "student", "change"],
+        [
+            row("test accuracy", &|side| units::percent(side.test.fraction()), &difference),
+            row("parameters", &|side| units::count(side.params), &smaller(|side| side.params)),
+            row("MACs", &|side| units::count(side.macs), &smaller(|side| side.macs)),
+            row(&format!("latency on {place}"), &latency, &smaller(|side| side.measured.latency_ns)),
+            row(
+                &format!("model memory on {place}"),
+                &|side| units::bytes(side.measured.model_memory_bytes),
+                &smaller(|side| side.measured.model_memory_bytes),
+            ),
+            row(
+                "file",
+                &|side| units::bytes(side.measured.file_bytes),
+                &smaller(|side| side.measured.file_bytes),
+            ),
+        ],
+    )
 }

@@ -17,7 +17,9 @@ pub(super) enum Verb {
 
 /// Lists the profiles: the built-in ones and your own
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Your own profiles are NAME.toml in the folder `profiles` beside n2n's board book.\n\nExample:\n  n2n profile list --json")]
+#[command(
+    after_help = "Your own profiles are NAME.toml in the folder `profiles` beside n2n's board book.\n\nExample:\n  n2n profile list --json"
+)]
 pub(super) struct List {}
 
 /// Shows one profile as the file it is

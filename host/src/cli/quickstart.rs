@@ -3,11 +3,10 @@
 
 use std::path::PathBuf;
 
-use super::teacher::{Wish, train};
 use super::compress::{RUNS, free_folder};
-use super::watch::Watcher;
+use super::teacher::{Wish, train};
 use super::{Context, device, job, outcome, search_settings, target_board};
-use crate::compress::{self, Configuration, Finale};
+use crate::compress::{Configuration, Finale};
 use crate::data::{self, DataSpec, LoadOptions};
 use crate::exit::{Code, Failure};
 use crate::network::zoo::Architecture;
@@ -74,10 +73,16 @@ pub(super) fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     let device = args.device.choice(&context.config)?;
     let board = args.board.address(context)?.to_string();
     let out = args.out.unwrap_or_else(|| free_folder(RUNS.as_ref(), "quickstart"));
-    let dataset = data::load(&DataSpec::bundled(), &LoadOptions { seed: args.seed, ..LoadOptions::default() })?;
+    let dataset =
+        data::load(&DataSpec::bundled(), &LoadOptions { seed: args.seed, ..LoadOptions::default() })?;
 
-    let wish =
-        Wish { architecture: Architecture::Vgg13, width: WIDTH, epochs: TEACHER_EPOCHS, seed: args.seed, device };
+    let wish = Wish {
+        architecture: Architecture::Vgg13,
+        width: WIDTH,
+        epochs: TEACHER_EPOCHS,
+        seed: args.seed,
+        device,
+    };
     let teacher = out.join(TEACHER);
     train(&wish, &dataset, context)?.write(&teacher)?;
 
@@ -94,9 +99,7 @@ pub(super) fn run(args: Args, context: &Context) -> Result<Code, Failure> {
         search,
     };
     let plan = job::plan(configuration, out.clone(), false)?;
-    let watcher = Watcher::new(&context.ui);
-    let summary = compress::run(&plan, &context.stop, &|event| watcher.see(event))?;
-    watcher.end();
+    let summary = job::run(&plan, context)?;
     let written = report::write(&out, None)?;
     tracing::info!("report: {}", written.display());
     outcome::show(&summary, context)

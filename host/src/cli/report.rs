@@ -2,14 +2,16 @@
 
 use std::path::PathBuf;
 
-use super::json::Done;
 use super::Context;
+use super::json::Done;
 use crate::exit::{Code, Failure};
 use crate::run::report;
 
 /// Writes the report of a run: one HTML page with charts, no network needed to read it
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  n2n report runs/fashion-mnist-1      writes runs/fashion-mnist-1/report.html")]
+#[command(
+    after_help = "Example:\n  n2n report runs/fashion-mnist-1      writes runs/fashion-mnist-1/report.html"
+)]
 pub(super) struct Args {
     /// Run folder
     #[arg(value_name = "RUN")]

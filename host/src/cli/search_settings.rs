@@ -9,13 +9,16 @@ const MAX_CANDIDATES: usize = 1_000_000;
 /// `30min`, `2h 15m`, `200candidates`.
 pub(super) fn budget(text: &str) -> Result<Budget, Failure> {
     let wrong = |why: String| {
-        Failure::usage(format!("budget `{text}`: {why}")).hint("write a time, as in 30min, or a number, as in 200candidates")
+        Failure::usage(format!("budget `{text}`: {why}"))
+            .hint("write a time, as in 30min, or a number, as in 200candidates")
     };
-    if let Some(number) = text.trim().strip_suffix("candidates").or_else(|| text.trim().strip_suffix("candidate")) {
+    if let Some(number) =
+        text.trim().strip_suffix("candidates").or_else(|| text.trim().strip_suffix("candidate"))
+    {
         let count = number.trim().parse().ok().filter(|count| (1..=MAX_CANDIDATES).contains(count));
-        return count
-            .map(Budget::Candidates)
-            .ok_or_else(|| wrong(format!("expected 1 to {MAX_CANDIDATES} candidates, got `{}`", number.trim())));
+        return count.map(Budget::Candidates).ok_or_else(|| {
+            wrong(format!("expected 1 to {MAX_CANDIDATES} candidates, got `{}`", number.trim()))
+        });
     }
     match humantime::parse_duration(text.trim()) {
         Ok(time) if time.is_zero() => Err(wrong("expected more than no time".into())),
@@ -63,8 +66,10 @@ pub(super) fn limits(texts: &[String]) -> Result<Vec<Limit>, Failure> {
 /// `reinforce=3,uniform=1`: who spends how much of the budget; whoever is not named gets nothing.
 pub(super) fn shares(text: &str) -> Result<Shares, Failure> {
     let wrong = || {
-        Failure::usage(format!("searchers `{text}`: expected NAME=SHARE with NAME one of reinforce, random, uniform"))
-            .hint("only ratios count, as in reinforce=3,random=1,uniform=1")
+        Failure::usage(format!(
+            "searchers `{text}`: expected NAME=SHARE with NAME one of reinforce, random, uniform"
+        ))
+        .hint("only ratios count, as in reinforce=3,random=1,uniform=1")
     };
     let mut shares = Shares { reinforce: 0.0, random: 0.0, uniform: 0.0 };
     for part in text.split(',') {

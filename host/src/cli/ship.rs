@@ -44,8 +44,11 @@ pub(super) fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     let latency_limit_ns = args.limit.as_deref().map(latency_limit).transpose()?;
     let it = model::load(&args.model)?;
     let onnx::Filling::Weights(weights) = &it.filling else {
-        return Err(Failure::usage(format!("{}: expected a trained model, got one without weights", args.model)))
-            .hint("give a run folder or an .onnx file");
+        return Err(Failure::usage(format!(
+            "{}: expected a trained model, got one without weights",
+            args.model
+        )))
+        .hint("give a run folder or an .onnx file");
     };
     // What ships has its batch norms folded; a file that has none is unchanged by this.
     let (network, weights) = fold_batch_norm(&it.network, weights);
@@ -70,7 +73,10 @@ pub(super) fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     context.ui.result(&json::Slots::new(&board.name, &shipped.status), || {
         let check = ui::facts([
             ("shipped", name.clone()),
-            ("answer", format!("differs from the host's by {:.1e} of its largest logit", shipped.golden_difference)),
+            (
+                "answer",
+                format!("differs from the host's by {:.1e} of its largest logit", shipped.golden_difference),
+            ),
             (
                 "latency in the slot",
                 format!("{}, measured on {place}", units::latency(shipped.measurement.latency.median_ns)),
@@ -99,7 +105,9 @@ fn short_name(model: &str) -> String {
 /// For a progress line.
 pub(super) fn words(step: &Step) -> String {
     match step {
-        Step::Putting { done, bytes } => format!("sending, {} of {}", units::bytes(*done), units::bytes(*bytes)),
+        Step::Putting { done, bytes } => {
+            format!("sending, {} of {}", units::bytes(*done), units::bytes(*bytes))
+        }
         Step::Staging => "the board verifies it".into(),
         Step::Activating => "switching".into(),
         Step::Checking => "asking and timing the active student".into(),

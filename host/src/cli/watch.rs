@@ -88,7 +88,11 @@ impl State {
                 let before = if *stage == StageKind::Removal { 0 } else { STAGE_STEPS };
                 let done = before + (spent.clamp(0.0, 1.0) * STAGE_STEPS as f64) as u64;
                 let who = format!("{searcher:?}").to_lowercase();
-                tracing::debug!("layer {}: batch {} of {who}, {candidates} candidates", stage_name(*stage), update + 1);
+                tracing::debug!(
+                    "layer {}: batch {} of {who}, {candidates} candidates",
+                    stage_name(*stage),
+                    update + 1
+                );
                 self.say(Some(done), format!("layer {}, {}", stage_name(*stage), self.summary()));
             }
             search::Event::Replayed(record) | search::Event::Recorded(record) => self.record(record),
@@ -128,9 +132,13 @@ impl State {
     fn summary(&self) -> String {
         let best = match self.best {
             Some(best) => {
-                let latency = best.latency_ns.map_or_else(String::new, |ns| format!(" at {}", units::latency(ns)));
+                let latency =
+                    best.latency_ns.map_or_else(String::new, |ns| format!(" at {}", units::latency(ns)));
                 let params = units::count(best.params);
-                format!("best within the limits {}{latency}, {params} parameters", units::percent(best.accuracy))
+                format!(
+                    "best within the limits {}{latency}, {params} parameters",
+                    units::percent(best.accuracy)
+                )
             }
             None => "none within the limits yet".into(),
         };

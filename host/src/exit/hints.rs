@@ -55,12 +55,14 @@ fn board_code(error: &BoardError) -> Code {
         BoardError::Unavailable { .. }
         | BoardError::WrongKey { .. }
         | BoardError::Version { .. }
-        | BoardError::Refused { .. }
         | BoardError::Busy { .. }
         | BoardError::Unsupported { .. }
         | BoardError::Disturbed(_) => Code::BoardUnavailable,
         BoardError::Book(_) => Code::Usage,
-        BoardError::Infeasible(_) | BoardError::Failed(_) | BoardError::Cancelled => Code::Failed,
+        BoardError::Refused { .. }
+        | BoardError::Infeasible(_)
+        | BoardError::Failed(_)
+        | BoardError::Cancelled => Code::Failed,
     }
 }
 

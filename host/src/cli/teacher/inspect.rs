@@ -9,7 +9,9 @@ use crate::{ui, units};
 
 /// Shows layers, costs, removable units and channel groups of a model
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  n2n teacher inspect teacher.onnx\n  n2n teacher inspect zoo:resnet18/3x32x32/10 --json")]
+#[command(
+    after_help = "Examples:\n  n2n teacher inspect teacher.onnx\n  n2n teacher inspect zoo:resnet18/3x32x32/10 --json"
+)]
 pub(crate) struct Args {
     /// An .onnx file, a run folder (its student), or zoo:ARCH[@WIDTH][/CxHxW/CLASSES]
     #[arg(value_name = "MODEL")]
@@ -73,13 +75,7 @@ fn unit_of(network: &Network, unit: &crate::network::unit::Unit) -> json::Unit {
 fn text(it: &Inspected) -> String {
     let rows = it.layers.iter().map(|layer| {
         let count = |value: u64| if value == 0 { String::new() } else { units::count(value) };
-        [
-            layer.name.clone(),
-            layer.kind.clone(),
-            layer.shape.clone(),
-            count(layer.params),
-            count(layer.macs),
-        ]
+        [layer.name.clone(), layer.kind.clone(), layer.shape.clone(), count(layer.params), count(layer.macs)]
     });
     let units = it.units.iter().map(|unit| [unit.name.clone(), unit.kind.into(), units::count(unit.params)]);
     let groups = it.groups.iter().map(|group| {

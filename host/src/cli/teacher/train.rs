@@ -94,10 +94,11 @@ pub(super) fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     let wish = Wish {
         architecture: model::architecture(&args.arch)
             .map_err(|expected| Failure::usage(format!("architecture: expected {expected}")))?,
-        width: model::width_multiplier(&args.width).map_err(|expected| Failure::usage(format!("width: expected {expected}")))?,
-        epochs: Some(args.epochs)
-            .filter(|epochs| (1..=MAX_EPOCHS).contains(epochs))
-            .ok_or_else(|| Failure::usage(format!("epochs: expected 1 to {MAX_EPOCHS}, got {}", args.epochs)))?,
+        width: model::width_multiplier(&args.width)
+            .map_err(|expected| Failure::usage(format!("width: expected {expected}")))?,
+        epochs: Some(args.epochs).filter(|epochs| (1..=MAX_EPOCHS).contains(epochs)).ok_or_else(|| {
+            Failure::usage(format!("epochs: expected 1 to {MAX_EPOCHS}, got {}", args.epochs))
+        })?,
         seed: args.seed,
         device: args.device.choice(&context.config)?,
     };
@@ -133,7 +134,8 @@ pub(super) fn run(args: Args, context: &Context) -> Result<Code, Failure> {
 pub(in crate::cli) fn train(wish: &Wish, dataset: &Dataset, context: &Context) -> Result<Trained, Failure> {
     let images = &dataset.train;
     let input = Input { channels: images.channels, height: images.height, width: images.width };
-    let network = zoo::build(wish.architecture, input, dataset.classes.len(), wish.width).map_err(Failure::usage)?;
+    let network =
+        zoo::build(wish.architecture, input, dataset.classes.len(), wish.width).map_err(Failure::usage)?;
     let weights = inheritance::initial_weights(&network, wish.seed);
     let mut model = Model::new(&network, &weights, &training::device::open(wish.device)?)?;
     let recipe = Recipe { length: Length::Epochs(wish.epochs), seed: wish.seed, ..Recipe::teacher() };
@@ -141,15 +143,21 @@ pub(in crate::cli) fn train(wish: &Wish, dataset: &Dataset, context: &Context) -
     tracing::info!("{title}: {} epochs of {} images", wish.epochs, images.len());
     let progress = context.ui.progress(title, recipe.steps(images.len()) as u64);
     let outcome = training::train(&mut model, images, &dataset.normalisation, None, &recipe, &mut |now| {
-        progress.set(now.step as u64, format!("epoch {}, loss {:.3}, {:.0} images/s", now.epoch + 1, now.loss, now.images_per_second));
+        progress.set(
+            now.step as u64,
+            format!("epoch {}, loss {:.3}, {:.0} images/s", now.epoch + 1, now.loss, now.images_per_second),
+        );
         if context.stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     drop(progress);
     match outcome {
         Ok(summary) => tracing::info!("loss of the last epoch {:.3}", summary.loss),
         Err(TrainingError::Cancelled { step }) => {
-            return Err(anyhow::anyhow!("stopped after step {step} of {}; no file was written", recipe.steps(images.len())))
-                .hint("run it again; fewer --epochs end sooner");
+            return Err(anyhow::anyhow!(
+                "stopped after step {step} of {}; no file was written",
+                recipe.steps(images.len())
+            ))
+            .hint("run it again; fewer --epochs end sooner");
         }
         Err(error) => return Err(error.into()),
     }

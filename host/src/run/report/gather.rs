@@ -76,7 +76,8 @@ fn candidate(trial: &Trial) -> Option<Candidate> {
 }
 
 fn set_aside(trials: &[&Trial]) -> Vec<(String, usize)> {
-    let count = |wanted: fn(&TrialOutcome) -> bool| trials.iter().filter(|trial| wanted(&trial.outcome)).count();
+    let count =
+        |wanted: fn(&TrialOutcome) -> bool| trials.iter().filter(|trial| wanted(&trial.outcome)).count();
     let skipped = count(|outcome| matches!(outcome, TrialOutcome::Skipped));
     let infeasible = count(|outcome| matches!(outcome, TrialOutcome::Infeasible { .. }));
     [("were too far over a limit to be trained", skipped), ("could not be students at all", infeasible)]
@@ -89,7 +90,9 @@ fn set_aside(trials: &[&Trial]) -> Vec<(String, usize)> {
 /// The policy's learning curve: the other searchers do not learn.
 fn stage(kind: StageKind, trials: &[&Trial]) -> Stage {
     let mut batches: BTreeMap<usize, Vec<&Trial>> = BTreeMap::new();
-    for trial in trials.iter().filter(|trial| trial.stage == kind && trial.searcher == SearcherKind::Reinforce) {
+    for trial in
+        trials.iter().filter(|trial| trial.stage == kind && trial.searcher == SearcherKind::Reinforce)
+    {
         if let Some(update) = trial.update {
             batches.entry(update).or_default().push(trial);
         }
@@ -148,7 +151,10 @@ fn teacher(started: Option<&Started>, summary: Option<&Summary>) -> Side {
 
 fn limits(started: Option<&Started>, summary: Option<&Summary>) -> Vec<Limit> {
     let rows = summary.map(|summary| &summary.limits).or(started.map(|started| &started.limits.0));
-    let student = summary.and_then(|summary| summary.student.as_ref()).map(|student| Resources { measured: Some(student.side.measured), ..Resources::of(&student.side.network) });
+    let student = summary.and_then(|summary| summary.student.as_ref()).map(|student| Resources {
+        measured: Some(student.side.measured),
+        ..Resources::of(&student.side.network)
+    });
     let row = |&(metric, bound): &(Metric, f64)| {
         let value = student.and_then(|student| student.bound_value(metric));
         Limit {
@@ -170,7 +176,8 @@ fn facts(started: Option<&Started>, summary: Option<&Summary>) -> Vec<(String, S
         facts.push(("board", format!("{place}: {}", summary.board_model)));
         facts.push(("teacher", summary.teacher.file.display().to_string()));
         if let Some(student) = &summary.student {
-            facts.push(("student", format!("{}, found by {}", student.side.file.display(), student.searcher)));
+            facts
+                .push(("student", format!("{}, found by {}", student.side.file.display(), student.searcher)));
             let shipped = if student.shipped { "in the board's active slot" } else { "not shipped" };
             facts.push(("shipped", shipped.into()));
         }
@@ -201,19 +208,29 @@ fn conditions(summary: Option<&Summary>) -> Vec<(String, String, String)> {
     let student = summary.student.as_ref();
     let student = student.map_or_else(Vec::new, |it| view::circumstances(&place, &it.side.measurement));
     let mut names: Vec<&str> = teacher.iter().map(|(name, _)| *name).collect();
-    names.extend(student.iter().map(|(name, _)| *name).filter(|name| !teacher.iter().any(|it| it.0 == *name)));
+    names
+        .extend(student.iter().map(|(name, _)| *name).filter(|name| !teacher.iter().any(|it| it.0 == *name)));
     let value = |facts: &[(&'static str, String)], name: &str| {
         facts.iter().find(|it| it.0 == name).map_or_else(|| "-".into(), |it| it.1.clone())
     };
     names.into_iter().map(|name| (name.into(), value(&teacher, name), value(&student, name))).collect()
 }
 
+/// By step of the job, of an unfinished run by what candidates took; steps that came twice are one.
 fn times(trials: &[&Trial], summary: Option<&Summary>) -> Vec<(String, f64)> {
     let sum = |part: fn(&Trial) -> f64| trials.iter().map(|trial| part(trial)).sum::<f64>();
-    let candidates =
-        [("candidates on the board".into(), sum(|it| it.measure_s)), ("training candidates".into(), sum(|it| it.train_s))];
-    match summary {
-        Some(summary) => summary.seconds.clone(),
-        None => candidates.into(),
+    let Some(summary) = summary else {
+        return vec![
+            ("candidates on the board".into(), sum(|it| it.measure_s)),
+            ("training candidates".into(), sum(|it| it.train_s)),
+        ];
+    };
+    let mut times: Vec<(String, f64)> = Vec::new();
+    for (step, seconds) in &summary.seconds {
+        match times.iter_mut().find(|it| it.0 == *step) {
+            Some(known) => known.1 += seconds,
+            None => times.push((step.clone(), *seconds)),
+        }
     }
+    times
 }

@@ -33,7 +33,11 @@ fn width(layer: &Layer) -> Option<usize> {
 /// Values of a node that training changes.
 pub(crate) fn trained_parameters(network: &Network, id: NodeId) -> u64 {
     let parameters = network.nodes()[id].parameters();
-    parameters.iter().filter(|it| it.role.is_trained()).map(|it| it.dims.iter().product::<usize>() as u64).sum()
+    parameters
+        .iter()
+        .filter(|it| it.role.is_trained())
+        .map(|it| it.dims.iter().product::<usize>() as u64)
+        .sum()
 }
 
 /// Kind and window in words: `conv 3x3 /2`.

@@ -75,7 +75,9 @@ pub fn write(run: &Path, out: Option<&Path>) -> Result<PathBuf, ReportError> {
     let (records, _) = journal::read(&layout.journal())?;
     let summary = Summary::load(run).map_err(io(run))?;
     let absolute = run.canonicalize().map_err(io(run))?;
-    let name = absolute.file_name().map_or_else(|| run.display().to_string(), |name| name.to_string_lossy().into_owned());
+    let name = absolute
+        .file_name()
+        .map_or_else(|| run.display().to_string(), |name| name.to_string_lossy().into_owned());
     let html = page::render(&gather::contents(&name, &records, summary.as_ref()))?;
     let path = out.map_or_else(|| layout.report(), Path::to_owned);
     atomic_file::write(&path, html.as_bytes()).map_err(io(&path))?;

@@ -171,15 +171,17 @@ fn curves(stage: &Stage) -> Result<String, ChartError> {
         ],
     );
     let parts = match charts::parts(stage)? {
-        Some(svg) => figure(
-            "Parts of the reward over the policy updates",
-            &svg,
-            &[
-                ("line", "good", "quality"),
-                ("line", "uniform", "compression"),
-                ("line", "limit", "penalty of the limits"),
-            ],
-        ),
+        Some(svg) => {
+            let mut legend = Vec::new();
+            if stage.updates.iter().any(|update| update.quality.is_some()) {
+                legend.push(("line", "good", "quality"));
+            }
+            if stage.updates.iter().any(|update| update.compression.is_some()) {
+                legend.push(("line", "uniform", "compression"));
+            }
+            legend.push(("line", "limit", "penalty of the limits"));
+            figure("Parts of the reward over the policy updates", &svg, &legend)
+        }
         None => String::new(),
     };
     Ok(format!(
@@ -232,7 +234,10 @@ fn conditions(contents: &Contents) -> String {
         .conditions
         .iter()
         .map(|(name, teacher, student)| vec![escape(name), escape(teacher), escape(student)]);
-    format!("<h2>How it was measured</h2>\n{}", table(&["", "teacher", "student"], rows))
+    format!(
+        "<h2>How it was measured</h2>\n<div class=\"words\">{}</div>",
+        table(&["", "teacher", "student"], rows)
+    )
 }
 
 fn times(contents: &Contents) -> String {
