@@ -196,14 +196,14 @@ fn bad_files_are_named_with_what_was_expected() {
             line: "teacher inspect noise.onnx",
             code: FAILED,
             error: &["noise.onnx", "not a whole ONNX file"],
-            hint: "n2n",
+            hint: "damaged",
         },
         Case {
             name: "empty ONNX file",
             line: "compress --teacher nothing.onnx --data bundled",
             code: FAILED,
             error: &["nothing.onnx"],
-            hint: "n2n",
+            hint: "damaged",
         },
         Case {
             name: "report of a folder that holds no run",
@@ -341,7 +341,7 @@ fn a_board_with_another_key_or_none_at_all_is_unavailable() {
             line: "board add right tcp://10.0.0.1 --key-file other.key --unchecked",
             code: USAGE,
             error: &["right", "already"],
-            hint: "",
+            hint: "n2n board remove",
         },
         Case {
             name: "a key that is none",

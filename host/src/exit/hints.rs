@@ -1,7 +1,7 @@
 //! From an error's kind to exit code and next step: the one table of both.
 
 use super::Code;
-use crate::board::{AddressError, BoardError};
+use crate::board::{AddressError, BoardError, BookError};
 use crate::compress;
 use crate::data::DataError;
 use crate::model_io::onnx::ModelFileError;
@@ -36,6 +36,10 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<(Code, Option<Stri
     if let Some(error) = cause.downcast_ref::<ReportError>() {
         return Some((Code::Failed, error.hint().map(str::to_owned)));
     }
+    if let Some(error) = cause.downcast_ref::<BookError>() {
+        let hint = matches!(error, BookError::Taken(_)).then(|| "`n2n board remove NAME` forgets the old one".into());
+        return Some((book_code(error), hint));
+    }
     if cause.is::<AddressError>() {
         return Some((Code::Usage, None));
     }
@@ -58,12 +62,17 @@ fn board_code(error: &BoardError) -> Code {
         | BoardError::Busy { .. }
         | BoardError::Unsupported { .. }
         | BoardError::Disturbed(_) => Code::BoardUnavailable,
-        BoardError::Book(_) => Code::Usage,
+        BoardError::Book(error) => book_code(error),
         BoardError::Refused { .. }
         | BoardError::Infeasible(_)
         | BoardError::Failed(_)
         | BoardError::Cancelled => Code::Failed,
     }
+}
+
+/// A name that is wrong is the command's fault, a file that is damaged is not.
+fn book_code(error: &BookError) -> Code {
+    if matches!(error, BookError::File { .. }) { Code::Failed } else { Code::Usage }
 }
 
 fn job_code(error: &compress::Error) -> Code {
