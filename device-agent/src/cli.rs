@@ -7,6 +7,7 @@ use crate::transport::tcp;
 use crate::{WorkerCommand, key, parent, worker};
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
+use etcetera::{AppStrategy as _, AppStrategyArgs, choose_app_strategy};
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -14,9 +15,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::{EnvFilter, Layer as _};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
 
 /// Where an agent listens if it is not told otherwise: this machine only, n2n's port.
 const DEFAULT_ADDRESS: &str = "127.0.0.1:7117";
@@ -176,10 +177,13 @@ fn start_log(tail: &LogTail, quiet: bool) {
 fn data_folder(chosen: Option<PathBuf>) -> Result<PathBuf> {
     let folder = match chosen {
         Some(folder) => folder,
-        None => directories::ProjectDirs::from("", "", "n2n-agent")
-            .context("no home folder\nhint: name a folder with --data")?
-            .data_dir()
-            .to_owned(),
+        None => {
+            let application =
+                AppStrategyArgs { app_name: "n2n-agent".to_owned(), ..AppStrategyArgs::default() };
+            choose_app_strategy(application)
+                .context("no home folder\nhint: name a folder with --data")?
+                .data_dir()
+        }
     };
     std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
     Ok(folder)

@@ -89,7 +89,16 @@ fn only_one_file_of_the_host_names_the_agents_library() {
 #[test]
 fn search_and_surgery_touch_neither_files_nor_network_nor_terminal() {
     let files: Vec<PathBuf> = [sources("host/src/search"), sources("host/src/network")].concat();
-    let words = ["std::fs", "std::net", "println!", "eprintln!", "std::io", "tokio::", "Instant::now", "SystemTime::now"];
+    let words = [
+        "std::fs",
+        "std::net",
+        "println!",
+        "eprintln!",
+        "std::io",
+        "tokio::",
+        "Instant::now",
+        "SystemTime::now",
+    ];
     let found = naming(&files, &words);
     assert!(found.is_empty(), "the core is pure:\n{}", found.join("\n"));
 }
@@ -97,7 +106,9 @@ fn search_and_surgery_touch_neither_files_nor_network_nor_terminal() {
 #[test]
 fn only_the_ui_prints() {
     let mut files = [sources("host/src"), sources("device-agent")].concat();
-    files.retain(|path| !path.ends_with("host/src/ui.rs") && !path.components().any(|it| it.as_os_str() == "tests"));
+    files.retain(|path| {
+        !path.ends_with("host/src/ui.rs") && !path.components().any(|it| it.as_os_str() == "tests")
+    });
     let found = naming(&files, &[" println!(", " eprintln!(", " print!(", "stdout()"]);
     let found: Vec<String> = found.into_iter().filter(|line| !line.contains("device-agent")).collect();
     assert!(found.is_empty(), "results and messages go through host/src/ui.rs:\n{}", found.join("\n"));

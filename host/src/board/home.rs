@@ -1,5 +1,6 @@
 //! Where n2n keeps what belongs to the user: the board book, and the data of the local agent.
 
+use etcetera::{AppStrategy as _, AppStrategyArgs, choose_app_strategy};
 use std::path::{Path, PathBuf};
 
 /// Environment variable that puts everything under one folder: for tests, and for machines without a home.
@@ -18,10 +19,9 @@ impl Home {
         if let Some(folder) = std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) {
             return Some(Self::at(Path::new(&folder)));
         }
-        directories::ProjectDirs::from("", "", "n2n").map(|folders| Self {
-            settings: folders.config_dir().to_owned(),
-            data: folders.data_dir().to_owned(),
-        })
+        let application = AppStrategyArgs { app_name: "n2n".to_owned(), ..AppStrategyArgs::default() };
+        let folders = choose_app_strategy(application).ok()?;
+        Some(Self { settings: folders.config_dir(), data: folders.data_dir() })
     }
 
     /// Everything under one folder.

@@ -96,7 +96,8 @@ fn forecast(records: &[Record], teacher: Measured, teacher_accuracy: f64, wall: 
         let count = seconds.len();
         (count, Duration::from_secs_f64(seconds.iter().sum::<f64>().max(0.0) / count.max(1) as f64))
     };
-    let (measured, measuring) = mean(trials().map(|it| it.measure_s).filter(|seconds| *seconds > 0.0).collect());
+    let (measured, measuring) =
+        mean(trials().map(|it| it.measure_s).filter(|seconds| *seconds > 0.0).collect());
     let (trained, training) = mean(trials().map(|it| it.train_s).filter(|seconds| *seconds > 0.0).collect());
     let candidates = trials().count();
     let candidate = wall / u32::try_from(candidates.max(1)).unwrap_or(u32::MAX);

@@ -86,7 +86,9 @@ pub(super) fn check(samples: &Samples, normalisation: &Normalisation) -> Result<
         let got = format!("{} means, {} deviations", channels.0, channels.1);
         return Err(mismatch("normalisation", format!("{} channels", samples.channels), got));
     }
-    if let Some(&bad) = normalisation.deviation.iter().find(|&&deviation| !(deviation > 0.0)) {
+    if let Some(&bad) =
+        normalisation.deviation.iter().find(|deviation| deviation.is_nan() || **deviation <= 0.0)
+    {
         return Err(mismatch("normalisation", "deviations above 0", bad));
     }
     if samples.is_empty() || samples.pixels.len() != samples.len() * samples.image_len() {

@@ -42,6 +42,8 @@ pub use recipe::Recipe;
 pub use teacher_logits::TeacherLogits;
 pub use trainer::{TrainProgress, TrainSummary, train};
 
+use std::fmt::Display;
+
 use crate::model_io::WeightsError;
 
 /// Why training or evaluation stopped.
@@ -82,6 +84,6 @@ pub enum TrainingError {
     Candle(#[from] candle_core::Error),
 }
 
-pub(crate) fn mismatch(what: &'static str, expected: impl ToString, got: impl ToString) -> TrainingError {
+pub(crate) fn mismatch(what: &'static str, expected: impl Display, got: impl Display) -> TrainingError {
     TrainingError::Mismatch { what, expected: expected.to_string(), got: got.to_string() }
 }

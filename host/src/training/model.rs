@@ -68,13 +68,16 @@ enum Saved {
 
 impl std::fmt::Debug for Model {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Model").field("steps", &self.plan.steps.len()).field("device", &self.device).finish()
+        f.debug_struct("Model")
+            .field("steps", &self.plan.steps.len())
+            .field("device", &self.device)
+            .finish_non_exhaustive()
     }
 }
 
 impl std::fmt::Debug for Tape {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tape").field("values", &self.values.iter().flatten().count()).finish()
+        f.debug_struct("Tape").field("values", &self.values.iter().flatten().count()).finish_non_exhaustive()
     }
 }
 

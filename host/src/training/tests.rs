@@ -279,7 +279,7 @@ fn gradients_of_a_whole_network_match_candles_operations_and_differences() {
         .map(|gradient| f64::from(gradient.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap()))
         .sum();
     let step = 1e-3 / squares.sqrt();
-    let mut moved_loss = |direction: f64| {
+    let moved_loss = |direction: f64| {
         let mut model = Model::new(&network, &start, &Device::Cpu).unwrap();
         for (variable, gradient) in model.variables().iter().zip(&ours_gradients) {
             let moved = (variable.var.as_tensor()
@@ -389,4 +389,12 @@ fn zoo_networks_give_the_logits_of_the_reference_forward_pass() {
             }
         }
     }
+}
+
+#[test]
+fn a_model_can_be_trained_on_any_thread() {
+    fn sent<T: Send + Sync>() {}
+    sent::<Model>();
+    sent::<TeacherLogits>();
+    sent::<TrainingError>();
 }

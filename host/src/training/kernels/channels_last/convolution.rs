@@ -6,7 +6,9 @@
 use std::mem::MaybeUninit;
 
 use super::buffer::filled;
-use super::correlate::{Finish, Panels, Places, Windows, correlate};
+use super::correlate::{Finish, Places, correlate};
+use super::panels::Panels;
+use super::strips::Windows;
 use super::weight_gradient::weight_sums;
 use crate::network::layer::Conv;
 use crate::network::shape::positions;

@@ -1,147 +1,22 @@
 //! The engine under every convolution: correlation of padded strips with packed weights, tile by tile.
 //!
-//! A strip is a few output rows of one image, or a few whole small images. Its input is copied once, with its zero
-//! padding, into a buffer that stays in the second-level cache; then a window row is one contiguous run of
-//! `kernel_width * channels` values, every output pixel is an offset into the buffer, and a tile of MR pixels x NV
-//! vectors of output channels is accumulated in registers. No im2col matrix is ever written.
-//! The order of additions in one output value does not depend on strips, tiles or threads.
+//! A strip's input stays in the second-level cache; a window row is one contiguous run of `kernel_width * channels`
+//! values, and a tile of MR pixels x NV vectors of output channels is accumulated in registers. No im2col matrix is ever
+//! written. The order of additions in one output value does not depend on strips, tiles or threads.
 #![allow(unsafe_code)] // Raw pointers into buffers whose bounds are argued per strip: bounds checks halve the speed.
 
-use std::cell::RefCell;
 use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
+use super::panels::Panels;
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, available};
 use super::simd::{LANES, Lanes, Portable};
+use super::strips::{SCRATCH, Windows};
 
 /// Steps of the inner loop whose weights (at most 3 vectors each) stay in a 32 KiB first-level cache.
 const INNER_STEPS: usize = 256;
-/// A strip's input, in f32 values: 192 KiB, well under half of a 512 KiB second-level cache.
-const STRIP_VALUES: usize = 48 * 1024;
-/// Fewer output pixels than this in a strip would stream the weights too often.
-const STRIP_PIXELS: usize = 48;
-/// Readable values after a strip: tiles of the weight gradient read up to a tile's rows past the last run.
-pub(super) const SLACK: usize = 16;
-
-/// Output channels in vectors of eight, cut in blocks of one to three vectors, weights contiguous per block.
-///
-/// Block layout: `[steps][vectors * LANES]`, zero beyond the last channel.
-pub(super) struct Panels {
-    /// The blocks, in channel order.
-    pub(super) blocks: Vec<Block>,
-    /// All blocks' values.
-    pub(super) values: Vec<f32>,
-    /// Steps of the inner loop: `kernel rows * kernel columns * input channels`.
-    pub(super) steps: usize,
-}
-
-/// One block of output channels.
-#[derive(Clone, Copy)]
-pub(super) struct Block {
-    /// First channel.
-    pub(super) start: usize,
-    /// Channels that exist, at most `vectors * LANES`.
-    pub(super) channels: usize,
-    /// Vectors, 1 to 3.
-    pub(super) vectors: usize,
-    /// Where its values start in [`Panels::values`].
-    pub(super) offset: usize,
-}
-
-/// Cuts `channels` into blocks: threes have the best ratio of loads to products, a lone vector the worst.
-pub(super) fn blocks(channels: usize, steps: usize) -> Vec<Block> {
-    let vectors = channels.div_ceil(LANES);
-    let (threes, twos, ones) = match vectors {
-        1 => (0, 0, 1),
-        _ => match vectors % 3 {
-            0 => (vectors / 3, 0, 0),
-            1 => ((vectors - 4) / 3, 2, 0),
-            _ => (vectors / 3, 1, 0),
-        },
-    };
-    let sizes = std::iter::repeat_n(3, threes)
-        .chain(std::iter::repeat_n(2, twos))
-        .chain(std::iter::repeat_n(1, ones));
-    let mut start = 0;
-    sizes
-        .map(|vectors| {
-            let block = Block {
-                start,
-                channels: (channels - start).min(vectors * LANES),
-                vectors,
-                offset: start * steps,
-            };
-            start += vectors * LANES;
-            block
-        })
-        .collect()
-}
-
-impl Panels {
-    /// Packs `steps x channels` weights, asked for by (step, channel).
-    pub(super) fn pack(channels: usize, steps: usize, weight: impl Fn(usize, usize) -> f32 + Sync) -> Self {
-        let blocks = blocks(channels, steps);
-        let total = blocks.last().map_or(0, |last| last.offset + last.vectors * LANES * steps);
-        let mut values = vec![0.0; total];
-        let mut rest = values.as_mut_slice();
-        let mut parts = Vec::with_capacity(blocks.len());
-        for block in &blocks {
-            let (part, tail) = rest.split_at_mut(block.vectors * LANES * steps);
-            parts.push((block, part));
-            rest = tail;
-        }
-        let fill = |(block, part): (&Block, &mut [f32])| {
-            let width = block.vectors * LANES;
-            // Channel by channel: the source is contiguous along steps.
-            for lane in 0..block.channels {
-                for (step, row) in part.chunks_exact_mut(width).enumerate() {
-                    row[lane] = weight(step, block.start + lane);
-                }
-            }
-        };
-        // Below this many values, waking another thread costs more than it saves.
-        if total > 64 * 1024 {
-            parts.into_par_iter().for_each(fill);
-        } else {
-            parts.into_iter().for_each(fill);
-        }
-        Self { blocks, values, steps }
-    }
-}
-
-/// A padded input and the windows over it. Lengths in values, positions in pixels.
-#[derive(Clone, Copy)]
-pub(super) struct Windows {
-    /// Images.
-    pub(super) images: usize,
-    /// Rows of the source.
-    pub(super) height: usize,
-    /// Columns of the source.
-    pub(super) width: usize,
-    /// Channels of a source pixel.
-    pub(super) channels: usize,
-    /// First channel read.
-    pub(super) first_channel: usize,
-    /// Channels read.
-    pub(super) read_channels: usize,
-    /// Rows of a window.
-    pub(super) kernel_rows: usize,
-    /// Columns of a window.
-    pub(super) kernel_columns: usize,
-    /// Step between windows.
-    pub(super) stride: usize,
-    /// Zero rows above; negative cuts rows off.
-    pub(super) top: isize,
-    /// Zero columns left; negative cuts columns off.
-    pub(super) left: isize,
-    /// Windows down.
-    pub(super) rows: usize,
-    /// Windows across.
-    pub(super) columns: usize,
-}
-
 /// Where the values of an output pixel go, in values from the start of the output.
 #[derive(Clone, Copy)]
 pub(super) struct Places {
@@ -153,121 +28,6 @@ pub(super) struct Places {
     pub(super) row: usize,
     /// Between columns.
     pub(super) column: usize,
-}
-
-/// A range of images and of window rows; more than one image only with all rows.
-#[derive(Clone, Copy)]
-pub(super) struct Strip {
-    pub(super) image: usize,
-    pub(super) images: usize,
-    pub(super) row: usize,
-    pub(super) rows: usize,
-}
-
-impl Windows {
-    /// Values of one window row in the buffer.
-    pub(super) fn run(&self) -> usize {
-        self.kernel_columns * self.read_channels
-    }
-
-    /// Values of one buffered row.
-    pub(super) fn row_values(&self) -> usize {
-        ((self.columns - 1) * self.stride + self.kernel_columns) * self.read_channels
-    }
-
-    /// Buffered rows of `rows` rows of windows.
-    pub(super) fn buffered_rows(&self, rows: usize) -> usize {
-        (rows - 1) * self.stride + self.kernel_rows
-    }
-
-    /// Cuts images `from..from + count` into strips.
-    pub(super) fn strips(&self, from: usize, count: usize, images_at_most: usize) -> Vec<Strip> {
-        let whole = self.buffered_rows(self.rows) * self.row_values();
-        if whole <= STRIP_VALUES {
-            let wanted = STRIP_PIXELS.div_ceil(self.rows * self.columns).max(images_at_most);
-            let images = (STRIP_VALUES / whole).clamp(1, wanted);
-            (0..count)
-                .step_by(images)
-                .map(|start| Strip {
-                    image: from + start,
-                    images: images.min(count - start),
-                    row: 0,
-                    rows: self.rows,
-                })
-                .collect()
-        } else {
-            let buffered = (STRIP_VALUES / self.row_values()).max(self.kernel_rows);
-            let rows = ((buffered - self.kernel_rows) / self.stride + 1).clamp(1, self.rows);
-            (from..from + count)
-                .flat_map(|image| {
-                    (0..self.rows).step_by(rows).map(move |row| Strip {
-                        image,
-                        images: 1,
-                        row,
-                        rows: rows.min(self.rows - row),
-                    })
-                })
-                .collect()
-        }
-    }
-
-    /// Copies a strip's input with its padding into `buffer`, and the offset of every window into `offsets`.
-    pub(super) fn fill(&self, source: &[f32], strip: Strip, buffer: &mut Vec<f32>, offsets: &mut Vec<usize>) {
-        let (row_values, read) = (self.row_values(), self.read_channels);
-        let buffered = self.buffered_rows(strip.rows);
-        let needed = strip.images * buffered * row_values + SLACK;
-        if buffer.len() < needed {
-            buffer.resize(needed, 0.0);
-        }
-        let columns = row_values / read;
-        // Buffered columns that have a source column.
-        let start = self.left.clamp(0, columns as isize) as usize;
-        let end = (self.width as isize + self.left).clamp(start as isize, columns as isize) as usize;
-        let mut targets = buffer.chunks_exact_mut(row_values);
-        for image in strip.image..strip.image + strip.images {
-            for row in 0..buffered {
-                let Some(target) = targets.next() else { return };
-                let source_row = (strip.row * self.stride + row) as isize - self.top;
-                if source_row < 0 || source_row >= self.height as isize || start == end {
-                    target.fill(0.0);
-                    continue;
-                }
-                target[..start * read].fill(0.0);
-                target[end * read..].fill(0.0);
-                let first = (start as isize - self.left) as usize;
-                let base = ((image * self.height + source_row as usize) * self.width + first) * self.channels;
-                let target = &mut target[start * read..end * read];
-                if read == self.channels {
-                    target.copy_from_slice(&source[base..base + target.len()]);
-                } else {
-                    let pixels = source[base..].chunks(self.channels);
-                    for (to, from) in target.chunks_exact_mut(read).zip(pixels) {
-                        to.copy_from_slice(&from[self.first_channel..self.first_channel + read]);
-                    }
-                }
-            }
-        }
-        offsets.clear();
-        for image in 0..strip.images {
-            for row in 0..strip.rows {
-                let base = (image * buffered + row * self.stride) * row_values;
-                offsets.extend((0..self.columns).map(|column| base + column * self.stride * read));
-            }
-        }
-    }
-}
-
-/// Buffers that a thread keeps between strips and steps.
-#[derive(Default)]
-pub(super) struct Scratch {
-    pub(super) input: Vec<f32>,
-    pub(super) offsets: Vec<usize>,
-    pub(super) places: Vec<usize>,
-    pub(super) panel: Vec<f32>,
-}
-
-thread_local! {
-    pub(super) static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
 /// The output that several threads write, each its own pixels.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `simd` | vectors of eight, run-time choice |
 //! | `buffer` | tensors to slices and back |
+//! | `panels`, `strips` | packed weights; padded input |
 //! | `correlate` | padded strips x packed weights: forward and input gradient of every convolution |
 //! | `weight_gradient` | the outer products |
 //! | `convolution` | geometry: which correlation a convolution, a phase, a group is |
@@ -11,15 +12,21 @@
 //! | `batch_norm`, `pointwise`, `pool` | the memory-bound rest |
 //!
 //! Results do not depend on the number of threads.
+// Inner loops must end up inside the function that has the vector instructions, or every operation is a call.
+#![allow(clippy::inline_always)]
+// Register tiles are indexed by constants so that they unroll; iterators over them do not always.
+#![allow(clippy::needless_range_loop)]
 
 mod batch_norm;
 mod buffer;
 mod convolution;
 mod correlate;
 mod depthwise;
+mod panels;
 mod pointwise;
 mod pool;
 mod simd;
+mod strips;
 mod weight_gradient;
 
 use candle_core::{CpuStorage, Device, Result, Storage, Tensor, bail};
@@ -29,6 +36,8 @@ use crate::network::layer::{Activation, Conv, Pool};
 use buffer::{tensor, values};
 use convolution::Map;
 
+#[cfg(test)]
+pub(super) use simd::FORCE_PORTABLE;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use simd::available as simd_available;
 pub(crate) use simd::vectorised;

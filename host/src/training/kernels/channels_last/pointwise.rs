@@ -13,7 +13,7 @@ pub(super) const PIECE: usize = 32 * 1024;
 /// A length that is a multiple of the channels and of the vectors, so that loops over any width run in whole vectors.
 pub(super) fn period(channels: usize) -> usize {
     let mut length = channels;
-    while length % LANES != 0 {
+    while !length.is_multiple_of(LANES) {
         length *= 2;
     }
     // A short period would make the loop around it cost more than the loop.
@@ -132,6 +132,8 @@ pub(super) fn channel_sums(x: &[f32], channels: usize) -> Vec<f32> {
         })
         .collect();
     let mut totals = vec![0.0f64; channels];
-    pieces.iter().for_each(|sums| fold(sums, &mut totals));
+    for sums in &pieces {
+        fold(sums, &mut totals);
+    }
     totals.into_iter().map(|total| total as f32).collect()
 }

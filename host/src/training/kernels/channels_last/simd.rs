@@ -158,14 +158,28 @@ pub(super) use x86::Avx2;
 #[inline]
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn available() -> bool {
+    #[cfg(test)]
+    if portable_is_forced() {
+        return false;
+    }
     std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
+}
+
+/// Variable that makes a test process run the portable code.
+#[cfg(test)]
+pub(crate) const FORCE_PORTABLE: &str = "N2N_TEST_PORTABLE";
+
+#[cfg(all(test, target_arch = "x86_64"))]
+fn portable_is_forced() -> bool {
+    static FORCED: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    *FORCED.get_or_init(|| std::env::var_os(FORCE_PORTABLE).is_some())
 }
 
 /// Compiles a plain loop twice, for the baseline and for AVX2, and picks at run time.
 macro_rules! vectorised {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $kind:ty),* $(,)?) $body:block) => {
         $(#[$meta])*
-        #[allow(unsafe_code)]
+        #[allow(unsafe_code, clippy::inline_always)]
         $vis fn $name($($arg: $kind),*) {
             #[inline(always)]
             fn body($($arg: $kind),*) $body

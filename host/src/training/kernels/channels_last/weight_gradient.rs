@@ -7,10 +7,11 @@
 
 use rayon::prelude::*;
 
-use super::correlate::{Block, SCRATCH, SLACK, Windows, blocks};
+use super::panels::{Block, blocks};
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, available};
 use super::simd::{LANES, Lanes, Portable};
+use super::strips::{SCRATCH, SLACK, Strip, Windows};
 
 /// Values that all chunks' sums may take together: 16 MiB.
 const SUM_VALUES: usize = 4 * 1024 * 1024;
@@ -84,7 +85,7 @@ pub(super) fn weight_sums(
                         to[..block.channels].copy_from_slice(&from[at..at + block.channels]);
                         to[block.channels..].fill(0.0);
                     }
-                    let rows = Rows {
+                    let job = Job {
                         input: scratch.input.as_ptr(),
                         offsets: &scratch.offsets,
                         row_values: windows.row_values(),
@@ -95,7 +96,7 @@ pub(super) fn weight_sums(
                     };
                     // SAFETY: `fill` made the buffer cover every window and SLACK more; the panel holds a vector block
                     // per pixel; the sums hold `steps` rows of the block.
-                    unsafe { dispatch(&rows, block.vectors) };
+                    unsafe { dispatch(&job, block.vectors) };
                 }
             });
         }
@@ -122,14 +123,14 @@ super::simd::vectorised! {
 }
 
 /// Strips of at most about [`STRIP_PIXELS`] pixels: those of the correlation, cut further.
-fn strips(windows: &Windows, start: usize, count: usize, images: usize) -> Vec<super::correlate::Strip> {
+fn strips(windows: &Windows, start: usize, count: usize, images: usize) -> Vec<Strip> {
     let rows_at_most = (STRIP_PIXELS / windows.columns).max(1);
     windows
         .strips(start, count, images)
         .into_iter()
         .flat_map(|strip| {
             let rows = if strip.images == 1 { rows_at_most.min(strip.rows) } else { strip.rows };
-            (0..strip.rows).step_by(rows).map(move |row| super::correlate::Strip {
+            (0..strip.rows).step_by(rows).map(move |row| Strip {
                 row: strip.row + row,
                 rows: rows.min(strip.rows - row),
                 ..strip
@@ -139,7 +140,7 @@ fn strips(windows: &Windows, start: usize, count: usize, images: usize) -> Vec<s
 }
 
 /// One block of output channels over one strip.
-struct Rows<'a> {
+struct Job<'a> {
     input: *const f32,
     offsets: &'a [usize],
     row_values: usize,
@@ -153,21 +154,21 @@ struct Rows<'a> {
 ///
 /// # Safety
 /// As [`tiles`], with `vectors` those of the block.
-unsafe fn dispatch(rows: &Rows<'_>, vectors: usize) {
+unsafe fn dispatch(job: &Job<'_>, vectors: usize) {
     #[cfg(target_arch = "x86_64")]
     {
         #[target_feature(enable = "avx2,fma")]
-        unsafe fn wide<const MR: usize, const NV: usize>(rows: &Rows<'_>) {
+        unsafe fn wide<const MR: usize, const NV: usize>(job: &Job<'_>) {
             // SAFETY: the caller's promise; the features are this function's.
-            unsafe { tiles::<Avx2, MR, NV>(rows) }
+            unsafe { tiles::<Avx2, MR, NV>(job) }
         }
         if available() {
             // SAFETY: the features were just detected; the rest is the caller's promise.
             unsafe {
                 match vectors {
-                    1 => wide::<12, 1>(rows),
-                    2 => wide::<6, 2>(rows),
-                    _ => wide::<3, 3>(rows),
+                    1 => wide::<12, 1>(job),
+                    2 => wide::<6, 2>(job),
+                    _ => wide::<3, 3>(job),
                 }
             }
             return;
@@ -176,30 +177,30 @@ unsafe fn dispatch(rows: &Rows<'_>, vectors: usize) {
     // SAFETY: the caller's promise.
     unsafe {
         match vectors {
-            1 => tiles::<Portable, 12, 1>(rows),
-            2 => tiles::<Portable, 6, 2>(rows),
-            _ => tiles::<Portable, 3, 3>(rows),
+            1 => tiles::<Portable, 12, 1>(job),
+            2 => tiles::<Portable, 6, 2>(job),
+            _ => tiles::<Portable, 3, 3>(job),
         }
     }
 }
 
 /// # Safety
-/// The instructions of `V` exist; from every offset, `rows.input` covers `kernel_rows` rows of `run` values,
-/// `row_values` apart, and MR more; `rows.panel` covers NV vectors per offset; `rows.sums` covers
+/// The instructions of `V` exist; from every offset, `job.input` covers `kernel_rows` rows of `run` values,
+/// `row_values` apart, and MR more; `job.panel` covers NV vectors per offset; `job.sums` covers
 /// `kernel_rows * run * NV` vectors.
 #[inline(always)]
-unsafe fn tiles<V: Lanes, const MR: usize, const NV: usize>(rows: &Rows<'_>) {
+unsafe fn tiles<V: Lanes, const MR: usize, const NV: usize>(job: &Job<'_>) {
     const { assert!(MR <= SLACK) };
-    for kernel_row in 0..rows.kernel_rows {
+    for kernel_row in 0..job.kernel_rows {
         let mut k = 0;
-        while k < rows.run {
-            let real = (rows.run - k).min(MR);
+        while k < job.run {
+            let real = (job.run - k).min(MR);
             // SAFETY: reads stay within a window and MR past it; only real rows of the sums are touched.
             unsafe {
-                let input = rows.input.add(kernel_row * rows.row_values + k);
-                let sums = products::<V, MR, NV>(input, rows);
+                let input = job.input.add(kernel_row * job.row_values + k);
+                let sums = products::<V, MR, NV>(input, job);
                 let one = V::splat(1.0);
-                let out = rows.sums.add((kernel_row * rows.run + k) * NV * LANES);
+                let out = job.sums.add((kernel_row * job.run + k) * NV * LANES);
                 for i in 0..MR {
                     if i < real {
                         for v in 0..NV {
@@ -221,13 +222,13 @@ unsafe fn tiles<V: Lanes, const MR: usize, const NV: usize>(rows: &Rows<'_>) {
 #[inline(always)]
 unsafe fn products<V: Lanes, const MR: usize, const NV: usize>(
     input: *const f32,
-    rows: &Rows<'_>,
+    job: &Job<'_>,
 ) -> [[V; NV]; MR] {
     // SAFETY: the caller's promise.
     unsafe {
         let mut sums = [[V::splat(0.0); NV]; MR];
-        let mut gradient = rows.panel;
-        for &offset in rows.offsets {
+        let mut gradient = job.panel;
+        for &offset in job.offsets {
             let x = input.add(offset);
             let g: [V; NV] = std::array::from_fn(|v| V::load(gradient.add(v * LANES)));
             gradient = gradient.add(NV * LANES);

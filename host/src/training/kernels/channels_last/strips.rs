@@ -1,0 +1,159 @@
+//! Padded strips of a map: what the inner loops read.
+//!
+//! A strip is a few rows of windows of one image, or a few whole small images. Its input is copied with its zero
+//! padding, so that a window row is one contiguous run and every window an offset. Geometry and copies only.
+
+use std::cell::RefCell;
+
+/// A strip's input, in f32 values: 192 KiB, well under half of a 512 KiB second-level cache.
+const STRIP_VALUES: usize = 48 * 1024;
+/// Fewer output pixels than this in a strip would stream the weights too often.
+const STRIP_PIXELS: usize = 48;
+/// Readable values after a strip: tiles of the weight gradient read up to a tile's rows past the last run.
+pub(super) const SLACK: usize = 16;
+
+/// A padded input and the windows over it. Lengths in values, positions in pixels.
+#[derive(Clone, Copy)]
+pub(super) struct Windows {
+    /// Images.
+    pub(super) images: usize,
+    /// Rows of the source.
+    pub(super) height: usize,
+    /// Columns of the source.
+    pub(super) width: usize,
+    /// Channels of a source pixel.
+    pub(super) channels: usize,
+    /// First channel read.
+    pub(super) first_channel: usize,
+    /// Channels read.
+    pub(super) read_channels: usize,
+    /// Rows of a window.
+    pub(super) kernel_rows: usize,
+    /// Columns of a window.
+    pub(super) kernel_columns: usize,
+    /// Step between windows.
+    pub(super) stride: usize,
+    /// Zero rows above; negative cuts rows off.
+    pub(super) top: isize,
+    /// Zero columns left; negative cuts columns off.
+    pub(super) left: isize,
+    /// Windows down.
+    pub(super) rows: usize,
+    /// Windows across.
+    pub(super) columns: usize,
+}
+
+/// A range of images and of window rows; more than one image only with all rows.
+#[derive(Clone, Copy)]
+pub(super) struct Strip {
+    pub(super) image: usize,
+    pub(super) images: usize,
+    pub(super) row: usize,
+    pub(super) rows: usize,
+}
+
+impl Windows {
+    /// Values of one window row in the buffer.
+    pub(super) fn run(&self) -> usize {
+        self.kernel_columns * self.read_channels
+    }
+
+    /// Values of one buffered row.
+    pub(super) fn row_values(&self) -> usize {
+        ((self.columns - 1) * self.stride + self.kernel_columns) * self.read_channels
+    }
+
+    /// Buffered rows of `rows` rows of windows.
+    pub(super) fn buffered_rows(&self, rows: usize) -> usize {
+        (rows - 1) * self.stride + self.kernel_rows
+    }
+
+    /// Cuts images `from..from + count` into strips.
+    pub(super) fn strips(&self, from: usize, count: usize, images_at_most: usize) -> Vec<Strip> {
+        let whole = self.buffered_rows(self.rows) * self.row_values();
+        if whole <= STRIP_VALUES {
+            let wanted = STRIP_PIXELS.div_ceil(self.rows * self.columns).max(images_at_most);
+            let images = (STRIP_VALUES / whole).clamp(1, wanted);
+            (0..count)
+                .step_by(images)
+                .map(|start| Strip {
+                    image: from + start,
+                    images: images.min(count - start),
+                    row: 0,
+                    rows: self.rows,
+                })
+                .collect()
+        } else {
+            let buffered = (STRIP_VALUES / self.row_values()).max(self.kernel_rows);
+            let rows = ((buffered - self.kernel_rows) / self.stride + 1).clamp(1, self.rows);
+            (from..from + count)
+                .flat_map(|image| {
+                    (0..self.rows).step_by(rows).map(move |row| Strip {
+                        image,
+                        images: 1,
+                        row,
+                        rows: rows.min(self.rows - row),
+                    })
+                })
+                .collect()
+        }
+    }
+
+    /// Copies a strip's input with its padding into `buffer`, and the offset of every window into `offsets`.
+    pub(super) fn fill(&self, source: &[f32], strip: Strip, buffer: &mut Vec<f32>, offsets: &mut Vec<usize>) {
+        let (row_values, read) = (self.row_values(), self.read_channels);
+        let buffered = self.buffered_rows(strip.rows);
+        let needed = strip.images * buffered * row_values + SLACK;
+        if buffer.len() < needed {
+            buffer.resize(needed, 0.0);
+        }
+        let columns = row_values / read;
+        // Buffered columns that have a source column.
+        let start = self.left.clamp(0, columns as isize) as usize;
+        let end = (self.width as isize + self.left).clamp(start as isize, columns as isize) as usize;
+        let mut targets = buffer.chunks_exact_mut(row_values);
+        for image in strip.image..strip.image + strip.images {
+            for row in 0..buffered {
+                let Some(target) = targets.next() else { return };
+                let source_row = (strip.row * self.stride + row) as isize - self.top;
+                if source_row < 0 || source_row >= self.height as isize || start == end {
+                    target.fill(0.0);
+                    continue;
+                }
+                target[..start * read].fill(0.0);
+                target[end * read..].fill(0.0);
+                let first = (start as isize - self.left) as usize;
+                let base = ((image * self.height + source_row as usize) * self.width + first) * self.channels;
+                let target = &mut target[start * read..end * read];
+                if read == self.channels {
+                    target.copy_from_slice(&source[base..base + target.len()]);
+                } else {
+                    let pixels = source[base..].chunks(self.channels);
+                    for (to, from) in target.chunks_exact_mut(read).zip(pixels) {
+                        to.copy_from_slice(&from[self.first_channel..self.first_channel + read]);
+                    }
+                }
+            }
+        }
+        offsets.clear();
+        for image in 0..strip.images {
+            for row in 0..strip.rows {
+                let base = (image * buffered + row * self.stride) * row_values;
+                offsets.extend((0..self.columns).map(|column| base + column * self.stride * read));
+            }
+        }
+    }
+}
+
+/// Buffers that a thread keeps between strips and steps.
+#[derive(Default)]
+pub(super) struct Scratch {
+    pub(super) input: Vec<f32>,
+    pub(super) offsets: Vec<usize>,
+    pub(super) places: Vec<usize>,
+    pub(super) panel: Vec<f32>,
+}
+
+thread_local! {
+    pub(super) static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
