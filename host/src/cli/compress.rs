@@ -97,11 +97,11 @@ pub(super) struct Args {
     device: device::Args,
 }
 
-pub(super) fn run(args: Args, context: &Context) -> Result<Code, Failure> {
+pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
     let (dry_run, resume) = (args.dry_run, args.resume);
     let (configuration, out) = match (resume, &args.out) {
         (true, Some(out)) => (recorded(out)?, out.clone()),
-        _ => configuration(&args, context)?,
+        _ => configuration(args, context)?,
     };
     let plan = job::plan(configuration, out, resume)?;
     if dry_run {

@@ -74,6 +74,7 @@ struct Global {
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "one exists, once")]
 enum Command {
     #[command(flatten)]
     Verb(Verb),
@@ -111,17 +112,17 @@ struct Context {
 impl Verb {
     fn run(self, context: &Context) -> Result<Code, Failure> {
         match self {
-            Self::Quickstart(args) => quickstart::run(args, context),
-            Self::Compress(args) => compress::run(args, context),
+            Self::Quickstart(args) => quickstart::run(&args, context),
+            Self::Compress(args) => compress::run(&args, context),
             Self::Teacher(verb) => teacher::run(verb, context),
-            Self::Measure(args) => measure::run(args, context),
+            Self::Measure(args) => measure::run(&args, context),
             Self::Board(verb) => board::run(verb, context),
             Self::Profile(verb) => profile::run(verb, context),
-            Self::Ship(args) => ship::run(args, context),
-            Self::Status(args) => status::run(args, context),
-            Self::Rollback(args) => rollback::run(args, context),
-            Self::Report(args) => report::run(args, context),
-            Self::Doctor(args) => doctor::run(args, context),
+            Self::Ship(args) => ship::run(&args, context),
+            Self::Status(args) => status::run(&args, context),
+            Self::Rollback(args) => rollback::run(&args, context),
+            Self::Report(args) => report::run(&args, context),
+            Self::Doctor(args) => doctor::run(&args, context),
         }
     }
 }

@@ -59,8 +59,8 @@ pub(super) struct Args {
     device: device::Args,
 }
 
-pub(super) fn run(args: Args, context: &Context) -> Result<Code, Failure> {
-    let limits = if args.limits.is_empty() { vec![LIMIT.to_owned()] } else { args.limits };
+pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
+    let limits = if args.limits.is_empty() { vec![LIMIT.to_owned()] } else { args.limits.clone() };
     let search = Settings {
         limits: search_settings::limits(&limits)?,
         budget: search_settings::budget(&args.budget)?,
@@ -72,7 +72,7 @@ pub(super) fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     };
     let device = args.device.choice(&context.config)?;
     let board = args.board.address(context)?.to_string();
-    let out = args.out.unwrap_or_else(|| free_folder(RUNS.as_ref(), "quickstart"));
+    let out = args.out.clone().unwrap_or_else(|| free_folder(RUNS.as_ref(), "quickstart"));
     let dataset =
         data::load(&DataSpec::bundled(), &LoadOptions { seed: args.seed, ..LoadOptions::default() })?;
 

@@ -11,7 +11,7 @@ use crate::shipping::{KeyFileError, ShipError};
 
 /// Looks through the chain of causes for the first kind that is known.
 pub(super) fn classify(error: &anyhow::Error) -> (Code, Option<String>) {
-    error.chain().find_map(|cause| known(cause)).unwrap_or((Code::Failed, None))
+    error.chain().find_map(known).unwrap_or((Code::Failed, None))
 }
 
 /// Code and hint of the kinds that have their own. Outer kinds come first in the chain, so they win.
@@ -37,7 +37,8 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<(Code, Option<Stri
         return Some((Code::Failed, error.hint().map(str::to_owned)));
     }
     if let Some(error) = cause.downcast_ref::<BookError>() {
-        let hint = matches!(error, BookError::Taken(_)).then(|| "`n2n board remove NAME` forgets the old one".into());
+        let hint = matches!(error, BookError::Taken(_))
+            .then(|| "`n2n board remove NAME` forgets the old one".into());
         return Some((book_code(error), hint));
     }
     if cause.is::<AddressError>() {

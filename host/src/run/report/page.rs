@@ -2,7 +2,7 @@
 
 use super::charts::{self, ChartError};
 use super::contents::{Contents, LayerRow, Side, Stage};
-use super::html::{escape, facts, figure, table};
+use super::html::{all, escape, facts, figure, table};
 use crate::units;
 
 const STYLE: &str = include_str!("style.css");
@@ -35,9 +35,9 @@ pub(super) fn render(contents: &Contents) -> Result<String, ChartError> {
 }
 
 fn heading(contents: &Contents) -> String {
-    let mut html = format!("<h1>{}</h1>\n", escape(&contents.name));
+    let title = format!("<h1>{}</h1>\n", escape(&contents.name));
     let Some(student) = &contents.student else {
-        return html
+        return title
             + "<p class=\"note\">This run has no student yet: what follows is the search so far.</p>\n";
     };
     let teacher = &contents.teacher;
@@ -67,25 +67,24 @@ fn heading(contents: &Contents) -> String {
             ),
         ),
     ];
-    html += "<div class=\"tiles\">";
-    for (number, text) in tiles {
-        html += &format!("<div class=\"tile\"><b>{number}</b><span>{text}</span></div>");
-    }
-    for limit in &contents.limits {
+    let numbers = all(tiles
+        .into_iter()
+        .map(|(number, text)| format!("<div class=\"tile\"><b>{number}</b><span>{text}</span></div>")));
+    let limits = all(contents.limits.iter().map(|limit| {
         let (class, verdict) = match limit.kept {
             Some(true) => ("good", "kept"),
             Some(false) => ("bad", "broken"),
             None => ("", "not checked"),
         };
         let student = limit.student.as_deref().unwrap_or("unknown");
-        html += &format!(
+        format!(
             "<div class=\"tile\"><b class=\"{class}\">{verdict}</b><span>limit {} = {}: student {}</span></div>",
             escape(&limit.metric),
             escape(&limit.bound),
             escape(student)
-        );
-    }
-    html + "</div>\n"
+        )
+    }));
+    format!("{title}<div class=\"tiles\">{numbers}{limits}</div>\n")
 }
 
 fn comparison(contents: &Contents) -> String {
@@ -146,10 +145,8 @@ fn scatter(contents: &Contents) -> Result<String, ChartError> {
         legend.push(("line dashed", "limit", "latency limit"));
     }
     let trained = contents.candidates.iter().filter(|it| it.accuracy.is_some()).count();
-    let mut note = format!("{trained} candidates were trained for a moment and are shown");
-    for (reason, count) in &contents.set_aside {
-        note += &format!("; {count} {}", escape(reason));
-    }
+    let aside = contents.set_aside.iter().map(|(reason, count)| format!("; {count} {}", escape(reason)));
+    let note = format!("{trained} candidates were trained for a moment and are shown{}", all(aside));
     Ok(format!(
         "<h2>What the search saw</h2>\n<p class=\"note\">{note}. Candidates stand at the accuracy of their short \
          distillation, the student at that of its long one.</p>\n{}",
