@@ -193,26 +193,37 @@ impl Drop for Progress {
     }
 }
 
-/// A table in the house style: first column left, the others right, as wide as the terminal allows.
+/// A table in the house style, as wide as the terminal allows: words left, numbers right.
 pub fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+    let rows: Vec<[String; N]> = rows.into_iter().collect();
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none()));
     table.set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(header.map(Cell::new));
+    for (index, column) in table.column_iter_mut().enumerate() {
+        if index > 0 && rows.iter().all(|row| is_number_or_gap(&row[index])) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
     for row in rows {
         table.add_row(row.map(Cell::new));
     }
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
     table.trim_fmt()
+}
+
+/// Whether a cell belongs into a column of numbers.
+fn is_number_or_gap(cell: &str) -> bool {
+    cell.is_empty()
+        || cell == "-"
+        || cell == "unknown"
+        || cell.starts_with(|it: char| it.is_ascii_digit() || "+-".contains(it))
 }
 
 /// Facts by name, one a line, aligned.
 pub fn facts<'a>(rows: impl IntoIterator<Item = (&'a str, String)>) -> String {
     let rows: Vec<(&str, String)> = rows.into_iter().collect();
     let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
-    rows.iter().map(|(name, value)| format!("{name:<width$}  {value}\n")).collect()
+    rows.iter().map(|(name, value)| format!("{name:<width$}  {value}\n")).collect::<Vec<_>>().concat()
 }
 
 /// Log lines step aside for the bars.
@@ -257,8 +268,10 @@ mod tests {
 
     #[test]
     fn tables_have_no_trailing_blanks_and_right_aligned_numbers() {
-        let text = table(["layer", "params"], [["conv1".into(), "9".into()], ["fc".into(), "123456".into()]]);
+        let row = |name: &str, params: &str, kind: &str| [name.into(), params.into(), kind.into()];
+        let text =
+            table(["layer", "params", "kind"], [row("conv1", "9", "a"), row("fc", "123456", "linear")]);
         assert!(text.lines().all(|line| line == line.trim_end()), "{text}");
-        assert!(text.contains("conv1        9"), "{text}");
+        assert!(text.contains("conv1        9   a") && text.contains("fc      123456   linear"), "{text}");
     }
 }

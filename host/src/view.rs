@@ -73,8 +73,8 @@ pub(crate) fn circumstances(place: &str, it: &Measurement) -> Vec<(&'static str,
         ("engine", format!("{} {}, {}", it.engine.name, it.engine.version, threads(it))),
         ("agent", it.agent.clone()),
     ];
-    facts.extend(conditions("before", &it.before));
-    facts.extend(conditions("after", &it.after));
+    facts.push(conditions("before", &it.before));
+    facts.push(conditions("after", &it.after));
     if let Some(difference) = it.golden_difference {
         facts.push(("answer", format!("differs from the host's by {difference:.1e} of its largest logit")));
     }
@@ -95,7 +95,7 @@ fn threads(it: &Measurement) -> String {
 }
 
 /// One line about the condition of a board; what is unknown is left out, except the governor.
-fn conditions(when: &'static str, it: &Conditions) -> Option<(&'static str, String)> {
+fn conditions(when: &'static str, it: &Conditions) -> (&'static str, String) {
     let mut parts = vec![match &it.governor {
         Some(governor) => format!("governor {governor}"),
         None => "governor unknown".into(),
@@ -119,7 +119,7 @@ fn conditions(when: &'static str, it: &Conditions) -> Option<(&'static str, Stri
     if let Some(mode) = &it.power_mode {
         parts.push(format!("power mode {mode}"));
     }
-    Some((when, parts.join(", ")))
+    (when, parts.join(", "))
 }
 
 /// The result of `n2n board probe`.
@@ -135,7 +135,7 @@ pub(crate) fn board(name: &str, this_machine: bool, board: &Board) -> String {
         ("engines", engines.join(", ")),
         ("fingerprint", board.fingerprint.to_string()),
     ];
-    facts.extend(conditions("now", &board.conditions));
+    facts.push(conditions("now", &board.conditions));
     ui::facts(facts)
 }
 

@@ -3,9 +3,10 @@
 //! Nothing here knows what the programs mean. The paths of the programs come from the tests (`env!("CARGO_BIN_EXE_…")`
 //! exists only there).
 
-use std::io::{self, Read};
+use std::io::{self, BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 /// How often a running program is looked at.
@@ -34,6 +35,7 @@ pub struct Running {
     child: Child,
     stdout: Option<Reader>,
     stderr: Option<Reader>,
+    lines: mpsc::Receiver<String>,
 }
 
 type Reader = std::thread::JoinHandle<io::Result<String>>;
@@ -98,9 +100,10 @@ impl World {
         let mut command = self.command(program, arguments);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         // Read while it runs: a full pipe would stop the program.
-        let stdout = drain(child.stdout.take());
-        let stderr = drain(child.stderr.take());
-        Ok(Running { child, stdout, stderr })
+        let (line, lines) = mpsc::channel();
+        let stdout = drain(child.stdout.take(), Some(line));
+        let stderr = drain(child.stderr.take(), None);
+        Ok(Running { child, stdout, stderr, lines })
     }
 }
 
@@ -108,6 +111,14 @@ impl Running {
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Its next line on standard output.
+    ///
+    /// # Errors
+    /// None comes by the deadline.
+    pub fn next_line(&self, deadline: Duration) -> io::Result<String> {
+        self.lines.recv_timeout(deadline).map_err(|error| io::Error::new(io::ErrorKind::TimedOut, error))
     }
 
     /// Ends it at once, as `kill -9` does.
@@ -164,12 +175,21 @@ impl Finished {
     }
 }
 
-fn drain(stream: Option<impl Read + Send + 'static>) -> Option<Reader> {
-    let mut stream = stream?;
+/// Collects a stream, and passes its lines on as they come to whoever still listens.
+fn drain(stream: Option<impl Read + Send + 'static>, line: Option<mpsc::Sender<String>>) -> Option<Reader> {
+    let mut stream = BufReader::new(stream?);
     Some(std::thread::spawn(move || {
+        let mut all = String::new();
         let mut bytes = Vec::new();
-        stream.read_to_end(&mut bytes)?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        while stream.read_until(b'\n', &mut bytes)? > 0 {
+            let text = String::from_utf8_lossy(&bytes);
+            all.push_str(&text);
+            if let Some(line) = &line {
+                let _ = line.send(text.trim_end().to_owned());
+            }
+            bytes.clear();
+        }
+        Ok(all)
     }))
 }
 

@@ -45,11 +45,12 @@ fn sources(folder: &str) -> Vec<PathBuf> {
     files
 }
 
-/// Lines that name one of the words; comments do not count.
+/// Lines that name one of the words; comments and unit tests do not count.
 fn naming(files: &[PathBuf], words: &[&str]) -> Vec<String> {
     let mut found = Vec::new();
-    for file in files {
+    for file in files.iter().filter(|file| !file.ends_with("tests.rs")) {
         let text = std::fs::read_to_string(file).unwrap();
+        let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
         for (number, line) in text.lines().enumerate() {
             let code = line.split("//").next().unwrap_or_default();
             if words.iter().any(|word| code.contains(word)) {

@@ -101,25 +101,21 @@ fn add(args: Add, context: &Context) -> Result<Code, Failure> {
 
 /// From the file, or the first line of standard input.
 fn read_key(file: Option<PathBuf>) -> Result<Key, Failure> {
-    let (place, text) = match file {
-        Some(path) => {
-            let place = path.display().to_string();
-            let mut text = String::new();
-            std::fs::File::open(&path)
-                .and_then(|file| file.take(MAX_KEY_BYTES).read_to_string(&mut text))
-                .map_err(|error| anyhow::anyhow!("{place}: {error}"))?;
-            (place, text)
+    let mut text = String::new();
+    let place = if let Some(path) = file {
+        let place = path.display().to_string();
+        std::fs::File::open(&path)
+            .and_then(|file| file.take(MAX_KEY_BYTES).read_to_string(&mut text))
+            .map_err(|error| anyhow::anyhow!("{place}: {error}"))?;
+        place
+    } else {
+        if std::io::stdin().is_terminal() {
+            tracing::warn!(
+                "reading the board's key from standard input; on the board `n2n-agent key` shows it"
+            );
         }
-        None => {
-            if std::io::stdin().is_terminal() {
-                tracing::warn!(
-                    "reading the board's key from standard input; on the board `n2n-agent key` shows it"
-                );
-            }
-            let mut text = String::new();
-            std::io::stdin().lock().take(MAX_KEY_BYTES).read_line(&mut text)?;
-            ("standard input".into(), text)
-        }
+        std::io::stdin().lock().take(MAX_KEY_BYTES).read_line(&mut text)?;
+        "standard input".into()
     };
     text.trim()
         .parse()

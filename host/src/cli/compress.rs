@@ -97,23 +97,20 @@ pub(super) struct Args {
     device: device::Args,
 }
 
-pub(super) fn run(args: Args, context: &Context) -> Result<Code, Failure> {
+pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
     let (dry_run, resume) = (args.dry_run, args.resume);
     let (configuration, out) = match (resume, &args.out) {
         (true, Some(out)) => (recorded(out)?, out.clone()),
-        _ => configuration(&args, context)?,
+        _ => configuration(args, context)?,
     };
     let plan = job::plan(configuration, out, resume)?;
-    let watcher = Watcher::new(&context.ui);
-    let observer = |event: &compress::Event<'_>| watcher.see(event);
     if dry_run {
-        let forecast = compress::dry_run(&plan, &context.stop, &observer)?;
+        let watcher = Watcher::new(&context.ui);
+        let forecast = compress::dry_run(&plan, &context.stop, &|event| watcher.see(event))?;
         watcher.end();
         return outcome::forecast(&forecast, &plan.configuration.search, context);
     }
-    let summary = compress::run(&plan, &context.stop, &observer)?;
-    watcher.end();
-    outcome::show(&summary, context)
+    outcome::show(&job::run(&plan, context)?, context)
 }
 
 /// What a run was started with.

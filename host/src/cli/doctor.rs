@@ -50,7 +50,7 @@ struct Checked {
     checks: Vec<Check>,
 }
 
-pub(super) fn run(args: Args, context: &Context) -> Result<Code, Failure> {
+pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
     let spec: DataSpec = args.data.parse()?;
     let checked = Checked {
         schema: SCHEMA,
@@ -72,10 +72,8 @@ fn text(checks: &[Check]) -> String {
     });
     let mut text = ui::table(["", "", "found"], rows);
     text.push('\n');
-    for check in checks {
-        if let Some(mend) = &check.mend {
-            text += &format!("\n{}: {mend}", check.what);
-        }
+    for (what, mend) in checks.iter().filter_map(|check| Some((check.what, check.mend.as_ref()?))) {
+        text = [&text, "\n", what, ": ", mend].concat();
     }
     text
 }

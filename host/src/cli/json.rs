@@ -153,6 +153,7 @@ struct Latency {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[expect(clippy::struct_field_names, reason = "the metric is called so everywhere")]
 struct Memory {
     model_memory: Option<u64>,
     peak_heap: Option<u64>,
@@ -261,17 +262,18 @@ pub(super) struct Group {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Done {
     /// [`SCHEMA`].
-    pub schema: u32,
+    schema: u32,
     /// Past participle: `written`, `added`, `removed`.
-    pub done: &'static str,
+    #[serde(rename = "done")]
+    verb: &'static str,
     /// A path or a name.
-    pub what: String,
+    what: String,
 }
 
 impl Done {
     /// With the schema number.
-    pub(super) fn new(done: &'static str, what: impl std::fmt::Display) -> Self {
-        Self { schema: SCHEMA, done, what: what.to_string() }
+    pub(super) fn new(verb: &'static str, what: impl std::fmt::Display) -> Self {
+        Self { schema: SCHEMA, verb, what: what.to_string() }
     }
 }
 

@@ -47,7 +47,7 @@ pub(super) struct Args {
     time: String,
 }
 
-pub(super) fn run(args: Args, context: &Context) -> Result<Code, Failure> {
+pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
     let time = humantime::parse_duration(&args.time)
         .map_err(|error| Failure::usage(format!("time `{}`: {error}", args.time)))
         .hint("write it as in 30s or 2min")?;

@@ -74,6 +74,7 @@ struct Global {
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "one exists, once")]
 enum Command {
     #[command(flatten)]
     Verb(Verb),
@@ -111,17 +112,17 @@ struct Context {
 impl Verb {
     fn run(self, context: &Context) -> Result<Code, Failure> {
         match self {
-            Self::Quickstart(args) => quickstart::run(args, context),
-            Self::Compress(args) => compress::run(args, context),
+            Self::Quickstart(args) => quickstart::run(&args, context),
+            Self::Compress(args) => compress::run(&args, context),
             Self::Teacher(verb) => teacher::run(verb, context),
-            Self::Measure(args) => measure::run(args, context),
+            Self::Measure(args) => measure::run(&args, context),
             Self::Board(verb) => board::run(verb, context),
             Self::Profile(verb) => profile::run(verb, context),
-            Self::Ship(args) => ship::run(args, context),
-            Self::Status(args) => status::run(args, context),
-            Self::Rollback(args) => rollback::run(args, context),
-            Self::Report(args) => report::run(args, context),
-            Self::Doctor(args) => doctor::run(args, context),
+            Self::Ship(args) => ship::run(&args, context),
+            Self::Status(args) => status::run(&args, context),
+            Self::Rollback(args) => rollback::run(&args, context),
+            Self::Report(args) => report::run(&args, context),
+            Self::Doctor(args) => doctor::run(&args, context),
         }
     }
 }
@@ -157,7 +158,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn agent_code(ended: anyhow::Result<ExitCode>) -> ExitCode {
     ended.unwrap_or_else(|error| {
-        let failure = Failure::from(error);
+        // The agent's library puts its hint on a line of its own.
+        let text = format!("{error:#}");
+        let failure = match text.split_once("\nhint: ") {
+            Some((what, hint)) => Failure::new(Code::Failed, anyhow::anyhow!("{what}")).hint(hint),
+            None => Failure::from(error),
+        };
         ui::complain(&failure);
         ExitCode::from(failure.code() as u8)
     })

@@ -59,7 +59,7 @@ pub(super) struct ZooRef {
 /// Why a text names no model.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("model `{text}`: expected {expected}")]
-pub struct ModelRefError {
+pub(super) struct ModelRefError {
     text: String,
     expected: String,
 }

@@ -5,9 +5,8 @@ use std::path::PathBuf;
 
 use super::compress::{RUNS, free_folder};
 use super::teacher::{Wish, train};
-use super::watch::Watcher;
 use super::{Context, device, job, outcome, search_settings, target_board};
-use crate::compress::{self, Configuration, Finale};
+use crate::compress::{Configuration, Finale};
 use crate::data::{self, DataSpec, LoadOptions};
 use crate::exit::{Code, Failure};
 use crate::network::zoo::Architecture;
@@ -60,8 +59,8 @@ pub(super) struct Args {
     device: device::Args,
 }
 
-pub(super) fn run(args: Args, context: &Context) -> Result<Code, Failure> {
-    let limits = if args.limits.is_empty() { vec![LIMIT.to_owned()] } else { args.limits };
+pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
+    let limits = if args.limits.is_empty() { vec![LIMIT.to_owned()] } else { args.limits.clone() };
     let search = Settings {
         limits: search_settings::limits(&limits)?,
         budget: search_settings::budget(&args.budget)?,
@@ -73,7 +72,7 @@ pub(super) fn run(args: Args, context: &Context) -> Result<Code, Failure> {
     };
     let device = args.device.choice(&context.config)?;
     let board = args.board.address(context)?.to_string();
-    let out = args.out.unwrap_or_else(|| free_folder(RUNS.as_ref(), "quickstart"));
+    let out = args.out.clone().unwrap_or_else(|| free_folder(RUNS.as_ref(), "quickstart"));
     let dataset =
         data::load(&DataSpec::bundled(), &LoadOptions { seed: args.seed, ..LoadOptions::default() })?;
 
@@ -100,9 +99,7 @@ pub(super) fn run(args: Args, context: &Context) -> Result<Code, Failure> {
         search,
     };
     let plan = job::plan(configuration, out.clone(), false)?;
-    let watcher = Watcher::new(&context.ui);
-    let summary = compress::run(&plan, &context.stop, &|event| watcher.see(event))?;
-    watcher.end();
+    let summary = job::run(&plan, context)?;
     let written = report::write(&out, None)?;
     tracing::info!("report: {}", written.display());
     outcome::show(&summary, context)

@@ -21,7 +21,7 @@ pub(super) struct Args {
     out: Option<PathBuf>,
 }
 
-pub(super) fn run(args: Args, context: &Context) -> Result<Code, Failure> {
+pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
     let written = report::write(&args.run, args.out.as_deref())?;
     context.ui.result(&Done::new("written", written.display()), || format!("wrote {}", written.display()))?;
     Ok(Code::Done)

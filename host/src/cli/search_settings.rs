@@ -99,8 +99,8 @@ mod tests {
 
     #[test]
     fn budgets_are_times_or_candidates() {
-        assert_eq!(budget("30min").unwrap(), Budget::Time(Duration::from_secs(1800)));
-        assert_eq!(budget("2h 15m").unwrap(), Budget::Time(Duration::from_secs(8100)));
+        assert_eq!(budget("30min").unwrap(), Budget::Time(Duration::from_mins(30)));
+        assert_eq!(budget("2h 15m").unwrap(), Budget::Time(Duration::from_mins(135)));
         assert_eq!(budget("200candidates").unwrap(), Budget::Candidates(200));
         assert_eq!(budget(" 1 candidate").unwrap(), Budget::Candidates(1));
         for text in ["", "0s", "30", "-5min", "0candidates", "candidates", "2000000candidates", "5 apples"] {

@@ -40,7 +40,7 @@ pub(super) struct Args {
     threads: u16,
 }
 
-pub(super) fn run(args: Args, context: &Context) -> Result<Code, Failure> {
+pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
     let latency_limit_ns = args.limit.as_deref().map(latency_limit).transpose()?;
     let it = model::load(&args.model)?;
     let onnx::Filling::Weights(weights) = &it.filling else {

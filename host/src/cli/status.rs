@@ -12,7 +12,7 @@ pub(super) struct Args {
     board: target_board::Args,
 }
 
-pub(super) fn run(args: Args, context: &Context) -> Result<Code, Failure> {
+pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
     let mut board = args.board.connect(context)?;
     let slots = board.client.status()?;
     context.ui.result(&json::Slots::new(&board.name, &slots), || view::slots(&board.place(), &slots))?;

@@ -17,7 +17,7 @@ pub(super) enum Verb {
 
 pub(super) fn run(verb: Verb, context: &Context) -> Result<Code, Failure> {
     match verb {
-        Verb::Train(args) => train::run(args, context),
-        Verb::Inspect(args) => inspect::run(args, context),
+        Verb::Train(args) => train::run(&args, context),
+        Verb::Inspect(args) => inspect::run(&args, context),
     }
 }

@@ -1,7 +1,7 @@
 //! From an error's kind to exit code and next step: the one table of both.
 
 use super::Code;
-use crate::board::{AddressError, BoardError};
+use crate::board::{AddressError, BoardError, BookError};
 use crate::compress;
 use crate::data::DataError;
 use crate::model_io::onnx::ModelFileError;
@@ -11,7 +11,7 @@ use crate::shipping::{KeyFileError, ShipError};
 
 /// Looks through the chain of causes for the first kind that is known.
 pub(super) fn classify(error: &anyhow::Error) -> (Code, Option<String>) {
-    error.chain().find_map(|cause| known(cause)).unwrap_or((Code::Failed, None))
+    error.chain().find_map(known).unwrap_or((Code::Failed, None))
 }
 
 /// Code and hint of the kinds that have their own. Outer kinds come first in the chain, so they win.
@@ -36,6 +36,11 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<(Code, Option<Stri
     if let Some(error) = cause.downcast_ref::<ReportError>() {
         return Some((Code::Failed, error.hint().map(str::to_owned)));
     }
+    if let Some(error) = cause.downcast_ref::<BookError>() {
+        let hint = matches!(error, BookError::Taken(_))
+            .then(|| "`n2n board remove NAME` forgets the old one".into());
+        return Some((book_code(error), hint));
+    }
     if cause.is::<AddressError>() {
         return Some((Code::Usage, None));
     }
@@ -55,13 +60,20 @@ fn board_code(error: &BoardError) -> Code {
         BoardError::Unavailable { .. }
         | BoardError::WrongKey { .. }
         | BoardError::Version { .. }
-        | BoardError::Refused { .. }
         | BoardError::Busy { .. }
         | BoardError::Unsupported { .. }
         | BoardError::Disturbed(_) => Code::BoardUnavailable,
-        BoardError::Book(_) => Code::Usage,
-        BoardError::Infeasible(_) | BoardError::Failed(_) | BoardError::Cancelled => Code::Failed,
+        BoardError::Book(error) => book_code(error),
+        BoardError::Refused { .. }
+        | BoardError::Infeasible(_)
+        | BoardError::Failed(_)
+        | BoardError::Cancelled => Code::Failed,
     }
+}
+
+/// A name that is wrong is the command's fault, a file that is damaged is not.
+fn book_code(error: &BookError) -> Code {
+    if matches!(error, BookError::File { .. }) { Code::Failed } else { Code::Usage }
 }
 
 fn job_code(error: &compress::Error) -> Code {

@@ -18,7 +18,7 @@ pub(crate) struct Args {
     model: String,
 }
 
-pub(super) fn run(args: Args, context: &Context) -> Result<Code, Failure> {
+pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
     let model = model::load(&args.model)?;
     let inspected = inspect(&args.model, &model.network);
     context.ui.result(&inspected, || text(&inspected))?;
@@ -91,7 +91,7 @@ fn text(it: &Inspected) -> String {
             ui::table(["group", "written by", "channels", ""], groups)
         }),
     ] {
-        text += &format!("\n\n{title}\n{table}");
+        text = [&text, "\n\n", title, "\n", &table].concat();
     }
     text.push_str("\n\n");
     text += &ui::facts([

@@ -90,7 +90,7 @@ struct Written {
     seconds: f64,
 }
 
-pub(super) fn run(args: Args, context: &Context) -> Result<Code, Failure> {
+pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
     let wish = Wish {
         architecture: model::architecture(&args.arch)
             .map_err(|expected| Failure::usage(format!("architecture: expected {expected}")))?,

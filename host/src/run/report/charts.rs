@@ -32,8 +32,13 @@ pub(super) const LIMIT: RGBColor = RGBColor(0xC2, 0x35, 0x2B);
 const SCATTER_SIZE: (u32, u32) = (1000, 520);
 /// Drawing size of a learning curve.
 const CURVE_SIZE: (u32, u32) = (540, 300);
+/// Up to so many points of a line are marked.
+const FEW_POINTS: usize = 3;
 /// Headroom around the data, as a share of its span.
 const HEADROOM: f64 = 0.06;
+
+/// Description of an axis that counts, and so has no decimals.
+const UPDATE: &str = "policy update";
 
 /// Why a chart could not be drawn: what the drawing library says.
 #[derive(Debug, thiserror::Error)]
@@ -123,10 +128,10 @@ pub(super) fn rewards(stage: &Stage) -> Result<String, ChartError> {
         })
         .collect();
     draw(CURVE_SIZE, |area| {
-        let mut chart = axes(area, x, y, "policy update", "reward")?;
+        let mut chart = axes(area, x, y, UPDATE, "reward")?;
         chart.draw_series(all().map(|place| Circle::new(place, 3, REINFORCE.mix(0.25).filled())))?;
-        chart.draw_series(LineSeries::new(best, GOOD.stroke_width(2)))?;
-        chart.draw_series(LineSeries::new(means(stage), REINFORCE.stroke_width(3)))?;
+        line(&mut chart, best, GOOD, 2)?;
+        line(&mut chart, means(stage), REINFORCE, 3)?;
         Ok(())
     })
 }
@@ -149,9 +154,9 @@ pub(super) fn parts(stage: &Stage) -> Result<Option<String>, ChartError> {
     }
     let y = span(lines.iter().flat_map(|(line, _)| line.iter().map(|it| it.1)).chain([0.0, 1.0]));
     draw(CURVE_SIZE, |area| {
-        let mut chart = axes(area, update_span(stage), y, "policy update", "mean of the update")?;
-        for (line, colour) in lines {
-            chart.draw_series(LineSeries::new(line, colour.stroke_width(2)))?;
+        let mut chart = axes(area, update_span(stage), y, UPDATE, "mean of the update")?;
+        for (values, colour) in lines {
+            line(&mut chart, values, colour, 2)?;
         }
         Ok(())
     })
@@ -236,14 +241,25 @@ fn axes<'a, 's>(
         .axis_style(SOFT.mix(0.6))
         .label_style(font(17, SOFT))
         .axis_desc_style(font(17, INK))
-        .x_labels(8)
+        .x_labels(if x_text == UPDATE { ((x.1 - x.0).round() as usize + 1).min(8) } else { 8 })
         .y_labels(6)
-        .x_label_formatter(&|value| label(*value, x.1 - x.0))
+        .x_label_formatter(&|value| {
+            if x_text == UPDATE { format!("{value:.0}") } else { label(*value, x.1 - x.0) }
+        })
         .y_label_formatter(&|value| label(*value, y.1 - y.0))
         .x_desc(x_text)
         .y_desc(y_text)
         .draw()?;
     Ok(chart)
+}
+
+/// A line through the points; the points themselves where there are too few for a line to be seen.
+fn line(chart: &mut Chart<'_, '_>, points: Vec<(f64, f64)>, colour: RGBColor, width: u32) -> Drawn {
+    if points.len() <= FEW_POINTS {
+        chart.draw_series(points.iter().map(|&place| Circle::new(place, 2 * width, colour.filled())))?;
+    }
+    chart.draw_series(LineSeries::new(points, colour.stroke_width(width)))?;
+    Ok(())
 }
 
 /// A diamond of that half-diagonal, in SVG units.

@@ -216,14 +216,21 @@ fn conditions(summary: Option<&Summary>) -> Vec<(String, String, String)> {
     names.into_iter().map(|name| (name.into(), value(&teacher, name), value(&student, name))).collect()
 }
 
+/// By step of the job, of an unfinished run by what candidates took; steps that came twice are one.
 fn times(trials: &[&Trial], summary: Option<&Summary>) -> Vec<(String, f64)> {
     let sum = |part: fn(&Trial) -> f64| trials.iter().map(|trial| part(trial)).sum::<f64>();
-    let candidates = [
-        ("candidates on the board".into(), sum(|it| it.measure_s)),
-        ("training candidates".into(), sum(|it| it.train_s)),
-    ];
-    match summary {
-        Some(summary) => summary.seconds.clone(),
-        None => candidates.into(),
+    let Some(summary) = summary else {
+        return vec![
+            ("candidates on the board".into(), sum(|it| it.measure_s)),
+            ("training candidates".into(), sum(|it| it.train_s)),
+        ];
+    };
+    let mut times: Vec<(String, f64)> = Vec::new();
+    for (step, seconds) in &summary.seconds {
+        match times.iter_mut().find(|it| it.0 == *step) {
+            Some(known) => known.1 += seconds,
+            None => times.push((step.clone(), *seconds)),
+        }
     }
+    times
 }

@@ -18,8 +18,8 @@ pub(super) fn escape(text: &str) -> String {
 
 /// A table of numbers: first column is the row's name. Cells are ready HTML.
 pub(super) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
-    let head: String = header.iter().map(|name| format!("<th scope=\"col\">{}</th>", escape(name))).collect();
-    let body: String = rows.into_iter().map(row).collect();
+    let head = all(header.iter().map(|name| format!("<th scope=\"col\">{}</th>", escape(name))));
+    let body = all(rows.into_iter().map(row));
     format!(
         "<div class=\"scroll\"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>\n"
     )
@@ -28,34 +28,33 @@ pub(super) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>
 fn row(cells: Vec<String>) -> String {
     let mut cells = cells.into_iter();
     let name = cells.next().unwrap_or_default();
-    let rest: String = cells.map(|cell| format!("<td>{cell}</td>")).collect();
+    let rest = all(cells.map(|cell| format!("<td>{cell}</td>")));
     format!("<tr><th scope=\"row\">{name}</th>{rest}</tr>\n")
 }
 
 /// A table of facts by name; escapes both.
 pub(super) fn facts(rows: &[(String, String)]) -> String {
-    let body: String = rows
-        .iter()
-        .map(|(name, value)| {
-            format!("<tr><th scope=\"row\">{}</th><td>{}</td></tr>\n", escape(name), escape(value))
-        })
-        .collect();
+    let body = all(rows.iter().map(|(name, value)| {
+        format!("<tr><th scope=\"row\">{}</th><td>{}</td></tr>\n", escape(name), escape(value))
+    }));
     format!("<div class=\"scroll\"><table class=\"words\"><tbody>{body}</tbody></table></div>\n")
 }
 
 /// A drawing with its legend; the label is what a screen reader says.
 pub(super) fn figure(label: &str, svg: &str, legend: &[(&str, &str, &str)]) -> String {
-    let items: String = legend
-        .iter()
-        .map(|(class, colour, text)| {
-            let paint = if class.contains("line") { "border-color" } else { "background" };
-            format!("<li><i class=\"{class}\" style=\"{paint}:var(--{colour})\"></i>{}</li>", escape(text))
-        })
-        .collect();
+    let items = all(legend.iter().map(|(class, colour, text)| {
+        let paint = if class.contains("line") { "border-color" } else { "background" };
+        format!("<li><i class=\"{class}\" style=\"{paint}:var(--{colour})\"></i>{}</li>", escape(text))
+    }));
     format!(
         "<figure role=\"img\" aria-label=\"{}\">{svg}<ul class=\"legend\">{items}</ul></figure>\n",
         escape(label)
     )
+}
+
+/// One after the other.
+pub(super) fn all(parts: impl Iterator<Item = String>) -> String {
+    parts.collect::<Vec<_>>().concat()
 }
 
 #[cfg(test)]

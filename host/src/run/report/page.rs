@@ -2,7 +2,7 @@
 
 use super::charts::{self, ChartError};
 use super::contents::{Contents, LayerRow, Side, Stage};
-use super::html::{escape, facts, figure, table};
+use super::html::{all, escape, facts, figure, table};
 use crate::units;
 
 const STYLE: &str = include_str!("style.css");
@@ -35,9 +35,9 @@ pub(super) fn render(contents: &Contents) -> Result<String, ChartError> {
 }
 
 fn heading(contents: &Contents) -> String {
-    let mut html = format!("<h1>{}</h1>\n", escape(&contents.name));
+    let title = format!("<h1>{}</h1>\n", escape(&contents.name));
     let Some(student) = &contents.student else {
-        return html
+        return title
             + "<p class=\"note\">This run has no student yet: what follows is the search so far.</p>\n";
     };
     let teacher = &contents.teacher;
@@ -67,25 +67,24 @@ fn heading(contents: &Contents) -> String {
             ),
         ),
     ];
-    html += "<div class=\"tiles\">";
-    for (number, text) in tiles {
-        html += &format!("<div class=\"tile\"><b>{number}</b><span>{text}</span></div>");
-    }
-    for limit in &contents.limits {
+    let numbers = all(tiles
+        .into_iter()
+        .map(|(number, text)| format!("<div class=\"tile\"><b>{number}</b><span>{text}</span></div>")));
+    let limits = all(contents.limits.iter().map(|limit| {
         let (class, verdict) = match limit.kept {
             Some(true) => ("good", "kept"),
             Some(false) => ("bad", "broken"),
             None => ("", "not checked"),
         };
         let student = limit.student.as_deref().unwrap_or("unknown");
-        html += &format!(
+        format!(
             "<div class=\"tile\"><b class=\"{class}\">{verdict}</b><span>limit {} = {}: student {}</span></div>",
             escape(&limit.metric),
             escape(&limit.bound),
             escape(student)
-        );
-    }
-    html + "</div>\n"
+        )
+    }));
+    format!("{title}<div class=\"tiles\">{numbers}{limits}</div>\n")
 }
 
 fn comparison(contents: &Contents) -> String {
@@ -146,10 +145,8 @@ fn scatter(contents: &Contents) -> Result<String, ChartError> {
         legend.push(("line dashed", "limit", "latency limit"));
     }
     let trained = contents.candidates.iter().filter(|it| it.accuracy.is_some()).count();
-    let mut note = format!("{trained} candidates were trained for a moment and are shown");
-    for (reason, count) in &contents.set_aside {
-        note += &format!("; {count} {}", escape(reason));
-    }
+    let aside = contents.set_aside.iter().map(|(reason, count)| format!("; {count} {}", escape(reason)));
+    let note = format!("{trained} candidates were trained for a moment and are shown{}", all(aside));
     Ok(format!(
         "<h2>What the search saw</h2>\n<p class=\"note\">{note}. Candidates stand at the accuracy of their short \
          distillation, the student at that of its long one.</p>\n{}",
@@ -171,15 +168,17 @@ fn curves(stage: &Stage) -> Result<String, ChartError> {
         ],
     );
     let parts = match charts::parts(stage)? {
-        Some(svg) => figure(
-            "Parts of the reward over the policy updates",
-            &svg,
-            &[
-                ("line", "good", "quality"),
-                ("line", "uniform", "compression"),
-                ("line", "limit", "penalty of the limits"),
-            ],
-        ),
+        Some(svg) => {
+            let mut legend = Vec::new();
+            if stage.updates.iter().any(|update| update.quality.is_some()) {
+                legend.push(("line", "good", "quality"));
+            }
+            if stage.updates.iter().any(|update| update.compression.is_some()) {
+                legend.push(("line", "uniform", "compression"));
+            }
+            legend.push(("line", "limit", "penalty of the limits"));
+            figure("Parts of the reward over the policy updates", &svg, &legend)
+        }
         None => String::new(),
     };
     Ok(format!(
@@ -232,7 +231,10 @@ fn conditions(contents: &Contents) -> String {
         .conditions
         .iter()
         .map(|(name, teacher, student)| vec![escape(name), escape(teacher), escape(student)]);
-    format!("<h2>How it was measured</h2>\n{}", table(&["", "teacher", "student"], rows))
+    format!(
+        "<h2>How it was measured</h2>\n<div class=\"words\">{}</div>",
+        table(&["", "teacher", "student"], rows)
+    )
 }
 
 fn times(contents: &Contents) -> String {
