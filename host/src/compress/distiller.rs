@@ -163,7 +163,7 @@ impl<'a> Distiller<'a> {
         };
         match length {
             None => {
-                batch_norm::reestimate(&mut model, samples, normalisation, REESTIMATION_IMAGES, job.seed)?
+                batch_norm::reestimate(&mut model, samples, normalisation, REESTIMATION_IMAGES, job.seed)?;
             }
             Some(length) => {
                 let recipe = Recipe { length, seed: job.seed, ..self.proxy.clone() };

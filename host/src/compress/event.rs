@@ -18,8 +18,10 @@ pub enum Phase {
     Finalists,
     /// Long distillation.
     Distillation,
-    /// The file that ships: measured and tested.
-    Verdict,
+    /// The file that ships: measured.
+    Check,
+    /// The file that ships: the test split, once.
+    Test,
     /// Into the board's active slot.
     Shipping,
 }
@@ -33,7 +35,8 @@ impl Phase {
             Self::Search => "searching",
             Self::Finalists => "finalists",
             Self::Distillation => "long distillation of the student",
-            Self::Verdict => "measuring and testing the student's file",
+            Self::Check => "measuring the student's file",
+            Self::Test => "testing teacher and student",
             Self::Shipping => "shipping",
         }
     }

@@ -64,7 +64,7 @@ pub(super) fn finale(
         let weights = lab.distiller.finish(network, &contender.weights, &recipe, &mut |progress| {
             observer(&Event::Training(*progress));
         })?;
-        clock.begin(Phase::Verdict);
+        clock.begin(Phase::Check);
         let specimen = Specimen::trained(network, &weights, &lab.info)?;
         let Outcome::Done((measured, measurement)) = lab.gauge.examine(&specimen, &mut |_| {})? else {
             continue;

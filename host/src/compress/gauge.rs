@@ -206,14 +206,13 @@ impl Gauge {
 
     fn measured(&self, measurement: &Measurement, specimen: &Specimen) -> Measured {
         let median = measurement.latency.median_ns;
-        let (latency_lower_ns, latency_upper_ns) = match &measurement.latency.interval {
-            Some(interval) => (interval.low_ns, interval.high_ns),
+        let (latency_lower_ns, latency_upper_ns) = if let Some(interval) = &measurement.latency.interval {
+            (interval.low_ns, interval.high_ns)
+        } else {
             // Few processes give no interval of their own: the board's known noise stands in.
-            None => {
-                let processes = measurement.samples_ns.len().max(1) as f64;
-                let half = Z * MEDIAN_EFFICIENCY * self.noise / processes.sqrt() * median as f64;
-                ((median as f64 - half).max(0.0) as u64, (median as f64 + half) as u64)
-            }
+            let processes = measurement.samples_ns.len().max(1) as f64;
+            let half = Z * MEDIAN_EFFICIENCY * self.noise / processes.sqrt() * median as f64;
+            ((median as f64 - half).max(0.0) as u64, (median as f64 + half) as u64)
         };
         Measured {
             latency_ns: median,

@@ -107,7 +107,7 @@ pub fn run(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> Resul
         &mut clock,
     )?;
 
-    clock.begin(Phase::Verdict);
+    clock.begin(Phase::Test);
     let teacher = verdict::of_teacher(&lab, &dataset, plan, &weights, measured, measurement)?;
     let student = match &chosen {
         Some(chosen) => Some(verdict::of_student(&lab, &folder, &dataset, &teacher, chosen)?),
