@@ -53,7 +53,11 @@ pub(crate) fn measurement(model: &str, place: &str, it: &Measurement) -> String 
             &format!("{samples} samples{}", if latency.p99_ns.is_none() { "; 500 are needed" } else { "" }),
         ),
         bytes("model memory", memory.model_memory, "VmHWM less the engine baseline"),
-        bytes("peak heap", memory.peak_heap, "exact, by the worker's allocator; a limit on model_memory binds this"),
+        bytes(
+            "peak heap",
+            memory.peak_heap,
+            "exact, by the worker's allocator; a limit on model_memory binds this",
+        ),
         bytes("steady heap", memory.steady_heap, "after loading and first inferences"),
         bytes("peak resident", memory.peak_rss, "VmHWM of a fresh worker"),
         bytes("engine baseline", memory.engine_baseline, "VmHWM without a model"),

@@ -62,7 +62,8 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
-    let limits = if args.limits.is_empty() { LIMITS.map(str::to_owned).to_vec() } else { args.limits.clone() };
+    let limits =
+        if args.limits.is_empty() { LIMITS.map(str::to_owned).to_vec() } else { args.limits.clone() };
     let search = Settings {
         limits: search_settings::limits(&limits)?,
         budget: search_settings::budget(&args.budget)?,
