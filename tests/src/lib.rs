@@ -38,7 +38,45 @@ pub struct Running {
     lines: mpsc::Receiver<String>,
 }
 
-type Reader = std::thread::JoinHandle<io::Result<String>>;
+type Reader = mpsc::Receiver<io::Result<String>>;
+
+/// A process of a [`World`], whoever started it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Process id.
+    pub id: u32,
+    /// Its command line, words separated by spaces.
+    pub command: String,
+}
+
+/// Looks until there is something to see.
+///
+/// # Errors
+/// Nothing by the deadline; the error names what was awaited.
+pub fn wait_for<T>(what: &str, deadline: Duration, mut look: impl FnMut() -> Option<T>) -> io::Result<T> {
+    let started = Instant::now();
+    loop {
+        if let Some(seen) = look() {
+            return Ok(seen);
+        }
+        if started.elapsed() > deadline {
+            return Err(late(&format!("{what}: not seen after {deadline:?}")));
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+/// Sends a signal, by the name that `kill` knows (`KILL`, `INT`).
+///
+/// # Errors
+/// There is no such process, or it is not ours.
+pub fn signal(process: u32, name: &str) -> io::Result<()> {
+    let status = Command::new("kill").args(["-s", name, &process.to_string()]).status()?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("kill -s {name} {process}: {status}")))
+}
 
 impl World {
     /// A fresh, empty one.
@@ -92,6 +130,27 @@ impl World {
         self.start(program, arguments)?.finish(deadline)
     }
 
+    /// Everything alive that was started in this world, children of children too: found by the home in its environment.
+    ///
+    /// # Errors
+    /// The system does not show its processes.
+    pub fn processes(&self) -> io::Result<Vec<Process>> {
+        let home = format!("N2N_HOME={}", self.path().join("home").display());
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir("/proc")? {
+            let path = entry?.path();
+            let Some(id) = path.file_name().and_then(|name| name.to_str()?.parse().ok()) else { continue };
+            // One that ended meanwhile, or is somebody else's, cannot be read.
+            let Ok(environment) = std::fs::read(path.join("environ")) else { continue };
+            if environment.split(|byte| *byte == 0).any(|variable| variable == home.as_bytes()) {
+                let command = std::fs::read(path.join("cmdline")).unwrap_or_default();
+                let command = String::from_utf8_lossy(&command).replace('\0', " ");
+                found.push(Process { id, command });
+            }
+        }
+        Ok(found)
+    }
+
     /// Starts a program in the background.
     ///
     /// # Errors
@@ -129,7 +188,15 @@ impl Running {
         self.child.kill()
     }
 
-    /// Waits for its end.
+    /// Whether it has not ended yet.
+    ///
+    /// # Errors
+    /// As for asking after a child.
+    pub fn is_running(&mut self) -> io::Result<bool> {
+        Ok(self.child.try_wait()?.is_none())
+    }
+
+    /// Waits for its end, and for the end of its output: children that hold it are waited for too.
     ///
     /// # Errors
     /// Not done by the deadline (then it is killed), or its output cannot be read.
@@ -142,12 +209,12 @@ impl Running {
             if started.elapsed() > deadline {
                 self.child.kill()?;
                 self.child.wait()?;
-                let late = format!("not done after {deadline:?}");
-                return Err(io::Error::new(io::ErrorKind::TimedOut, late));
+                return Err(late(&format!("not done after {deadline:?}")));
             }
             std::thread::sleep(POLL);
         };
-        let (stdout, stderr) = (joined(self.stdout.take())?, joined(self.stderr.take())?);
+        let left = || deadline.saturating_sub(started.elapsed()).max(POLL);
+        let (stdout, stderr) = (read(self.stdout.take(), left())?, read(self.stderr.take(), left())?);
         Ok(Finished { code: status.code(), stdout, stderr })
     }
 }
@@ -178,7 +245,8 @@ impl Finished {
 /// Collects a stream, and passes its lines on as they come to whoever still listens.
 fn drain(stream: Option<impl Read + Send + 'static>, line: Option<mpsc::Sender<String>>) -> Option<Reader> {
     let mut stream = BufReader::new(stream?);
-    Some(std::thread::spawn(move || {
+    let (whole, reader) = mpsc::channel();
+    let mut collect = move || -> io::Result<String> {
         let mut all = String::new();
         let mut bytes = Vec::new();
         while stream.read_until(b'\n', &mut bytes)? > 0 {
@@ -190,10 +258,19 @@ fn drain(stream: Option<impl Read + Send + 'static>, line: Option<mpsc::Sender<S
             bytes.clear();
         }
         Ok(all)
-    }))
+    };
+    std::thread::spawn(move || {
+        // Whoever gave up waiting does not want it any more.
+        let _ = whole.send(collect());
+    });
+    Some(reader)
 }
 
-fn joined(reader: Option<Reader>) -> io::Result<String> {
+fn read(reader: Option<Reader>, deadline: Duration) -> io::Result<String> {
     let Some(reader) = reader else { return Ok(String::new()) };
-    reader.join().map_err(|_| io::Error::other("the reader of a program's output panicked"))?
+    reader.recv_timeout(deadline).map_err(|_| late("somebody still holds a program's output"))?
+}
+
+fn late(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, what)
 }

@@ -30,6 +30,9 @@ long distillation of the result are outside it.";
 pub(super) const RUNS: &str = "runs";
 /// Most passes over the training images that make sense to ask for.
 const MAX_EPOCHS: usize = 10_000;
+/// Most finalists that make sense to ask for: each is retrained for some epochs and seeds, and more candidates than this
+/// are not kept with their weights.
+const MAX_FINALISTS: usize = 24;
 /// Who proposes candidates in the preset `edge` unless told otherwise: mostly the policies, and both baselines beside
 /// them, since the best student wins whoever found it (method.md 4.8).
 const EDGE_SHARES: Shares = Shares { reinforce: 4.0, random: 1.0, uniform: 1.0 };
@@ -74,6 +77,9 @@ pub(super) struct Args {
     /// Who spends how much of it [default: reinforce=4,random=1,uniform=1; paper: reinforce]
     #[arg(long, value_name = "NAME=SHARE,…")]
     searchers: Option<String>,
+    /// Best candidates that are measured carefully and retrained, to choose among them [default: 5]
+    #[arg(long, value_name = "N")]
+    finalists: Option<usize>,
     /// Passes over the training images in the long distillation of the result [default: 30]
     #[arg(long, value_name = "N")]
     final_epochs: Option<usize>,
@@ -160,7 +166,7 @@ fn configuration(args: &Args, context: &Context) -> Result<(Configuration, PathB
         policy_from: args.policy_from.clone(),
         ship: !args.no_ship,
         finale: Finale {
-            finalists: FINALISTS,
+            finalists: search.finalists,
             seeds: SEEDS,
             epochs: final_epochs.div_ceil(RETRAINING_SHARE),
             final_epochs,
@@ -189,6 +195,11 @@ fn settings(args: &Args, config: &Config, profile: Option<&Profile>) -> Result<S
     settings.goal = args.goal.as_deref().map(search_settings::goal).transpose()?;
     if let Some(budget) = args.budget.as_deref().or(config.compress.budget.as_deref()) {
         settings.budget = search_settings::budget(budget)?;
+    }
+    settings.finalists = args.finalists.unwrap_or(FINALISTS);
+    if !(1..=MAX_FINALISTS).contains(&settings.finalists) {
+        let got = settings.finalists;
+        return Err(Failure::usage(format!("finalists: expected 1 to {MAX_FINALISTS}, got {got}")));
     }
     if let Some(searchers) = &args.searchers {
         settings.shares = search_settings::shares(searchers)?;
@@ -245,6 +256,16 @@ mod tests {
         let from_flags = settings(&args(&words), &config, Some(&profile)).unwrap();
         assert_eq!((metrics(&from_flags), from_flags.budget), (vec![Metric::Latency], Budget::Candidates(9)));
         assert_eq!(from_flags.shares, Shares { reinforce: 0.0, random: 1.0, uniform: 0.0 });
+    }
+
+    #[test]
+    fn the_search_names_as_many_finalists_as_are_looked_at() {
+        let with = |words: &[&str]| settings(&args(words), &Config::default(), None);
+        assert_eq!(with(&["--finalists", "2"]).unwrap().finalists, 2);
+        for wrong in ["0", "25"] {
+            let error = with(&["--finalists", wrong]).unwrap_err().render();
+            assert!(error.contains(&format!("finalists: expected 1 to 24, got {wrong}")), "{error}");
+        }
     }
 
     #[test]

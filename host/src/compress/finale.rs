@@ -68,7 +68,7 @@ pub(super) fn finale(
         let Outcome::Done((measured, measurement)) = lab.gauge.examine(&specimen, &mut |_| {})? else {
             continue;
         };
-        let late = broken(limits, network, measured);
+        let late = broken(limits, network, Some(measured));
         if late.is_empty() {
             return Ok(Some(Chosen {
                 network: network.clone(),
@@ -84,12 +84,19 @@ pub(super) fn finale(
     Ok(None)
 }
 
-/// By a true interval, with seeded weights: latency does not depend on them, and training is what costs.
+/// By a true interval, with seeded weights: latency does not depend on them, and training is what costs. What the
+/// network alone decides needs no board.
 fn keeps_limits(lab: &mut Live<'_>, finalist: &Finalist, limits: &Limits) -> Result<bool, Error> {
-    let specimen = Specimen::untrained(&finalist.job.network, &lab.info)?;
+    let network = &finalist.job.network;
+    let certain = broken(limits, network, None);
+    if !certain.is_empty() {
+        (lab.observer)(&Event::Note(format!("a finalist breaks {certain}")));
+        return Ok(false);
+    }
+    let specimen = Specimen::untrained(network, &lab.info)?;
     match lab.gauge.examine(&specimen, &mut |_| {})? {
         Outcome::Done((measured, _)) => {
-            let broken = broken(limits, &finalist.job.network, measured);
+            let broken = broken(limits, network, Some(measured));
             if !broken.is_empty() {
                 (lab.observer)(&Event::Note(format!("a finalist breaks {broken} by a careful measurement")));
             }
@@ -104,9 +111,9 @@ fn keeps_limits(lab: &mut Live<'_>, finalist: &Finalist, limits: &Limits) -> Res
     }
 }
 
-/// The limits that are broken, for people; empty if none.
-fn broken(limits: &Limits, network: &Network, measured: Measured) -> String {
-    let resources = Resources { measured: Some(measured), ..Resources::of(network) };
+/// The limits that are broken as far as is known, for people; empty if none.
+fn broken(limits: &Limits, network: &Network, measured: Option<Measured>) -> String {
+    let resources = Resources { measured, ..Resources::of(network) };
     let excess = limits.excess(&resources);
     if violation(&excess) == 0.0 {
         return String::new();

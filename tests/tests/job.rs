@@ -1,0 +1,201 @@
+//! The whole job, as a user does it: teacher, search, student, report, slots; and the student in ONNX Runtime.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use n2n::data::{self, DataSpec, LoadOptions};
+use n2n::model_io::onnx;
+use n2n::training::{DeviceChoice, Model, device, evaluation};
+use n2n_protocol::Digest;
+use n2n_tests::World;
+use serde_json::Value;
+
+const N2N: &str = env!("CARGO_BIN_EXE_n2n-under-test");
+/// For a step of this small job, on a machine that is busy with other tests.
+const DEADLINE: Duration = Duration::from_mins(4);
+/// Largest difference between a logit of ours and one of ONNX Runtime's.
+const TOLERANCE: f32 = 1e-4;
+
+/// Runs the file on all images and writes the logits as raw f32.
+const ONNX_RUNTIME: &str = r"
+import sys, numpy, onnxruntime
+model, images, logits = sys.argv[1:]
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads = options.inter_op_num_threads = 1
+session = onnxruntime.InferenceSession(model, options, providers=['CPUExecutionProvider'])
+(given,) = session.get_inputs()
+images = numpy.fromfile(images, dtype='<f4').reshape([-1] + given.shape[1:])
+session.run(['logits'], {given.name: images})[0].astype('<f4').tofile(logits)
+";
+
+fn json(world: &World, line: &str) -> Value {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let finished = world.run(N2N, &words, DEADLINE).unwrap();
+    assert_eq!(finished.code, Some(0), "{line}\n{}", finished.stderr);
+    let value = finished.json().unwrap_or_else(|error| panic!("{line}: {error}\n{}", finished.stdout));
+    assert_eq!(value["schema"], 1, "{line}");
+    value
+}
+
+fn keys(object: &Value) -> Vec<&str> {
+    object.as_object().unwrap_or_else(|| panic!("no object: {object}")).keys().map(String::as_str).collect()
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("no number: {value}"))
+}
+
+/// Exactly what issue and documentation promise.
+fn has_the_promised_keys(result: &Value) {
+    let mut top = keys(result);
+    top.sort_unstable();
+    assert_eq!(top, ["board", "candidates", "limits", "run", "schema", "student", "teacher", "wall_s"]);
+    for limit in result["limits"].as_array().unwrap() {
+        let mut limit = keys(limit);
+        limit.sort_unstable();
+        assert_eq!(limit, ["bound", "metric"]);
+    }
+    for side in [&result["teacher"], &result["student"]] {
+        let mut names = keys(side);
+        names.sort_unstable();
+        assert_eq!(names, ["file", "latency_ns", "macs", "model_memory_bytes", "params", "test_accuracy"]);
+        let mut interval = keys(&side["latency_ns"]);
+        interval.sort_unstable();
+        assert_eq!(interval, ["high", "low", "median"]);
+        let [low, median, high] = ["low", "median", "high"].map(|key| number(&side["latency_ns"][key]));
+        assert!(0.0 < low && low <= median && median <= high, "{side}");
+        assert!(number(&side["model_memory_bytes"]) > 0.0, "{side}");
+    }
+}
+
+fn bound(result: &Value, metric: &str) -> f64 {
+    let mut limits = result["limits"].as_array().unwrap().iter();
+    number(&limits.find(|limit| limit["metric"] == metric).unwrap()["bound"])
+}
+
+#[test]
+fn from_images_to_a_student_in_the_active_slot_and_back() {
+    let world = World::new().unwrap();
+    let trained =
+        json(&world, "teacher train --arch vgg11 --width 0.1 --data bundled --epochs 1 --out t.onnx --json");
+    assert!(number(&trained["validation_accuracy"]) > 0.5, "{trained}");
+    let result = json(
+        &world,
+        "compress --teacher t.onnx --data bundled --board local --limit params=0.7x --limit latency=3x \
+         --budget 8candidates --finalists 2 --final-epochs 1 --out run --json",
+    );
+
+    has_the_promised_keys(&result);
+    let (teacher, student) = (&result["teacher"], &result["student"]);
+    assert_eq!((&result["run"], &result["board"]), (&Value::from("run"), &Value::from("local")));
+    assert_eq!(
+        (&teacher["file"], &student["file"]),
+        (&Value::from("t.onnx"), &Value::from("run/student.onnx"))
+    );
+    assert_eq!(number(&teacher["params"]), number(&trained["params"]));
+    // Relative limits are resolved against the teacher as measured.
+    assert!((bound(&result, "params") - 0.7 * number(&teacher["params"])).abs() < 1.0, "{result}");
+    assert!(
+        (bound(&result, "latency") - 3.0 * number(&teacher["latency_ns"]["median"])).abs() < 1.0,
+        "{result}"
+    );
+    assert!(number(&student["params"]) <= bound(&result, "params"), "{result}");
+    assert!(number(&student["latency_ns"]["high"]) <= bound(&result, "latency"), "{result}");
+    assert!(number(&student["test_accuracy"]) > 0.5, "{result}");
+
+    let file = std::fs::read(world.path().join("run/student.onnx")).unwrap();
+    let digest = Digest::of(&file).to_string();
+    let inspected = json(&world, "teacher inspect run/student.onnx --json");
+    // The file that ships has its batch norms folded, so it has fewer.
+    assert!(number(&inspected["params"]) <= number(&student["params"]), "{inspected}");
+    let measured = json(&world, "measure run --board local --json");
+    assert_eq!(measured["model_sha256"], *digest, "what is measured is the file of the run");
+    assert!(number(&measured["latency_ns"]["low"]) <= bound(&result, "latency"), "{measured}");
+    assert!(number(&measured["golden_difference"]) < 1e-3, "{measured}");
+
+    slots_hold_what_was_shipped(&world, &digest);
+    report_needs_nothing_else(&world);
+    onnx_runtime_agrees(world.path(), number(&student["test_accuracy"]));
+}
+
+fn slots_hold_what_was_shipped(world: &World, digest: &str) {
+    let status = json(world, "status --board local --json");
+    assert_eq!((&status["active"]["model_sha256"], &status["on_trial"]), (&digest.into(), &false.into()));
+    assert_eq!(status["active"]["name"], "run");
+
+    let first = world.run(N2N, &["rollback", "--board", "local"], DEADLINE).unwrap();
+    assert_eq!(first.code, Some(1), "{}", first.stderr);
+    assert!(first.line("error: ").unwrap().contains("no previous student"), "{}", first.stderr);
+
+    let shipped = json(world, "ship t.onnx --board local --json");
+    assert_eq!(shipped["active"]["name"], "t", "{shipped}");
+    assert_eq!(shipped["previous"]["model_sha256"], digest, "{shipped}");
+    let back = json(world, "rollback --board local --json");
+    assert_eq!(back["active"]["model_sha256"], digest, "{back}");
+    assert_eq!(json(world, "status --board local --json")["active"], back["active"]);
+}
+
+/// One file that a browser shows without a network: no script, style sheet, font or picture from elsewhere.
+fn report_needs_nothing_else(world: &World) {
+    let written = json(world, "report run --json");
+    assert_eq!(written["what"], "run/report.html");
+    let page = std::fs::read_to_string(world.path().join("run/report.html")).unwrap();
+    let (start, end) = (page.get(..15).unwrap_or_default(), page.trim_end().ends_with("</html>"));
+    assert!(start.eq_ignore_ascii_case("<!doctype html>") && end, "no whole page: {start}");
+    assert!(page.contains("<svg"), "charts are in the page");
+    for foreign in ["<script", "<link", "<iframe", "@import", "src=\"http", "src='http", "url(http", "url(//"]
+    {
+        assert!(!page.contains(foreign), "{foreign}");
+    }
+    for told in ["this machine", "params", "latency", "reinforce"] {
+        assert!(page.contains(told), "the page does not mention: {told}");
+    }
+}
+
+/// The shipped file elsewhere: same logits as the host's on every bundled test image, and the accuracy that was stated.
+fn onnx_runtime_agrees(world: &Path, stated: f64) {
+    let python = std::env::var("N2N_PYTHON").unwrap_or_else(|_| "python3".into());
+    let ready = Command::new(&python).args(["-c", "import numpy, onnxruntime"]).output();
+    if !ready.is_ok_and(|output| output.status.success()) {
+        #[allow(clippy::print_stderr)]
+        {
+            eprintln!(
+                "SKIPPED: {python} has no onnxruntime (pip install it; N2N_PYTHON names another python): \
+                 the student was not compared with ONNX Runtime"
+            );
+        }
+        return;
+    }
+    let student = onnx::load(&world.join("run/student.onnx")).unwrap();
+    let test = data::load(&DataSpec::bundled(), &LoadOptions::default()).unwrap().test;
+    let model =
+        Model::new(&student.network, &student.weights(), &device::open(DeviceChoice::Cpu).unwrap()).unwrap();
+    let ours = evaluation::logits(&model, &test, &student.info.normalisation).unwrap();
+
+    let (images, logits) = (world.join("images.f32"), world.join("logits.f32"));
+    let inputs = evaluation::inputs(&test, &student.info.normalisation).unwrap().concat();
+    std::fs::write(&images, inputs.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>())
+        .unwrap();
+    let run = Command::new(&python)
+        .args(["-c", ONNX_RUNTIME])
+        .args([&world.join("run/student.onnx"), &images, &logits])
+        .output()
+        .unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    let bytes = std::fs::read(&logits).unwrap();
+    let theirs: Vec<f32> =
+        bytes.chunks_exact(4).map(|word| f32::from_le_bytes(word.try_into().unwrap())).collect();
+
+    assert_eq!(ours.len(), theirs.len());
+    assert_eq!(ours.len(), test.len() * student.network.classes());
+    let difference = ours.iter().zip(&theirs).map(|(our, their)| (our - their).abs()).fold(0.0, f32::max);
+    assert!(difference <= TOLERANCE, "largest difference of a logit: {difference}");
+    let right = theirs
+        .chunks_exact(student.network.classes())
+        .zip(&test.labels)
+        .filter(|(row, label)| evaluation::largest(row) == **label)
+        .count();
+    let accuracy = right as f64 / test.len() as f64;
+    assert!((accuracy - stated).abs() < 1e-9, "stated {stated}, by ONNX Runtime {accuracy}");
+}

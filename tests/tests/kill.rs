@@ -1,0 +1,261 @@
+//! Killed in mid-search: agent, host, and both again. Runs the real programs, as a user would go on with them.
+//!
+//! What matters most (design.md 3): a fault of the world is never scored as if it were a student's.
+
+use std::collections::BTreeSet;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use n2n::data::{self, DataSpec, LoadOptions, Samples};
+use n2n_tests::{Finished, Process, Running, World, signal, wait_for};
+use serde_json::Value;
+
+const N2N: &str = env!("CARGO_BIN_EXE_n2n-under-test");
+const AGENT: &str = env!("CARGO_BIN_EXE_n2n-agent-under-test");
+
+/// For a whole run of these small ones, or a step of it, on a machine that is busy with other tests.
+const DEADLINE: Duration = Duration::from_mins(4);
+/// For whatever is to be gone at once; an agent gives its work 2 s to end.
+const SOON: Duration = Duration::from_secs(20);
+
+const STOPPED: i32 = 1;
+const BOARD_UNAVAILABLE: i32 = 4;
+
+/// Enough to tell the classes apart and to train for a blink.
+const TRAIN_IMAGES: usize = 1_500;
+const TEST_IMAGES: usize = 300;
+/// Ten candidates in each stage, so that two batches of five in each: time to be killed in between.
+const COMPRESS: &str = "compress --teacher teacher.onnx --data fashion-mnist:images --limit params=0.9x \
+                        --budget 20candidates --finalists 1 --final-epochs 1 --out run --json";
+const RESUME: &str = "compress --resume --out run --json";
+
+/// A small teacher, trained once for all tests here.
+fn teacher() -> &'static [u8] {
+    static TEACHER: OnceLock<Vec<u8>> = OnceLock::new();
+    TEACHER.get_or_init(|| {
+        let world = World::new().unwrap();
+        done(&world, "teacher train --arch vgg11 --width 0.1 --data bundled --epochs 1 --out teacher.onnx");
+        std::fs::read(world.path().join("teacher.onnx")).unwrap()
+    })
+}
+
+/// A user with that teacher and a few images.
+fn world() -> World {
+    let world = World::new().unwrap();
+    world.write("teacher.onnx", teacher()).unwrap();
+    let bundled = data::load(&DataSpec::bundled(), &LoadOptions::default()).unwrap();
+    for (part, samples, count) in
+        [("train", &bundled.train, TRAIN_IMAGES), ("t10k", &bundled.test, TEST_IMAGES)]
+    {
+        let samples = samples.select(&(0..count).collect::<Vec<_>>());
+        let (images, labels) = idx(&samples);
+        world.write(&format!("images/{part}-images-idx3-ubyte"), images).unwrap();
+        world.write(&format!("images/{part}-labels-idx1-ubyte"), labels).unwrap();
+    }
+    world
+}
+
+/// Images and labels as the two files in which MNIST is published.
+fn idx(samples: &Samples) -> (Vec<u8>, Vec<u8>) {
+    let header = |magic: u32, sizes: &[usize]| {
+        let sizes = sizes.iter().map(|&size| u32::try_from(size).unwrap());
+        std::iter::once(magic).chain(sizes).flat_map(u32::to_be_bytes).collect::<Vec<u8>>()
+    };
+    let mut images = header(0x0803, &[samples.len(), samples.height, samples.width]);
+    images.extend(&samples.pixels);
+    let mut labels = header(0x0801, &[samples.len()]);
+    labels.extend(samples.labels.iter().map(|&label| u8::try_from(label).unwrap()));
+    (images, labels)
+}
+
+fn start(world: &World, line: &str) -> Running {
+    world.start(N2N, &line.split_whitespace().collect::<Vec<_>>()).unwrap()
+}
+
+fn done(world: &World, line: &str) -> Finished {
+    let finished = start(world, line).finish(DEADLINE).unwrap();
+    assert_eq!(finished.code, Some(0), "{line}\n{}", finished.stderr);
+    finished
+}
+
+/// The journal's whole lines.
+fn journal(world: &World) -> Vec<String> {
+    let text = std::fs::read_to_string(world.path().join("run/trials.jsonl")).unwrap_or_default();
+    text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')).map(str::to_owned).collect()
+}
+
+fn records(world: &World, kind: &str) -> Vec<Value> {
+    let all = journal(world).into_iter().map(|line| serde_json::from_str(&line).unwrap());
+    all.filter(|record: &Value| record["kind"] == kind).collect()
+}
+
+/// Waits until the run has scored candidates of that stage; it still has work to do then.
+fn in_the_middle_of(world: &World, run: &mut Running, stage: &str) {
+    wait_for("candidates in the journal", DEADLINE, || {
+        assert!(run.is_running().unwrap(), "the run ended too early");
+        records(world, "trial").iter().any(|trial| trial["stage"] == stage).then_some(())
+    })
+    .unwrap();
+}
+
+fn agents(world: &World) -> Vec<Process> {
+    let mut processes = world.processes().unwrap();
+    processes.retain(|process| process.command.contains(" serve "));
+    processes
+}
+
+/// Waits until nothing that this world started is alive.
+fn nothing_is_left(world: &World) {
+    let left =
+        wait_for("the end of all processes", SOON, || world.processes().unwrap().is_empty().then_some(()));
+    assert!(left.is_ok(), "{left:?}: {:?}", world.processes());
+}
+
+/// The command in a message that says how to go on.
+fn advice(finished: &Finished) -> String {
+    let hint = finished.line("hint: ").unwrap_or_else(|| panic!("no hint:\n{}", finished.stderr));
+    let (_, command) = hint.split_once("n2n ").unwrap_or_else(|| panic!("no command: {hint}"));
+    assert_eq!(command, "compress --resume --out run", "{hint}");
+    format!("{command} --json")
+}
+
+/// The run has a student, and every candidate was scored once, for what it is.
+fn is_complete(world: &World, finished: &Finished) {
+    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+    let result = finished.json().unwrap();
+    assert!(result["student"]["test_accuracy"].as_f64().unwrap() > 0.3, "{result}");
+    for file in ["student.onnx", "summary.json"] {
+        assert!(world.path().join("run").join(file).is_file(), "{file}");
+    }
+    let trials = records(world, "trial");
+    assert_eq!(result["candidates"], trials.len(), "{result}");
+    let mut updates = BTreeSet::new();
+    for (index, trial) in trials.iter().enumerate() {
+        assert_eq!(trial["index"], index, "{trial}");
+        match trial["outcome"].as_str().unwrap() {
+            "trained" => {
+                let accuracy = trial["accuracy"].as_f64().unwrap();
+                assert!((0.0..=1.0).contains(&accuracy), "{trial}");
+                assert!(trial["resources"]["measured"]["latency_ns"].as_u64().unwrap() > 0, "{trial}");
+            }
+            "skipped" => {}
+            "infeasible" => {
+                let reason = trial["reason"].as_str().unwrap();
+                for fault in ["unavailable", "link", "agent", "connection", "cancel", "silent", "killed"] {
+                    assert!(!reason.contains(fault), "a fault was scored: {trial}");
+                }
+            }
+            other => panic!("{other}: {trial}"),
+        }
+        if !trial["update"].is_null() {
+            let place = ["stage", "searcher", "update", "rollout"].map(|key| trial[key].to_string());
+            assert!(updates.insert(place), "scored twice: {trial}");
+        }
+    }
+    assert_eq!(updates.len(), 20, "the budget");
+    nothing_is_left(world);
+}
+
+#[test]
+fn a_killed_host_leaves_nothing_behind_and_its_run_goes_on_after_its_last_whole_line() {
+    let world = world();
+    let mut host = start(&world, COMPRESS);
+    in_the_middle_of(&world, &mut host, "removal");
+    assert!(!agents(&world).is_empty(), "a local board is a process of its own");
+    host.kill().unwrap();
+    let killed = host.finish(SOON).unwrap();
+    assert_eq!(killed.code, None, "{}", killed.stderr);
+    nothing_is_left(&world);
+
+    let before = journal(&world);
+    // A kill in the middle of a write leaves half a line.
+    let path = world.path().join("run/trials.jsonl");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes.extend(br#"{"kind":"trial","index":"#);
+    std::fs::write(&path, bytes).unwrap();
+
+    let resumed = done(&world, RESUME);
+    is_complete(&world, &resumed);
+    let after = journal(&world);
+    assert_eq!(after[..before.len()], before, "earlier lines are never touched");
+    assert_eq!(records(&world, "resumed").len(), 1);
+}
+
+#[test]
+fn a_killed_local_agent_is_started_again_and_the_search_goes_on() {
+    let world = world();
+    let mut host = start(&world, COMPRESS);
+    in_the_middle_of(&world, &mut host, "removal");
+    let first = agents(&world);
+    assert_eq!(first.len(), 1, "{first:?}");
+    signal(first[0].id, "KILL").unwrap();
+    wait_for("another agent", DEADLINE, || {
+        assert!(host.is_running().unwrap(), "the run ended");
+        agents(&world).into_iter().find(|agent| agent.id != first[0].id)
+    })
+    .unwrap();
+    let finished = host.finish(DEADLINE).unwrap();
+    is_complete(&world, &finished);
+    assert!(records(&world, "fault").is_empty(), "no pause was needed");
+}
+
+#[test]
+fn an_interrupted_run_says_how_to_go_on_and_does() {
+    let world = world();
+    let mut host = start(&world, COMPRESS);
+    in_the_middle_of(&world, &mut host, "removal");
+    signal(host.id(), "INT").unwrap();
+    let stopped = host.finish(SOON).unwrap();
+    assert_eq!(stopped.code, Some(STOPPED), "{}", stopped.stderr);
+    assert_eq!(stopped.stdout, "", "there is no result yet");
+    nothing_is_left(&world);
+    let before = journal(&world);
+
+    let finished = done(&world, &advice(&stopped));
+    is_complete(&world, &finished);
+    assert_eq!(journal(&world)[..before.len()], before);
+}
+
+#[test]
+fn a_search_outlives_its_remote_agent_or_pauses_until_it_is_back() {
+    let world = world();
+    let made = world.run(AGENT, &["key", "--key-file", "agent.key"], SOON).unwrap();
+    assert_eq!(made.code, Some(0), "{}", made.stderr);
+    let serve = |address: &str| {
+        let words = ["serve", "--listen", address, "--key-file", "agent.key", "--data", "agent"];
+        let agent = world.start(AGENT, &words).unwrap();
+        let line = agent.next_line(SOON).unwrap();
+        (agent, line.strip_prefix("listening ").unwrap().to_owned())
+    };
+    let (mut agent, address) = serve("127.0.0.1:0");
+    done(&world, &format!("board add pi tcp://{address} --key-file agent.key"));
+
+    // Back at once: the host finds it again.
+    let mut host = start(&world, &format!("{COMPRESS} --board pi"));
+    in_the_middle_of(&world, &mut host, "removal");
+    agent.kill().unwrap();
+    agent.finish(SOON).unwrap();
+    let (mut agent, _) = serve(&address);
+    in_the_middle_of(&world, &mut host, "shrinkage");
+    assert!(records(&world, "fault").is_empty(), "no pause was needed");
+
+    // Gone for good: the host pauses.
+    agent.kill().unwrap();
+    agent.finish(SOON).unwrap();
+    let paused = host.finish(DEADLINE).unwrap();
+    assert_eq!(paused.code, Some(BOARD_UNAVAILABLE), "{}", paused.stderr);
+    assert_eq!(paused.stdout, "", "there is no result yet");
+    let error = paused.line("error: ").unwrap();
+    assert!(error.contains(&address) && error.contains("unavailable"), "{error}");
+    let fault = records(&world, "fault").pop().expect("the journal says why it stopped");
+    assert!(fault["reason"].as_str().unwrap().contains("unavailable"), "{fault}");
+    let before = journal(&world);
+
+    // Back after a while: the run goes on as the message says.
+    let (mut agent, _) = serve(&address);
+    let finished = start(&world, &advice(&paused)).finish(DEADLINE).unwrap();
+    agent.kill().unwrap();
+    agent.finish(SOON).unwrap();
+    is_complete(&world, &finished);
+    assert_eq!(journal(&world)[..before.len()], before);
+}
