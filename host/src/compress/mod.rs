@@ -113,27 +113,29 @@ pub fn run(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> Resul
         Some(chosen) => Some(verdict::of_student(&lab, &folder, &dataset, &teacher, chosen)?),
         None => None,
     };
-    let student = match (student, &chosen) {
-        (Some(student), Some(chosen)) if plan.configuration.ship => {
-            clock.begin(Phase::Shipping);
-            Some(verdict::ship(&mut lab, &dataset, plan, &found.limits, student, chosen)?)
-        }
-        (student, _) => student,
-    };
-    let summary = Summary {
+    let mut summary = Summary {
         run: plan.out.clone(),
         board: plan.configuration.board.clone(),
         this_machine: lab.local,
         board_model: lab.gauge.welcome().board.model.clone(),
         dataset: dataset.name.clone(),
-        limits: found.limits.0,
+        limits: found.limits.0.clone(),
         teacher: teacher.side,
         student,
         candidates: found.candidates,
         wall_s: (clock.whole() + lab.before).as_secs_f64(),
         seconds: clock.phases(),
     };
+    // Before the board is asked once more: what was found must not be lost with it.
     summary.save(folder.path())?;
+    if let (Some(student), Some(chosen), true) = (&summary.student, &chosen, plan.configuration.ship) {
+        clock.begin(Phase::Shipping);
+        let shipped = verdict::ship(&mut lab, &dataset, plan, &found.limits, student.clone(), chosen)?;
+        summary.student = Some(shipped);
+        summary.wall_s = (clock.whole() + lab.before).as_secs_f64();
+        summary.seconds = clock.phases();
+        summary.save(folder.path())?;
+    }
     Ok(summary)
 }
 
