@@ -283,6 +283,13 @@ fn a_limit_that_no_student_can_keep_has_its_own_exit_code() {
         hint: "raise the limit",
     };
     case.check(&world);
+    // The hint can be followed: nothing was searched, so the folder is still free.
+    Case {
+        line: "compress --teacher t.onnx --data bundled --limit params=20 --out run",
+        error: &["20"],
+        ..case
+    }
+    .check(&world);
 }
 
 #[test]

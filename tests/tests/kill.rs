@@ -182,12 +182,20 @@ fn a_killed_host_leaves_nothing_behind_and_its_run_goes_on_after_its_last_whole_
 }
 
 #[test]
-fn a_killed_local_agent_is_started_again_and_the_search_goes_on() {
+fn a_killed_worker_or_local_agent_is_started_again_and_the_search_goes_on() {
     let world = world();
     let mut host = start(&world, COMPRESS);
     in_the_middle_of(&world, &mut host, "removal");
     let first = agents(&world);
     assert_eq!(first.len(), 1, "{first:?}");
+    // Its worker first: one that is measuring right now, and does not live long.
+    wait_for("a worker to kill", DEADLINE, || {
+        let mut workers = world.processes().unwrap().into_iter().filter(|it| it.command.contains(" worker"));
+        workers.any(|worker| signal(worker.id, "KILL").is_ok()).then_some(())
+    })
+    .unwrap();
+    in_the_middle_of(&world, &mut host, "shrinkage");
+    assert_eq!(agents(&world), first, "an agent outlives its worker");
     signal(first[0].id, "KILL").unwrap();
     wait_for("another agent", DEADLINE, || {
         assert!(host.is_running().unwrap(), "the run ended");

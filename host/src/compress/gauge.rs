@@ -43,8 +43,8 @@ const Z: f64 = 1.96;
 const MEDIAN_EFFICIENCY: f64 = 1.2533;
 /// Relative noise between processes that is assumed at the least: below it lies what one run cannot see.
 const NOISE_FLOOR: f64 = 0.005;
-/// Reconnections for one measurement before the search pauses.
-const RECONNECTIONS: u32 = 2;
+/// Times that one measurement is tried again before the search pauses.
+const RETRIES: u32 = 2;
 /// Probes between two looks at the reference model (measurement.md, latency 7): two updates.
 const REFERENCE_EVERY: u32 = 10;
 /// The reference has drifted when it is off by more than this many times the noise between processes.
@@ -224,7 +224,7 @@ impl Gauge {
         plan: impl Fn(n2n_protocol::Digest, &Self) -> MeasurePlan,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Outcome<Measurement>, Fault> {
-        let mut reconnections = 0;
+        let mut retries = 0;
         loop {
             if self.stop.load(Ordering::Relaxed) {
                 return Err(Fault::Cancelled);
@@ -239,9 +239,16 @@ impl Gauge {
                 Ok(measurement) => return Ok(Outcome::Done(measurement)),
                 Err(BoardError::Infeasible(reason)) => return Ok(Outcome::Infeasible(reason.to_string())),
                 Err(BoardError::Cancelled) => return Err(Fault::Cancelled),
-                Err(error) if error.is_passing() && reconnections < RECONNECTIONS => {
+                // A worker that somebody killed fails once, a file that the engine cannot run every time.
+                Err(error)
+                    if retries < RETRIES
+                        && (error.is_passing() || matches!(error, BoardError::Failed(_))) =>
+                {
                     tracing::warn!(%error, "trying again");
-                    reconnections += 1;
+                    retries += 1;
+                }
+                Err(BoardError::Failed(reason)) => {
+                    return Err(Fault::Board(format!("the board cannot measure a student: {reason}")));
                 }
                 Err(error) => return Err(Fault::Board(error.to_string())),
             }

@@ -90,9 +90,9 @@ impl Live<'_> {
                         Some(known) => Ok((Outcome::Done(known), 0.0)),
                         None => gauge
                             .probe(&task.job.network, info)
-                            .and_then(|measured| match gauge.has_drifted()? {
-                                true => gauge.probe(&task.job.network, info),
-                                false => Ok(measured),
+                            .and_then(|measured| {
+                                let again = gauge.has_drifted()?;
+                                if again { gauge.probe(&task.job.network, info) } else { Ok(measured) }
                             })
                             .map(|measured| (measured, began.elapsed().as_secs_f64())),
                     };

@@ -45,11 +45,7 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<(Code, Option<Stri
         return Some((Code::Usage, None));
     }
     if let Some(error) = cause.downcast_ref::<ShipError>() {
-        let code = match error {
-            ShipError::NotActivated(error) => board_code(error),
-            _ => Code::Failed,
-        };
-        return Some((code, error.hint().map(str::to_owned)));
+        return Some((ship_code(error), error.hint().map(str::to_owned)));
     }
     cause.downcast_ref::<KeyFileError>().map(|error| (Code::Failed, error.hint()))
 }
@@ -81,6 +77,36 @@ fn job_code(error: &compress::Error) -> Code {
         compress::Error::ImpossibleLimit { .. } => Code::NoStudent,
         compress::Error::Board(_) => Code::BoardUnavailable,
         compress::Error::Greeting(error) => board_code(error),
+        compress::Error::Shipping(error) => ship_code(error),
         _ => Code::Failed,
+    }
+}
+
+/// A board that is gone, or one that did not want the student.
+fn ship_code(error: &ShipError) -> Code {
+    match error {
+        ShipError::NotActivated(error) | ShipError::OnTrial { source: error, .. } => board_code(error),
+        ShipError::Bundle(_) | ShipError::RolledBack { .. } => Code::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_board_that_is_lost_while_shipping_is_unavailable_whichever_verb_ships() {
+        let lost = || {
+            ShipError::NotActivated(BoardError::Unavailable {
+                board: "pi".into(),
+                reason: "link lost".into(),
+            })
+        };
+        for error in [anyhow::Error::from(lost()), compress::Error::from(lost()).into()] {
+            assert_eq!(classify(&error).0, Code::BoardUnavailable, "{error}");
+        }
+        let refused =
+            ShipError::NotActivated(BoardError::Refused { board: "pi".into(), reason: "too large".into() });
+        assert_eq!(classify(&compress::Error::from(refused).into()).0, Code::Failed);
     }
 }

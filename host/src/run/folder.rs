@@ -110,17 +110,23 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// For a new run; makes the folder.
+    /// For a new run; makes the folder. A run that ended before its journal's first line (the board was off, a limit
+    /// impossible) is not in the way of its second try.
     ///
     /// # Errors
     /// [`FolderError::Taken`] if it holds a run.
     pub fn create(path: &Path) -> Result<Self, FolderError> {
         std::fs::create_dir_all(path).map_err(|source| FolderError::Io { path: path.to_owned(), source })?;
         let folder = Self::lock(path)?;
-        if folder.layout.manifest().exists() || folder.layout.journal().exists() {
+        if std::fs::metadata(folder.layout.journal()).is_ok_and(|journal| journal.len() > 0) {
             return Err(FolderError::Taken(path.to_owned()));
         }
-        Ok(folder)
+        match std::fs::remove_file(folder.layout.manifest()) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                Err(FolderError::Io { path: path.to_owned(), source })
+            }
+            _ => Ok(folder),
+        }
     }
 
     /// For going on with a run.
@@ -204,6 +210,10 @@ mod tests {
         Manifest::new(&configuration).unwrap()
     }
 
+    fn line() -> Record {
+        Record::Resumed(crate::search::record::Resumed { records: 0, elapsed_ns: 7 })
+    }
+
     #[test]
     fn one_process_uses_a_run_folder_at_a_time() {
         let folder = tempfile::tempdir().unwrap();
@@ -221,6 +231,7 @@ mod tests {
         assert!(matches!(Folder::open(folder.path()), Err(FolderError::Nothing(_))));
         let run = Folder::create(folder.path()).unwrap();
         run.begin(manifest(1)).unwrap();
+        run.journal().unwrap().0.append(&line()).unwrap();
         drop(run);
         assert!(matches!(Folder::create(folder.path()), Err(FolderError::Taken(_))));
         let run = Folder::open(folder.path()).unwrap();
@@ -230,14 +241,25 @@ mod tests {
     }
 
     #[test]
+    fn a_run_that_never_began_to_search_is_begun_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = Folder::create(folder.path()).unwrap();
+        run.begin(manifest(1)).unwrap();
+        run.journal().unwrap();
+        drop(run);
+        // Not hindered by the settings of the first try either.
+        let run = Folder::create(folder.path()).unwrap();
+        assert_eq!(run.begin(manifest(2)).unwrap(), manifest(2));
+    }
+
+    #[test]
     fn the_journal_of_a_folder_goes_on_where_it_was() {
         let folder = tempfile::tempdir().unwrap();
         let run = Folder::create(folder.path()).unwrap();
         let (mut journal, lines) = run.journal().unwrap();
         assert!(lines.is_empty());
-        let line = Record::Resumed(crate::search::record::Resumed { records: 0, elapsed_ns: 7 });
-        journal.append(&line).unwrap();
+        journal.append(&line()).unwrap();
         drop(journal);
-        assert_eq!(run.journal().unwrap().1, vec![line]);
+        assert_eq!(run.journal().unwrap().1, vec![line()]);
     }
 }

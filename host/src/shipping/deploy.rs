@@ -129,11 +129,17 @@ pub fn ship(
 ) -> Result<Shipped, ShipError> {
     let Shipment { name, onnx, golden, latency_limit_ns, .. } = shipment;
     let manifest = bundle(name, onnx, golden.clone(), *latency_limit_ns, key)?;
-    client
-        .put(onnx, &mut |done, bytes| observer(Step::Putting { done, bytes }))
-        .map_err(ShipError::NotActivated)?;
-    observer(Step::Staging);
-    client.stage(&manifest).map_err(ShipError::NotActivated)?;
+    let mut stage = |client: &mut Client| {
+        client.put(onnx, &mut |done, bytes| observer(Step::Putting { done, bytes }))?;
+        observer(Step::Staging);
+        client.stage(&manifest)
+    };
+    let staged = match stage(client) {
+        // Nothing was switched yet: a link that was lost, perhaps long ago while the student was trained, is found again.
+        Err(BoardError::Unavailable { .. }) => client.reconnect().and_then(|()| stage(client)),
+        answered => answered,
+    };
+    staged.map_err(ShipError::NotActivated)?;
     observer(Step::Activating);
     // A lost answer leaves open whether the board switched, so from here on every failure takes the way back.
     let checked = match client.activate() {

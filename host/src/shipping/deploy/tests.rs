@@ -20,6 +20,7 @@ use crate::board::{Endpoint, Patience};
 enum Fault {
     None,
     RefusesToStage,
+    LosesLinkAtStage,
     FailsToActivate,
     WrongAnswer,
     Slow,
@@ -72,6 +73,7 @@ impl FakeAgent {
             Call::Stage(_) if fault == Fault::RefusesToStage => {
                 return Some(Err(Failure::Refused("no".into())));
             }
+            Call::Stage(_) if fault == Fault::LosesLinkAtStage => return None,
             Call::Stage(bundle) => {
                 unused("stage");
                 self.status.staged = Some(slot(&bundle.name, bundle.model));
@@ -248,6 +250,15 @@ fn a_healthy_student_is_confirmed() {
     assert_eq!(shipped.status, status);
     assert_eq!(active(&status), ("new", false));
     assert_eq!(calls, ["hello", "put", "chunk", "stage", "activate", "infer", "measure", "confirm"]);
+}
+
+#[test]
+fn a_link_that_is_lost_before_the_switch_is_found_again() {
+    let (outcome, status, calls) = shipped(Fault::LosesLinkAtStage);
+    assert_eq!(outcome.unwrap().status, status);
+    assert_eq!(active(&status), ("new", false));
+    let before_switch = ["hello", "put", "chunk", "hello", "put", "stage", "activate"];
+    assert_eq!(calls[..before_switch.len()], before_switch);
 }
 
 #[test]
