@@ -1,7 +1,7 @@
 //! The counting allocator, from which a worker's peak heap is exact.
 //!
 //! A global allocator belongs to an executable, not to a library, so `main` declares it and registers it here:
-//! ```ignore
+//! ```text
 //! #[global_allocator]
 //! static ALLOCATOR: Allocator = allocator::new();
 //! fn main() { allocator::register(&ALLOCATOR); … }

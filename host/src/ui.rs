@@ -8,6 +8,7 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use comfy_table::{Cell, CellAlignment, ContentArrangement, LineStyle, Table, presets};
@@ -122,7 +123,8 @@ impl Ui {
             bar.enable_steady_tick(TICK);
         }
         let log = !shown && self.verbosity != Verbosity::Quiet;
-        Progress { title, bar, log, started: Instant::now(), logged_ms: AtomicU64::new(0) }
+        let now = Instant::now();
+        Progress { title, bar, log, started: now, logged_ms: AtomicU64::new(0), lap: Mutex::new((now, 0)) }
     }
 }
 
@@ -142,14 +144,17 @@ pub struct Progress {
     log: bool,
     started: Instant,
     logged_ms: AtomicU64,
+    /// When counting began, and the step it has come to: a count that starts anew has a new speed.
+    lap: Mutex<(Instant, u64)>,
 }
 
 impl Progress {
     /// Steps done so far, and what is going on.
     pub fn set(&self, done: u64, message: impl Into<String>) {
         let message = message.into();
+        let lap = self.lap(done);
         if self.log {
-            self.log_line(done, &message);
+            self.log_line(done, lap, &message);
         }
         self.bar.set_position(done);
         self.bar.set_message(message);
@@ -165,7 +170,18 @@ impl Progress {
         self.bar.set_length(steps);
     }
 
-    fn log_line(&self, done: u64, message: &str) {
+    /// Time since counting began.
+    fn lap(&self, done: u64) -> Duration {
+        let mut lap = self.lap.lock().unwrap_or_else(PoisonError::into_inner);
+        if done < lap.1 {
+            lap.0 = Instant::now();
+            self.bar.reset_eta();
+        }
+        lap.1 = done;
+        lap.0.elapsed()
+    }
+
+    fn log_line(&self, done: u64, lap: Duration, message: &str) {
         let elapsed = self.started.elapsed();
         let now_ms = elapsed.as_millis() as u64;
         let last_ms = self.logged_ms.load(Ordering::Relaxed);
@@ -175,7 +191,7 @@ impl Progress {
         self.logged_ms.store(now_ms, Ordering::Relaxed);
         match self.bar.length() {
             Some(steps) if done > 0 && steps >= done => {
-                let left = elapsed.mul_f64((steps - done) as f64 / done as f64);
+                let left = lap.mul_f64((steps - done) as f64 / done as f64);
                 tracing::info!(
                     "{}: {done} of {steps}, {} left; {message}",
                     self.title,

@@ -38,8 +38,13 @@ const MAX_FINALISTS: usize = 24;
 const EDGE_SHARES: Shares = Shares { reinforce: 4.0, random: 1.0, uniform: 1.0 };
 /// Choosing among a stage's best candidates in `edge`: one pass over the images tells more than some dozen steps.
 const EDGE_PROMOTION: Promotion = Promotion { rung: Rung::Epochs(1), count: 5, share: 0.15 };
-/// Finalists that are measured carefully and retrained with two seeds (method.md 4.9).
-const FINALE: Finale = Finale { finalists: 5, seeds: 2, epochs: 3, final_epochs: 30 };
+/// Finalists that are measured carefully, and seeds that each is retrained with (method.md 4.9).
+const FINALISTS: usize = 5;
+const SEEDS: usize = 2;
+/// Passes of the long distillation, unless told otherwise.
+const FINAL_EPOCHS: usize = 30;
+/// Share of those passes that one retraining of a finalist gets: all together cost as much as the long distillation.
+const RETRAINING_SHARE: usize = FINALISTS * SEEDS;
 
 /// Compresses a teacher for one board, within limits measured on that board
 #[derive(Debug, clap::Args)]
@@ -138,7 +143,7 @@ fn configuration(args: &Args, context: &Context) -> Result<(Configuration, PathB
     let profile_name = args.profile.as_deref().or(config.profile.as_deref());
     let profile = profile_name.map(profile::load).transpose()?;
     let search = settings(args, config, profile.as_ref())?;
-    let final_epochs = args.final_epochs.or(config.compress.final_epochs).unwrap_or(FINALE.final_epochs);
+    let final_epochs = args.final_epochs.or(config.compress.final_epochs).unwrap_or(FINAL_EPOCHS);
     if !(1..=MAX_EPOCHS).contains(&final_epochs) {
         return Err(Failure::usage(format!("final epochs: expected 1 to {MAX_EPOCHS}, got {final_epochs}")));
     }
@@ -160,7 +165,12 @@ fn configuration(args: &Args, context: &Context) -> Result<(Configuration, PathB
         device: args.device.choice(config)?.to_string(),
         policy_from: args.policy_from.clone(),
         ship: !args.no_ship,
-        finale: Finale { finalists: search.finalists, final_epochs, ..FINALE },
+        finale: Finale {
+            finalists: search.finalists,
+            seeds: SEEDS,
+            epochs: final_epochs.div_ceil(RETRAINING_SHARE),
+            final_epochs,
+        },
         search,
     };
     Ok((configuration, out))
@@ -186,7 +196,7 @@ fn settings(args: &Args, config: &Config, profile: Option<&Profile>) -> Result<S
     if let Some(budget) = args.budget.as_deref().or(config.compress.budget.as_deref()) {
         settings.budget = search_settings::budget(budget)?;
     }
-    settings.finalists = args.finalists.unwrap_or(FINALE.finalists);
+    settings.finalists = args.finalists.unwrap_or(FINALISTS);
     if !(1..=MAX_FINALISTS).contains(&settings.finalists) {
         let got = settings.finalists;
         return Err(Failure::usage(format!("finalists: expected 1 to {MAX_FINALISTS}, got {got}")));

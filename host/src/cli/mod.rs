@@ -1,6 +1,6 @@
 //! The command line: one file per verb, each `Args` -> checked configuration -> call -> `ui`.
 //!
-//! To add a verb: one file with `Args` and `run`, one variant in [`Verb`], one arm in [`Verb::run`]. A verb computes
+//! To add a verb: one file with `Args` and `run`, one variant in `Verb`, one arm in `Verb::run`. A verb computes
 //! nothing itself and prints only through [`crate::ui`]. Only `agent` may name the agent's library.
 
 pub mod agent;

@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use n2n_protocol::{Golden, generator};
+use n2n_protocol::Golden;
 
 use crate::exit::{Failure, ResultExt as _};
 use crate::model_io::onnx::{self, Filling, Model, ModelInfo};
-use crate::model_io::reference;
 use crate::network::fold::folded;
 use crate::network::layer::Input;
 use crate::network::zoo::{self, Architecture};
+use crate::shipping::golden;
 
 /// Help of every argument that takes a model.
 pub(super) const FORMS: &str =
@@ -28,9 +28,6 @@ const MAX_CLASSES: usize = 10_000;
 const STUDENT: &str = "student.onnx";
 /// Seed of the weights that a zoo network is measured with, and of the golden input.
 const SEED: u64 = 0;
-/// Largest accepted difference between a board's answer and ours, relative to the largest logit: f32 sums in another
-/// order differ by some 1e-6 per layer; a wrong kernel by far more.
-const GOLDEN_TOLERANCE: f32 = 1e-3;
 
 /// A model, not yet read.
 #[derive(Clone, Debug, PartialEq)]
@@ -178,23 +175,18 @@ pub(super) fn load(text: &str) -> Result<Model, Failure> {
 /// # Errors
 /// The network cannot be written, or its weights do not fit it.
 pub(super) fn measurable(model: &Model) -> Result<Measurable, Failure> {
-    let (bytes, logits) = match &model.filling {
-        Filling::Seed(seed) => {
-            let network = folded(&model.network);
-            let bytes = onnx::write(&network, Filling::Seed(*seed), &model.info)?;
-            let weights = crate::model_io::filled(&network, *seed);
-            (bytes, reference::forward(&network, &weights, &golden_input(&network))?)
-        }
-        Filling::Weights(weights) => {
-            let bytes = onnx::write(&model.network, Filling::Weights(weights), &model.info)?;
-            (bytes, reference::forward(&model.network, weights, &golden_input(&model.network))?)
-        }
+    let network = match &model.filling {
+        Filling::Seed(_) => folded(&model.network),
+        Filling::Weights(_) => model.network.clone(),
     };
-    Ok(Measurable { bytes, golden: Golden { input_seed: SEED, logits, tolerance: GOLDEN_TOLERANCE } })
-}
-
-fn golden_input(network: &crate::network::Network) -> Vec<f32> {
-    generator::input(SEED, network.input_shape().elements())
+    let model = Model { network, ..model.clone() };
+    let weights = model.weights();
+    let filling = match &model.filling {
+        Filling::Seed(seed) => Filling::Seed(*seed),
+        Filling::Weights(weights) => Filling::Weights(weights),
+    };
+    let bytes = onnx::write(&model.network, filling, &model.info)?;
+    Ok(Measurable { bytes, golden: golden(&model.network, &weights, SEED)? })
 }
 
 #[cfg(test)]

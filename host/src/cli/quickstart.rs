@@ -17,8 +17,10 @@ const EXAMPLES: &str = "\
 Example:
   n2n quickstart --out runs/first
 
-It trains a small VGG-13 on 5,000 bundled images of clothes (Fashion-MNIST, MIT), compresses it to half of its latency
-as measured on this machine by an agent process, ships the student into that agent's active slot, and writes a report.";
+It trains a small VGG-13 on 5,000 bundled images of clothes (Fashion-MNIST, MIT),
+compresses it to half of its latency, as measured on this machine by an agent
+process, and a quarter of its parameters, ships the student into that agent's
+active slot, and writes a report.";
 
 /// The teacher's file in the run folder.
 const TEACHER: &str = "teacher.onnx";
@@ -26,8 +28,8 @@ const TEACHER: &str = "teacher.onnx";
 const WIDTH: f64 = 0.25;
 /// Passes of the teacher over its 5,000 images.
 const TEACHER_EPOCHS: usize = 16;
-/// The limit, unless another is given.
-const LIMIT: &str = "latency=0.5x";
+/// The limits, unless others are given.
+const LIMITS: [&str; 2] = ["latency=0.5x", "params=0.25x"];
 /// The search's budget; with everything around it some five minutes on two cores.
 const BUDGET: &str = "150s";
 /// A baseline gets its share too, since the best student wins whoever found it.
@@ -41,7 +43,7 @@ const FINALE: Finale = Finale { finalists: 3, seeds: 1, epochs: 3, final_epochs:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// Bound that the student has to keep; may be repeated [default: latency=0.5x]
+    /// Bound that the student has to keep; may be repeated [default: latency=0.5x and params=0.25x]
     #[arg(long = "limit", value_name = "METRIC=BOUND")]
     limits: Vec<String>,
     /// What the search may spend, as in 2min or 100candidates
@@ -60,7 +62,8 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
-    let limits = if args.limits.is_empty() { vec![LIMIT.to_owned()] } else { args.limits.clone() };
+    let limits =
+        if args.limits.is_empty() { LIMITS.map(str::to_owned).to_vec() } else { args.limits.clone() };
     let search = Settings {
         limits: search_settings::limits(&limits)?,
         budget: search_settings::budget(&args.budget)?,

@@ -7,10 +7,10 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use super::{Error, Event, Observer, Phase, Plan};
-use super::{chance, matched_dataset, measure_teacher, open_laboratory, smallest};
+use super::{greet_teacher, matched_dataset, open_laboratory};
 use crate::run::folder::Folder;
 use crate::search::laboratory::Measured;
-use crate::search::{self, Budget, Limits, Policies, Record, Resources, Settings, Teacher};
+use crate::search::{self, Budget, Policies, Record, Settings};
 
 /// Candidates of a forecast, both stages together: some of each searcher, and soon over.
 const CANDIDATES: usize = 12;
@@ -48,23 +48,13 @@ pub fn dry_run(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> R
     let weights = Arc::new(plan.teacher.weights().into_owned());
     let (mut lab, accuracy) = open_laboratory(plan, &dataset, &weights, &folder, stop, observer)?;
     observer(&Event::Phase(Phase::Board));
-    let (measured, _) = measure_teacher(&mut lab, plan)?;
     let settings = Settings {
         board_key: lab.gauge.identity(),
         budget: Budget::Candidates(CANDIDATES),
         promotion: None,
         ..plan.configuration.search.clone()
     };
-    let teacher = Teacher {
-        network: plan.teacher.network.clone(),
-        weights,
-        accuracy: accuracy.fraction(),
-        chance: chance(&dataset),
-        measured,
-    };
-    let resources = Resources { measured: Some(measured), ..Resources::of(&teacher.network) };
-    let limits = Limits::resolve(&settings.limits, &resources).map_err(anyhow::Error::from)?;
-    smallest::refuse_impossible(&mut lab, &teacher.network, &limits, settings.channel_multiple)?;
+    let teacher = greet_teacher(&mut lab, plan, &settings, &dataset, &weights, accuracy)?;
 
     observer(&Event::Phase(Phase::Search));
     let began = Instant::now();
@@ -82,7 +72,7 @@ pub fn dry_run(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> R
         &[],
         &mut |event| observer(&Event::Search(event)),
     )?;
-    Ok(forecast(&records, measured, teacher.accuracy, began.elapsed()))
+    Ok(forecast(&records, teacher.measured, teacher.accuracy, began.elapsed()))
 }
 
 fn forecast(records: &[Record], teacher: Measured, teacher_accuracy: f64, wall: Duration) -> Forecast {

@@ -8,7 +8,7 @@ use n2n_protocol::Measurement;
 use super::gauge::Specimen;
 use super::laboratory::Live;
 use super::stopwatch::Stopwatch;
-use super::{Error, Event, Finale, Phase};
+use super::{Error, Event, Finale, Phase, Plan};
 use crate::data::Dataset;
 use crate::model_io::Weights;
 use crate::network::Network;
@@ -41,13 +41,12 @@ struct Contender<'a> {
 pub(super) fn finale(
     lab: &mut Live<'_>,
     dataset: &Dataset,
-    settings: Finale,
-    seed: u64,
+    plan: &Plan,
     limits: &Limits,
     finalists: &[Finalist],
     clock: &mut Stopwatch<'_>,
 ) -> Result<Option<Chosen>, Error> {
-    clock.begin(Phase::Finalists);
+    let (settings, seed) = (plan.configuration.finale, plan.configuration.search.seed);
     let mut contenders = Vec::new();
     for finalist in finalists.iter().take(settings.finalists) {
         if keeps_limits(lab, finalist, limits)? {

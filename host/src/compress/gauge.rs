@@ -45,6 +45,10 @@ const MEDIAN_EFFICIENCY: f64 = 1.2533;
 const NOISE_FLOOR: f64 = 0.005;
 /// Times that one measurement is tried again before the search pauses.
 const RETRIES: u32 = 2;
+/// Probes between two looks at the reference model (measurement.md, latency 7): two updates.
+const REFERENCE_EVERY: u32 = 10;
+/// The reference has drifted when it is off by more than this many times the noise between processes.
+const DRIFT_NOISES: f64 = 4.0;
 
 /// The board, as an instrument.
 pub(super) struct Gauge {
@@ -52,7 +56,17 @@ pub(super) struct Gauge {
     threads: u16,
     /// Relative deviation of process medians about their median, of the longest measurement so far.
     noise: f64,
+    /// What shows whether the board is still the one that the search began on.
+    reference: Option<Reference>,
     stop: Arc<AtomicBool>,
+}
+
+/// A model that is timed again and again.
+struct Reference {
+    specimen: Specimen,
+    latency_ns: u64,
+    /// Probes since the last look.
+    probes: u32,
 }
 
 /// A file with the answer that it must give.
@@ -91,7 +105,7 @@ impl Gauge {
     ) -> Result<Self, BoardError> {
         let mut client = Client::connect(endpoint)?;
         client.set_cancel_flag(Arc::clone(&stop));
-        Ok(Self { client, threads, noise: NOISE_FLOOR, stop })
+        Ok(Self { client, threads, noise: NOISE_FLOOR, reference: None, stop })
     }
 
     /// What the board said of itself.
@@ -116,19 +130,48 @@ impl Gauge {
         )
     }
 
+    /// From now on this model, which was measured carefully, shows whether the board drifts.
+    pub(super) fn refer_to(&mut self, specimen: Specimen, measured: Measured) {
+        self.reference = Some(Reference { specimen, latency_ns: measured.latency_ns, probes: 0 });
+    }
+
     /// Quick: for candidates.
     pub(super) fn probe(&mut self, network: &Network, info: &ModelInfo) -> Result<Outcome<Measured>, Fault> {
         let specimen =
             Specimen::untrained(network, info).map_err(|error| Fault::Board(format!("{error:#}")))?;
-        let plan = |digest, gauge: &Self| MeasurePlan {
-            min_processes: PROBE_PROCESSES,
-            max_processes: PROBE_PROCESSES,
-            samples_per_process: PROBE_SAMPLES,
-            time_budget_ms: PROBE_BUDGET_MS,
-            ..gauge.plan(digest, &specimen)
-        };
-        match self.run(&specimen, plan, &mut |_| {})? {
-            Outcome::Done(measurement) => Ok(Outcome::Done(self.measured(&measurement, &specimen))),
+        if let Some(reference) = &mut self.reference {
+            reference.probes += 1;
+        }
+        self.quick(&specimen)
+    }
+
+    /// Times the reference model if that is due; whether it is off by more than the noise, so that what was measured
+    /// last has to be measured again. What the board has become is then the new reference.
+    pub(super) fn has_drifted(&mut self) -> Result<bool, Fault> {
+        let due = |reference: &mut Reference| reference.probes >= REFERENCE_EVERY;
+        let Some(mut reference) = self.reference.take_if(due) else { return Ok(false) };
+        let outcome = self.quick(&reference.specimen);
+        reference.probes = 0;
+        let mut drifted = false;
+        if let Ok(Outcome::Done(now)) = &outcome {
+            let drift = now.latency_ns as f64 / reference.latency_ns.max(1) as f64 - 1.0;
+            drifted = drift.abs() > DRIFT_NOISES * self.noise;
+            if drifted {
+                let before_us = reference.latency_ns / 1000;
+                tracing::warn!(
+                    "the board drifts: the teacher takes {:+.1} % against {before_us} us; measuring again",
+                    100.0 * drift
+                );
+                reference.latency_ns = now.latency_ns;
+            }
+        }
+        self.reference = Some(reference);
+        outcome.map(|_| drifted)
+    }
+
+    fn quick(&mut self, specimen: &Specimen) -> Result<Outcome<Measured>, Fault> {
+        match self.run(specimen, |digest, gauge| gauge.plan(digest, specimen), &mut |_| {})? {
+            Outcome::Done(measurement) => Ok(Outcome::Done(self.measured(&measurement, specimen))),
             Outcome::Infeasible(reason) => Ok(Outcome::Infeasible(reason)),
         }
     }
@@ -156,6 +199,7 @@ impl Gauge {
         }
     }
 
+    /// The quick plan.
     fn plan(&self, model: n2n_protocol::Digest, specimen: &Specimen) -> MeasurePlan {
         let memory = self.client.welcome().board.memory_bytes;
         MeasurePlan {

@@ -48,6 +48,7 @@ use stopwatch::Stopwatch;
 use crate::board::Endpoint;
 use crate::data::Dataset;
 use crate::model_io::{Weights, atomic_file};
+use crate::network::Network;
 use crate::run::folder::{Folder, Layout};
 use crate::run::journal::Journal;
 use crate::run::manifest::Manifest;
@@ -82,30 +83,17 @@ pub fn run(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> Resul
 
     clock.begin(Phase::Board);
     let settings = Settings { board_key: lab.gauge.identity(), ..plan.configuration.search.clone() };
-    let (measured, measurement) = measure_teacher(&mut lab, plan)?;
-    let teacher = Teacher {
-        network: plan.teacher.network.clone(),
-        weights: Arc::clone(&weights),
-        accuracy: accuracy.fraction(),
-        chance: chance(&dataset),
-        measured,
-    };
-    let resources = Resources { measured: Some(measured), ..Resources::of(&teacher.network) };
-    let limits = Limits::resolve(&settings.limits, &resources).map_err(anyhow::Error::from)?;
-    smallest::refuse_impossible(&mut lab, &teacher.network, &limits, settings.channel_multiple)?;
+    let teacher = greet_teacher(&mut lab, plan, &settings, &dataset, &weights, accuracy)?;
 
     clock.begin(Phase::Search);
     let found = search_on(&mut lab, &folder, &mut journal, &recorded, plan, &settings, &teacher)?;
 
-    let chosen = finale::finale(
-        &mut lab,
-        &dataset,
-        plan.configuration.finale,
-        settings.seed,
-        &found.limits,
-        &found.finalists,
-        &mut clock,
-    )?;
+    clock.begin(Phase::Finalists);
+    // Teacher and student are compared in the same conditions, and relative limits follow: a board that has cooled down
+    // since the search began would else flatter the student.
+    let (measured, measurement) = measure_teacher(&mut lab, plan)?;
+    let limits = limits_now(&settings, &teacher.network, measured)?;
+    let chosen = finale::finale(&mut lab, &dataset, plan, &limits, &found.finalists, &mut clock)?;
 
     clock.begin(Phase::Test);
     let teacher = verdict::of_teacher(&lab, &dataset, plan, &weights, measured, measurement)?;
@@ -119,19 +107,19 @@ pub fn run(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> Resul
         this_machine: lab.local,
         board_model: lab.gauge.welcome().board.model.clone(),
         dataset: dataset.name.clone(),
-        limits: found.limits.0.clone(),
+        limits: limits.0.clone(),
         teacher: teacher.side,
         student,
         candidates: found.candidates,
         wall_s: (clock.whole() + lab.before).as_secs_f64(),
         seconds: clock.phases(),
     };
-    // Before the board is asked once more: what was found must not be lost with it.
+    // Before shipping: a board that does not take the student costs none of what is known about it.
     summary.save(folder.path())?;
-    if let (Some(student), Some(chosen), true) = (&summary.student, &chosen, plan.configuration.ship) {
+    if let (Some(student), Some(chosen), true) = (&mut summary.student, &chosen, plan.configuration.ship) {
         clock.begin(Phase::Shipping);
-        let shipped = verdict::ship(&mut lab, &dataset, plan, &found.limits, student.clone(), chosen)?;
-        summary.student = Some(shipped);
+        student.board_agreement = Some(verdict::ship(&mut lab, &dataset, plan, &limits, chosen)?);
+        student.shipped = true;
         summary.wall_s = (clock.whole() + lab.before).as_secs_f64();
         summary.seconds = clock.phases();
         summary.save(folder.path())?;
@@ -195,11 +183,37 @@ fn open_laboratory<'a>(
     Ok((lab, accuracy))
 }
 
-/// The teacher on the board as a student would be: batch norm folded.
+/// The teacher as the search sees it; stops where no student could keep the limits.
+fn greet_teacher(
+    lab: &mut Live<'_>,
+    plan: &Plan,
+    settings: &Settings,
+    dataset: &Dataset,
+    weights: &Arc<Weights>,
+    accuracy: Accuracy,
+) -> Result<Teacher, Error> {
+    let network = plan.teacher.network.clone();
+    let (measured, _) = measure_teacher(lab, plan)?;
+    let limits = limits_now(settings, &network, measured)?;
+    smallest::refuse_impossible(lab, &network, &limits, settings.channel_multiple)?;
+    let (weights, accuracy) = (Arc::clone(weights), accuracy.fraction());
+    Ok(Teacher { network, weights, accuracy, chance: chance(dataset), measured })
+}
+
+/// The limits in base units, for a teacher that measures like this.
+fn limits_now(settings: &Settings, teacher: &Network, measured: Measured) -> Result<Limits, Error> {
+    let resources = Resources { measured: Some(measured), ..Resources::of(teacher) };
+    Ok(Limits::resolve(&settings.limits, &resources).map_err(anyhow::Error::from)?)
+}
+
+/// The teacher on the board as a student would be: batch norm folded. From now on it shows whether the board drifts.
 fn measure_teacher(lab: &mut Live<'_>, plan: &Plan) -> Result<(Measured, Measurement), Error> {
     let specimen = Specimen::untrained(&plan.teacher.network, &lab.info)?;
     match lab.gauge.examine(&specimen, &mut |_| {})? {
-        Outcome::Done(measured) => Ok(measured),
+        Outcome::Done((measured, measurement)) => {
+            lab.gauge.refer_to(specimen, measured);
+            Ok((measured, measurement))
+        }
         Outcome::Infeasible(reason) => Err(Error::Teacher(reason)),
     }
 }

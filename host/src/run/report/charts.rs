@@ -70,16 +70,17 @@ pub(super) fn scatter(contents: &Contents) -> Result<Option<String>, ChartError>
         .filter_map(|it| Some((it.latency_ns? / 1e6, it.accuracy? * 100.0, it.searcher.as_str())))
         .collect();
     let side = |side: &super::contents::Side| {
-        (side.latency_ns as f64 / 1e6, side.validation_accuracy.unwrap_or(side.test_accuracy) * 100.0)
+        let accuracy = side.validation_accuracy.or(side.test_accuracy)?;
+        Some((side.latency_ns as f64 / 1e6, accuracy * 100.0))
     };
     let teacher = side(&contents.teacher);
-    let student = contents.student.as_ref().map(side);
+    let student = contents.student.as_ref().and_then(side);
     let limits: Vec<f64> = contents.limits.iter().filter_map(|limit| Some(limit.latency_ns? / 1e6)).collect();
     if points.is_empty() && student.is_none() {
         return Ok(None);
     }
 
-    let known = || points.iter().map(|it| (it.0, it.1)).chain([teacher]).chain(student);
+    let known = || points.iter().map(|it| (it.0, it.1)).chain(teacher).chain(student);
     let x =
         (0.0, known().map(|it| it.0).chain(limits.iter().copied()).fold(0.0, f64::max) * (1.0 + HEADROOM));
     let y = span(known().map(|it| it.1));
@@ -99,7 +100,7 @@ pub(super) fn scatter(contents: &Contents) -> Result<Option<String>, ChartError>
             points.iter().map(|&(x, y, who)| Circle::new((x, y), 4, searcher_colour(who).mix(0.6).filled())),
         )?;
         for (place, colour) in
-            [Some((teacher, INK)), student.map(|place| (place, GOOD))].into_iter().flatten()
+            [teacher.map(|place| (place, INK)), student.map(|place| (place, GOOD))].into_iter().flatten()
         {
             diamond(&mut chart, place, 11, PAPER)?;
             diamond(&mut chart, place, 9, colour)?;

@@ -51,8 +51,8 @@ pub struct Limit {
 /// Teacher or student.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Side {
-    /// Share of right answers on the test set.
-    pub test_accuracy: f64,
+    /// Share of right answers on the test set; unknown until the run has ended, since the test set is touched once.
+    pub test_accuracy: Option<f64>,
     /// Share of right answers on the validation images that the search uses, where known: the scatter's axis.
     pub validation_accuracy: Option<f64>,
     /// Parameters.

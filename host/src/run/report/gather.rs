@@ -116,7 +116,7 @@ fn stage(kind: StageKind, trials: &[&Trial]) -> Stage {
 fn side(side: &summary::Side) -> Side {
     let interval = side.measurement.latency.interval.as_ref();
     Side {
-        test_accuracy: side.test.fraction(),
+        test_accuracy: Some(side.test.fraction()),
         validation_accuracy: Some(side.validation.fraction()),
         params: side.params,
         macs: side.macs,

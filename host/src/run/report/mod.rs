@@ -155,7 +155,7 @@ mod tests {
                 },
             ],
             teacher: Side {
-                test_accuracy: 0.9281,
+                test_accuracy: Some(0.9281),
                 validation_accuracy: Some(0.931),
                 params: 590_000,
                 macs: 15_000_000,
@@ -165,7 +165,7 @@ mod tests {
                 file_bytes: Some(2_400_000),
             },
             student: Some(Side {
-                test_accuracy: 0.9243,
+                test_accuracy: Some(0.9243),
                 validation_accuracy: Some(0.928),
                 params: 96_100,
                 macs: 4_400_000,
@@ -230,6 +230,7 @@ mod tests {
     fn a_run_without_candidates_or_student_still_has_a_page() {
         let html = page::render(&Contents { name: "new".into(), ..Contents::default() }).unwrap();
         assert!(html.contains("no student yet"));
+        assert!(!html.contains("0.00 %"), "unknown is never shown as 0");
         assert_eq!(html.matches("<svg").count(), 0);
     }
 }

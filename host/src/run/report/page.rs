@@ -59,11 +59,14 @@ fn heading(contents: &Contents) -> String {
             ),
         ),
         (
-            format!("{} pt", units::points(student.test_accuracy - teacher.test_accuracy)),
+            match contents.accuracy_difference {
+                Some((middle, _, _)) => format!("{} pt", units::points(middle)),
+                None => "unknown".into(),
+            },
             format!(
                 "points of test accuracy: {} to {}",
-                units::percent(teacher.test_accuracy),
-                units::percent(student.test_accuracy)
+                percent_or_unknown(teacher.test_accuracy),
+                percent_or_unknown(student.test_accuracy)
             ),
         ),
     ];
@@ -87,6 +90,10 @@ fn heading(contents: &Contents) -> String {
     format!("{title}<div class=\"tiles\">{numbers}{limits}</div>\n")
 }
 
+fn percent_or_unknown(share: Option<f64>) -> String {
+    share.map_or_else(|| "unknown".into(), units::percent)
+}
+
 fn comparison(contents: &Contents) -> String {
     let teacher = &contents.teacher;
     let student = contents.student.as_ref();
@@ -103,7 +110,7 @@ fn comparison(contents: &Contents) -> String {
         None => "-".into(),
     };
     let rows = [
-        row("test accuracy", |side| units::percent(side.test_accuracy), difference),
+        row("test accuracy", |side| percent_or_unknown(side.test_accuracy), difference),
         row("parameters", |side| units::count(side.params), smaller(|side| side.params as f64)),
         row("MACs", |side| units::count(side.macs), smaller(|side| side.macs as f64)),
         row(
