@@ -4,9 +4,8 @@ use n2n::board::{BoardError, Client, Endpoint, Key, Patience, SerialSettings};
 use n2n_protocol::{Golden, MeasurePlan, generator};
 use n2n_tests::cable::Cable;
 use n2n_tests::candidate::{PIXELS, close, logits, model, plan};
-use n2n_tests::{Running, World};
+use n2n_tests::{Running, World, wait_for};
 use std::path::Path;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 const AGENT: &str = env!("CARGO_BIN_EXE_n2n-agent-under-test");
@@ -147,21 +146,29 @@ fn a_cable_that_is_pulled_out_and_plugged_in_again_is_found_by_both_ends() {
 }
 
 #[test]
-fn a_new_host_takes_the_line_over_and_the_board_is_free_for_it() {
+fn one_program_has_a_device_and_the_second_is_told_so() {
     let bench = Bench::new();
     let mut client = bench.connect();
-    let digest = client.put(&model(), &mut |_, _| {}).unwrap();
-    let flag = client.cancel_flag();
-    let endless =
-        MeasurePlan { min_processes: 8, max_processes: 8, samples_per_process: 5_000, ..plan(digest) };
-    let measuring = std::thread::spawn(move || client.measure(&endless, &mut |_| {}));
-    std::thread::sleep(Duration::from_millis(500));
-    // One program a device: the second is told so instead of disturbing the first.
     let second = Client::connect(&bench.endpoint()).err().unwrap();
     assert!(second.to_string().contains("ttyHOST"), "{second}");
-    flag.store(true, Ordering::Relaxed);
-    assert_eq!(measuring.join().unwrap(), Err(BoardError::Cancelled));
+    assert!(client.probe().is_ok(), "the first is not disturbed");
+    drop(client);
+    assert!(bench.connect().probe().is_ok(), "the device is free when a client is gone");
+}
+
+#[test]
+fn a_host_that_is_killed_while_it_measures_leaves_the_board_to_the_next_one() {
+    let bench = Bench::new();
+    let address = format!("serial://{}", bench.cable.host().display());
+    let words = ["board", "add", "line", &address, "--key-file", "agent.key", "--unchecked"];
+    assert_eq!(bench.world.run(N2N, &words, DEADLINE).unwrap().code, Some(0));
+    let mut host = bench.world.start(N2N, &["measure", "zoo:vgg11@0.05", "--board", "line"]).unwrap();
+    let worker = || bench.world.processes().unwrap().into_iter().find(|it| it.command.contains(" worker"));
+    wait_for("a worker", DEADLINE, worker).unwrap();
+    host.kill().unwrap();
+    host.finish(DEADLINE).unwrap();
     let mut client = bench.connect();
+    let digest = client.put(&model(), &mut |_, _| {}).unwrap();
     assert!(client.measure(&plan(digest), &mut |_| {}).is_ok());
 }
 
