@@ -12,7 +12,7 @@ const AGENT: &str = env!("CARGO_BIN_EXE_n2n-agent-under-test");
 const N2N: &str = env!("CARGO_BIN_EXE_n2n-under-test");
 
 /// Far beyond what anything here takes: reached only by a failing test.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 const BAUD: u32 = 921_600;
 

@@ -237,7 +237,7 @@ impl Line {
         let ours = connection == self.connection;
         match (kind, self.phase) {
             (Kind::Open { version, room }, _) if !self.is_host => {
-                self.opened_by_host(connection, version, room, now)
+                self.opened_by_host(connection, version, room, now);
             }
             (Kind::Opened { version, room }, Phase::Opening) if ours => {
                 self.heard = now;

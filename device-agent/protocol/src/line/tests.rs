@@ -264,7 +264,7 @@ fn a_new_host_resets_the_agent_and_an_old_host_is_told() {
     old.push(&answer, pair.now);
     pair.host.push(&answer, pair.now);
     assert_eq!(old.phase(), Phase::Ended(End::Closed));
-    pair.run(Duration::from_secs(60));
+    pair.run(Duration::from_mins(1));
     assert!(pair.is_complete());
 }
 
