@@ -1,16 +1,18 @@
 //! The agent's verbs, the same for `n2n-agent …` and `n2n agent …`.
 
 use crate::log_tail::LogTail;
-use crate::server::Server;
+use crate::server::{Doors, Server};
 use crate::services::Services;
+use crate::transport::serial::SerialListener;
 use crate::transport::tcp;
 use crate::{WorkerCommand, key, parent, worker};
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
 use etcetera::{AppStrategy as _, AppStrategyArgs, choose_app_strategy};
+use n2n_serial::{DEFAULT_BAUD, MAX_BAUD, MIN_BAUD, Settings};
 use std::ffi::OsString;
 use std::io::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -20,7 +22,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
 
 /// Where an agent listens if it is not told otherwise: this machine only, n2n's port.
-const DEFAULT_ADDRESS: &str = "127.0.0.1:7117";
+const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7117);
 
 /// Threads of the agent itself: one may block in a system call while the other keeps the sessions alive.
 const THREADS: usize = 2;
@@ -55,9 +57,16 @@ pub enum Command {
 /// Arguments of `serve`.
 #[derive(Args, Debug)]
 pub struct Serve {
-    /// Address to listen at; a port of 0 takes any free one
-    #[arg(long, value_name = "ADDRESS", default_value = DEFAULT_ADDRESS)]
-    listen: SocketAddr,
+    /// Address to listen at; a port of 0 takes any free one [default: 127.0.0.1:7117, or none with --serial]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// Serial device to serve, whether it is plugged in already or not
+    #[arg(long, value_name = "DEVICE")]
+    serial: Option<PathBuf>,
+    /// Speed of the serial device, bits in a second; the host's has to be the same
+    #[arg(long, value_name = "BAUD", default_value_t = DEFAULT_BAUD, requires = "serial",
+        value_parser = clap::value_parser!(u32).range(i64::from(MIN_BAUD)..=i64::from(MAX_BAUD)))]
+    baud: u32,
     /// File with the key [default: `key` in the data folder]
     #[arg(long, value_name = "FILE", conflicts_with = "parent_pipe")]
     key_file: Option<PathBuf>,
@@ -125,6 +134,7 @@ fn serve(arguments: Serve, group: &[&str]) -> Result<()> {
     } else {
         (key::read(&arguments.key_file.unwrap_or_else(|| key::file_in(&data)))?, None)
     };
+    let serial = arguments.serial.map(|device| Settings { device, baud: arguments.baud });
     let worker = WorkerCommand::of_this_program(group).context("this program's own path")?;
     let services = Services::open(&data, worker, log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -133,8 +143,7 @@ fn serve(arguments: Serve, group: &[&str]) -> Result<()> {
         .build()
         .context("starting threads")?;
     let outcome = runtime.block_on(async {
-        let listener = tcp::bind(arguments.listen).await?;
-        let address = listener.local_addr()?;
+        let doors = open_doors(arguments.listen, serial).await?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let stop = async move {
@@ -151,14 +160,31 @@ fn serve(arguments: Serve, group: &[&str]) -> Result<()> {
                 }
             }
         };
-        // For a parent, and for scripts: with port 0 nobody else knows it.
-        writeln!(std::io::stdout(), "listening {address}").context("saying where it listens")?;
-        tracing::info!(%address, "listening");
-        Server::new(key, services.into_handler()).serve(listener, stop).await;
+        Server::new(key, services.into_handler()).serve(doors, stop).await;
         Ok(())
     });
     runtime.shutdown_timeout(STOP_GRACE);
     outcome
+}
+
+/// Open what the arguments name, and say where it is: for a parent, and for scripts. With port 0 nobody else knows it.
+async fn open_doors(listen: Option<SocketAddr>, serial: Option<Settings>) -> Result<Doors> {
+    let mut doors = Doors::default();
+    let mut out = std::io::stdout();
+    let default = if serial.is_none() { Some(DEFAULT_ADDRESS) } else { None };
+    if let Some(address) = listen.or(default) {
+        let listener = tcp::bind(address).await?;
+        let address = listener.local_addr()?;
+        writeln!(out, "listening {address}").context("saying where it listens")?;
+        tracing::info!(%address, "listening");
+        doors.tcp = Some(listener);
+    }
+    if let Some(settings) = serial {
+        let device = settings.device.display().to_string();
+        doors.serial = Some(SerialListener::bind(settings).with_context(|| format!("serving {device}"))?);
+        writeln!(out, "listening {device}").context("saying where it listens")?;
+    }
+    Ok(doors)
 }
 
 /// Logs go to standard error and to the tail; `RUST_LOG` chooses, a child speaks up only for warnings.

@@ -5,13 +5,15 @@
 use crate::Cancel;
 use crate::handler::Handler;
 use crate::session::{Deadlines, Session, SessionError, shake_hands};
+use crate::transport::serial::{SerialListener, SerialStream};
 use crate::transport::tcp;
+use n2n_protocol::channel::Channel;
 use n2n_protocol::key::Key;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -47,7 +49,9 @@ impl Server {
     }
 
     /// Serve until `stop` is ready; every session has ended when this returns.
-    pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) {
+    pub async fn serve(self, doors: impl Into<Doors>, stop: impl Future<Output = ()>) {
+        let mut doors = doors.into();
+        let on_line = doors.serial.as_ref().map(|door| self.deadlines.on_line(door.settings().baud));
         let server = Arc::new(self);
         let strangers = Arc::new(Semaphore::new(STRANGERS));
         let sessions = Arc::new(Semaphore::new(SESSIONS));
@@ -57,64 +61,66 @@ impl Server {
         loop {
             // Take what has ended out of the set, or it would grow for ever.
             while connections.try_join_next().is_some() {}
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
+            let arrived = tokio::select! {
+                arrived = doors.next() => arrived,
                 () = &mut stop => break,
             };
-            let (stream, peer) = match accepted {
-                Ok(connection) => connection,
-                Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
+            let Some(Arrived { stream, peer }) = arrived else {
+                sleep(ACCEPT_PAUSE).await;
+                continue;
             };
             let Ok(place) = Arc::clone(&strangers).try_acquire_owned() else {
                 tracing::warn!(%peer, "too many connections without a key; closed");
                 continue;
             };
             let (server, sessions, stopped) = (Arc::clone(&server), Arc::clone(&sessions), stopped.clone());
+            let on_line = on_line.clone();
             connections.spawn(async move {
-                let Some(session) = server.admit(stream, peer, &sessions).await else { return };
-                drop(place);
-                server.attend(session, peer, &stopped).await;
+                match stream {
+                    Stream::Tcp(stream) => {
+                        if let Err(error) = tcp::prepare(&stream) {
+                            tracing::warn!(%peer, %error, "connection options");
+                        }
+                        server.attend(stream, &peer, &server.deadlines, place, &sessions, &stopped).await;
+                    }
+                    Stream::Serial(stream) => {
+                        let deadlines = on_line.as_ref().unwrap_or(&server.deadlines);
+                        server.attend(stream, &peer, deadlines, place, &sessions, &stopped).await;
+                    }
+                }
             });
         }
-        drop(listener);
+        // No more connections; but a serial line has to live until its last session has said its last word.
+        drop(doors.tcp.take());
         stopping.cancel();
         if timeout(STOP_GRACE, async { while connections.join_next().await.is_some() {} }).await.is_err() {
             tracing::warn!("some connections did not end in time and are dropped");
         }
     }
 
-    /// Handshake; `None` for strangers and when there are enough sessions.
-    async fn admit(
+    /// One connection from the handshake to its end. `stranger` is its place until it has shown the key.
+    async fn attend<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
-        mut stream: TcpStream,
-        peer: SocketAddr,
+        mut stream: S,
+        peer: &str,
+        deadlines: &Deadlines,
+        stranger: OwnedSemaphorePermit,
         sessions: &Arc<Semaphore>,
-    ) -> Option<Admitted> {
-        if let Err(error) = tcp::prepare(&stream) {
-            tracing::warn!(%peer, %error, "connection options");
-        }
-        let channel = match shake_hands(&mut stream, &self.key, &self.deadlines).await {
+        stopped: &Cancel,
+    ) {
+        let channel: Channel = match shake_hands(&mut stream, &self.key, deadlines).await {
             Ok(channel) => channel,
             Err(error) => {
                 tracing::warn!(%peer, %error, "turned away");
-                return None;
+                return;
             }
         };
-        let Ok(place) = Arc::clone(sessions).try_acquire_owned() else {
+        let Ok(_place) = Arc::clone(sessions).try_acquire_owned() else {
             tracing::warn!(%peer, "too many sessions; closed");
-            return None;
+            return;
         };
-        Some(Admitted { stream, channel, _place: place })
-    }
-
-    async fn attend(&self, admitted: Admitted, peer: SocketAddr, stopped: &Cancel) {
-        let Admitted { stream, channel, _place } = admitted;
-        let agent = env!("CARGO_PKG_VERSION");
-        let session = Session::new(stream, channel, &self.handler, &self.deadlines, agent);
+        drop(stranger);
+        let session = Session::new(stream, channel, &self.handler, deadlines, env!("CARGO_PKG_VERSION"));
         match session.run(stopped).await {
             Ok(()) => tracing::debug!(%peer, "left"),
             // A peer that is killed is everyday life; one that breaks the rules is not.
@@ -124,9 +130,58 @@ impl Server {
     }
 }
 
-/// A connection whose peer has the key, and its place among the sessions.
-struct Admitted {
-    stream: TcpStream,
-    channel: n2n_protocol::channel::Channel,
-    _place: tokio::sync::OwnedSemaphorePermit,
+/// Where connections come from.
+#[derive(Debug, Default)]
+pub struct Doors {
+    /// The network.
+    pub tcp: Option<TcpListener>,
+    /// A serial device.
+    pub serial: Option<SerialListener>,
+}
+
+impl From<TcpListener> for Doors {
+    fn from(listener: TcpListener) -> Self {
+        Self { tcp: Some(listener), serial: None }
+    }
+}
+
+impl Doors {
+    /// The next connection; `None` if the system had none to give. Cancel-safe.
+    async fn next(&mut self) -> Option<Arrived> {
+        let Self { tcp, serial } = self;
+        let network = async {
+            match tcp {
+                Some(listener) => listener.accept().await,
+                None => std::future::pending().await,
+            }
+        };
+        let line = async {
+            match serial {
+                Some(listener) => listener.accept().await,
+                None => std::future::pending().await,
+            }
+        };
+        let (stream, peer) = tokio::select! {
+            accepted = network => match accepted {
+                Ok((stream, peer)) => (Stream::Tcp(stream), peer.to_string()),
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    return None;
+                }
+            },
+            stream = line => (Stream::Serial(stream), "serial".to_owned()),
+        };
+        Some(Arrived { stream, peer })
+    }
+}
+
+/// A connection, and who is at its other end.
+struct Arrived {
+    stream: Stream,
+    peer: String,
+}
+
+enum Stream {
+    Tcp(TcpStream),
+    Serial(SerialStream),
 }

@@ -11,6 +11,7 @@ use crate::log_tail::clip;
 use n2n_protocol::channel::{Channel, ChannelError, HANDSHAKE_FRAME_BYTES, REJECTION, respond};
 use n2n_protocol::codec::{self, CodecError};
 use n2n_protocol::key::Key;
+use n2n_protocol::line::transfer;
 use n2n_protocol::{
     Answer, Call, Failure, Hello, Reply, Request, SCHEMA_HASH, VERSION, Welcome, limits, version,
 };
@@ -56,6 +57,19 @@ impl Default for Deadlines {
             progress: Duration::from_secs(1),
             // Killing a worker and reaping it is a matter of milliseconds.
             cancel: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Deadlines {
+    /// As these, and as much longer as a serial line needs for the longest messages, twice over for what it repeats.
+    #[must_use]
+    pub fn on_line(&self, baud: u32) -> Self {
+        let slow = |bytes: usize| 2 * transfer(bytes as u64, baud);
+        Self {
+            message: self.message + slow(limits::REQUEST_BYTES),
+            write: self.write + slow(limits::REPLY_BYTES),
+            ..self.clone()
         }
     }
 }

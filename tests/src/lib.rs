@@ -1,7 +1,12 @@
 //! Harness: runs the real programs with a home folder of their own, a deadline, and their output caught.
 //!
-//! Nothing here knows what the programs mean. The paths of the programs come from the tests (`env!("CARGO_BIN_EXE_…")`
+//! `candidate` is something to measure, `cable` a serial line that can be bad.
+//!
+//! Nothing else here knows what the programs mean. The paths of the programs come from the tests (`env!("CARGO_BIN_EXE_…")`
 //! exists only there).
+
+pub mod cable;
+pub mod candidate;
 
 use std::io::{self, BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};

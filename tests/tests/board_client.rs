@@ -1,15 +1,12 @@
 //! The host's client against a real agent process, and against agents that are silent, strange, or suddenly gone.
 
 use n2n::board::{BoardError, Client, Endpoint, Key, LocalProgram, Patience};
-use n2n::model_io::onnx::{Filling, ModelInfo, write};
-use n2n::model_io::{filled, reference};
-use n2n::network::layer::Input;
-use n2n::network::{Architecture, Network, fold, zoo};
 use n2n_protocol::channel::{Channel, HANDSHAKE_FRAME_BYTES, REJECTION, respond};
 use n2n_protocol::{
     Answer, Board, Call, Conditions, Digest, Failure, Golden, Infeasible, MeasurePlan, Reply, Request,
     SCHEMA_HASH, VERSION, Version, Welcome, codec, generator, limits,
 };
+use n2n_tests::candidate::{PIXELS, close, logits, model, plan};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -17,48 +14,9 @@ use std::process::Command;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-const SEED: u64 = 7;
-const PIXELS: usize = 28 * 28;
-
 fn local(data: &Path) -> Endpoint {
     let program = env!("CARGO_BIN_EXE_n2n-agent-under-test").into();
     Endpoint::Local(LocalProgram { program, prefix: vec![], data: data.to_owned() })
-}
-
-fn network() -> Network {
-    let input = Input { channels: 1, height: 28, width: 28 };
-    fold::folded(&zoo::build(Architecture::Vgg11, input, 10, 0.05).unwrap())
-}
-
-/// A candidate as it travels: without weights.
-fn model() -> Vec<u8> {
-    let network = network();
-    write(&network, Filling::Seed(SEED), &ModelInfo::untrained(&network)).unwrap()
-}
-
-fn logits(input: &[f32]) -> Vec<f32> {
-    let network = network();
-    reference::forward(&network, &filled(&network, SEED), input).unwrap()
-}
-
-fn plan(model: Digest) -> MeasurePlan {
-    MeasurePlan {
-        model,
-        threads: 1,
-        min_processes: 2,
-        max_processes: 2,
-        samples_per_process: 20,
-        half_width_ppm: 20_000,
-        time_budget_ms: 30_000,
-        max_inference_ms: 5_000,
-        max_memory_bytes: 1 << 30,
-        golden: None,
-        resident_memory: false,
-    }
-}
-
-fn close(left: &[f32], right: &[f32]) -> bool {
-    left.len() == right.len() && left.iter().zip(right).all(|(l, r)| (l - r).abs() <= 1e-4 * (1.0 + r.abs()))
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //! channel    bytes <-> Noise records, both roles        key      the secret that a host and a board share
 //! version    who understands whom, schema hash          digest   names of blobs
 //! generator  weights and inputs out of a seed           bundle   the bytes that a signature covers
+//! line       a serial line as an ordered stream of bytes, below the channel
 //! ```
 //!
 //! `no_std` + `alloc`, no I/O, no clock: the same crate will run in a microcontroller's firmware. The channel alone needs
@@ -26,6 +27,7 @@ pub mod generator;
 #[cfg(feature = "noise")]
 pub mod key;
 pub mod limits;
+pub mod line;
 pub mod messages;
 pub mod version;
 

@@ -1,5 +1,6 @@
 //! What a user writes after `--board`. Parsed once; nothing here opens a connection.
 
+use n2n_serial::{DEFAULT_BAUD, MAX_BAUD, MIN_BAUD};
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -19,8 +20,13 @@ pub enum Address {
         /// Port.
         port: u16,
     },
-    /// `serial:///dev/ttyUSB0`.
-    Serial(PathBuf),
+    /// `serial:///dev/ttyUSB0`, or with `?baud=115200`.
+    Serial {
+        /// The device file.
+        device: PathBuf,
+        /// Bits in a second.
+        baud: u32,
+    },
     /// A name from the book.
     Name(String),
 }
@@ -40,6 +46,14 @@ pub enum AddressError {
         text: String,
         /// The port.
         port: String,
+    },
+    /// A speed that is none.
+    #[error("`{text}`: `{baud}` is not a speed from {MIN_BAUD} to {MAX_BAUD} baud")]
+    Baud {
+        /// All of it.
+        text: String,
+        /// The speed.
+        baud: String,
     },
 }
 
@@ -64,8 +78,19 @@ impl FromStr for Address {
             return Ok(Self::Tcp { host: host.to_owned(), port });
         }
         // `serial:/dev/…` is what people write after reading `serial:` somewhere.
-        if let Some(device) = text.strip_prefix("serial://").or_else(|| text.strip_prefix("serial:")) {
-            return if device.starts_with('/') { Ok(Self::Serial(device.into())) } else { Err(form()) };
+        if let Some(rest) = text.strip_prefix("serial://").or_else(|| text.strip_prefix("serial:")) {
+            let (device, baud) = match rest.split_once("?baud=") {
+                None => (rest, DEFAULT_BAUD),
+                Some((device, baud)) => (
+                    device,
+                    baud.parse()
+                        .ok()
+                        .filter(|baud| (MIN_BAUD..=MAX_BAUD).contains(baud))
+                        .ok_or_else(|| AddressError::Baud { text: text.to_owned(), baud: baud.to_owned() })?,
+                ),
+            };
+            let is_path = device.starts_with('/') && !device.contains('?');
+            return if is_path { Ok(Self::Serial { device: device.into(), baud }) } else { Err(form()) };
         }
         if is_name(text) { Ok(Self::Name(text.to_owned())) } else { Err(form()) }
     }
@@ -102,7 +127,10 @@ impl fmt::Display for Address {
             Self::Local => formatter.write_str("local"),
             Self::Tcp { host, port } if host.contains(':') => write!(formatter, "tcp://[{host}]:{port}"),
             Self::Tcp { host, port } => write!(formatter, "tcp://{host}:{port}"),
-            Self::Serial(device) => write!(formatter, "serial://{}", device.display()),
+            Self::Serial { device, baud } => {
+                write!(formatter, "serial://{}", device.display())?;
+                if *baud == DEFAULT_BAUD { Ok(()) } else { write!(formatter, "?baud={baud}") }
+            }
             Self::Name(name) => formatter.write_str(name),
         }
     }
@@ -119,13 +147,16 @@ mod tests {
             "tcp://10.0.0.7:7117",
             "tcp://[fe80::1%eth0]:80",
             "serial:///dev/ttyUSB0",
+            "serial:///dev/ttyAMA0?baud=115200",
             "pi-4.kitchen",
         ] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
         }
         let parsed = "tcp://board.local".parse();
         assert_eq!(parsed, Ok(Address::Tcp { host: "board.local".to_owned(), port: DEFAULT_PORT }));
-        assert_eq!("serial:/dev/ttyS0".parse(), Ok(Address::Serial("/dev/ttyS0".into())));
+        let serial = Address::Serial { device: "/dev/ttyS0".into(), baud: DEFAULT_BAUD };
+        assert_eq!("serial:/dev/ttyS0".parse(), Ok(serial.clone()));
+        assert_eq!(format!("serial:///dev/ttyS0?baud={DEFAULT_BAUD}").parse(), Ok(serial));
     }
 
     #[test]
@@ -137,6 +168,8 @@ mod tests {
             "tcp://[::1",
             "tcp://[::1]80",
             "serial:ttyUSB0",
+            "serial:///dev/ttyUSB0?speed=9600",
+            "serial:///dev/ttyUSB0?x?baud=9600",
             "http://x",
             "a b",
             "-x",
@@ -146,6 +179,10 @@ mod tests {
         for port in ["0", "65536", "x", ""] {
             let error = format!("tcp://h:{port}").parse::<Address>().unwrap_err().to_string();
             assert!(error.contains(&format!("port `{port}`")), "{error}");
+        }
+        for baud in ["0", "300", "1e6", "99999999999", ""] {
+            let error = format!("serial:///dev/x?baud={baud}").parse::<Address>().unwrap_err().to_string();
+            assert!(error.contains(&format!("`{baud}` is not a speed")), "{error}");
         }
     }
 }

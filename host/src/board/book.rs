@@ -51,7 +51,7 @@ pub enum BookError {
     #[error("`{0}` cannot be a board's name: up to 64 letters, digits, `-`, `_` and `.`; not `local`")]
     Name(String),
     /// Only what has a key of its own can stand in the book.
-    #[error("`{0}` cannot stand in the book: tcp://HOST:PORT expected")]
+    #[error("`{0}` cannot stand in the book: tcp://HOST:PORT or serial:///dev/DEVICE expected")]
     Address(String),
     /// No entry has this address.
     #[error("no key is known for {0}")]

@@ -5,7 +5,7 @@
 
 use super::endpoint::Endpoint;
 use super::error::BoardError;
-use super::link::Link;
+use super::link::{Link, Wire};
 use super::local::LocalAgent;
 use super::patience::Patience;
 use n2n_protocol::{
@@ -64,6 +64,10 @@ impl Client {
     /// As [`Self::connect`].
     pub fn connect_with(endpoint: &Endpoint, patience: Patience) -> Result<Self, BoardError> {
         let board = endpoint.to_string();
+        let patience = match endpoint {
+            Endpoint::Serial { settings, .. } => patience.on_line(settings.baud),
+            Endpoint::Local(_) | Endpoint::Tcp { .. } => patience,
+        };
         let (connection, welcome) = Connection::open(endpoint, &board, &patience)?;
         Ok(Self {
             endpoint: endpoint.clone(),
@@ -368,11 +372,16 @@ const HELLO_REQUEST: u32 = 1;
 
 impl Connection {
     fn open(endpoint: &Endpoint, board: &str, patience: &Patience) -> Result<(Self, Welcome), BoardError> {
+        let lost = |error| BoardError::of_link(board, &error);
         let link = |host: &str, port, key| {
-            Link::open(host, port, key, patience).map_err(|e| BoardError::of_link(board, &e))
+            Wire::connect(host, port, patience).and_then(|wire| Link::open(wire, key, patience)).map_err(lost)
         };
         let mut connection = match endpoint {
             Endpoint::Tcp { host, port, key } => Self { link: link(host, *port, key)?, agent: None },
+            Endpoint::Serial { settings, key } => {
+                let link = Wire::dial(settings, patience).and_then(|wire| Link::open(wire, key, patience));
+                Self { link: link.map_err(lost)?, agent: None }
+            }
             Endpoint::Local(program) => {
                 let agent = LocalAgent::start(program)?;
                 let (host, port) = (agent.address.ip().to_string(), agent.address.port());
@@ -451,10 +460,12 @@ impl Exchange<'_> {
         };
         link.send(message).map_err(lost)?;
         let end = Instant::now() + self.wait.whole;
-        let mut silence_ends = Instant::now() + self.patience.silence;
+        let sent = Instant::now();
         let mut cancel_ends: Option<Instant> = None;
         loop {
             let now = Instant::now();
+            // A long answer over a slow line is a sign of life as well, long before it is whole.
+            let silence_ends = sent.max(link.heard()) + self.patience.silence;
             if cancel_ends.is_some_and(|end| now >= end) {
                 return Err(late("the agent does not end a cancelled request"));
             }
@@ -470,7 +481,6 @@ impl Exchange<'_> {
             }
             let until = if self.cancel.is_some() { now + CANCEL_LOOK } else { silence_ends.min(end) };
             let Some(message) = link.receive(until).map_err(lost)? else { continue };
-            silence_ends = Instant::now() + self.patience.silence;
             let reply: Reply =
                 codec::decode(&message, limits::REPLY_BYTES).map_err(|error| late(&error.to_string()))?;
             match reply {

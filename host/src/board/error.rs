@@ -50,14 +50,6 @@ pub enum BoardError {
         /// For how long, seconds.
         since_s: u32,
     },
-    /// This kind of link is not built in.
-    #[error("board {board}: {reason}")]
-    Unsupported {
-        /// The board's address.
-        board: String,
-        /// What is missing.
-        reason: String,
-    },
     /// The student does not fit: the one kind that is scored.
     #[error("infeasible on this board: {0}")]
     Infeasible(Infeasible),
@@ -79,17 +71,19 @@ impl BoardError {
     /// The next step for a user, where there is one.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
+            Self::Unavailable { board, .. } if board.starts_with("serial:") => {
+                Some("does `n2n-agent serve --serial DEVICE --baud BAUD` run there, at the same speed?")
+            }
             Self::Unavailable { .. } => Some("is the board on, and does `n2n-agent serve` run there?"),
             Self::WrongKey { .. } => {
                 Some("`n2n-agent key` on the board shows its key; `n2n board add` keeps it here")
             }
             Self::Version { .. } => Some("install the same version of n2n on both sides"),
             Self::Busy { .. } => Some("wait for the other client, or use another board"),
-            Self::Unsupported { .. } => Some("connect the board by TCP: tcp://HOST:PORT"),
             Self::Infeasible(_) => Some("a smaller student, or a higher limit"),
             Self::Disturbed(_) => Some("let the board cool down, stop what else runs there, and try again"),
             Self::Book(BookError::Unknown { .. } | BookError::NoKey(_)) => {
-                Some("`n2n board add NAME tcp://HOST:PORT` makes a board known, with its key")
+                Some("`n2n board add NAME ADDRESS` makes a board known, with its key")
             }
             Self::Refused { .. } | Self::Failed(_) | Self::Cancelled | Self::Book(_) => None,
         }

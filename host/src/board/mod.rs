@@ -5,7 +5,7 @@
 //! book      names, addresses and keys of boards                           error  why a call has no answer
 //! endpoint  address + key = something to connect to
 //! patience  deadlines
-//! client    the calls, with deadlines ─► link (TCP + Noise) ─► local (an agent as a child process)
+//! client    the calls, with deadlines ─► link (Noise over TCP or a serial line) ─► local (an agent as a child process)
 //! ```
 //! A local board is spoken to exactly like a distant one. Nothing here scores a candidate: an error that is the link's
 //! stays apart from one that is the student's.
@@ -28,4 +28,5 @@ pub use error::BoardError;
 pub use home::Home;
 pub use local::LocalProgram;
 pub use n2n_protocol::key::{Key, KeyError};
+pub use n2n_serial::Settings as SerialSettings;
 pub use patience::Patience;

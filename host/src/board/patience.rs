@@ -1,5 +1,7 @@
 //! How long the host waits for what. The defaults suit a board on a bad radio link; tests bring shorter ones.
 
+use n2n_protocol::limits;
+use n2n_protocol::line::transfer;
 use std::time::Duration;
 
 /// Deadlines of a client.
@@ -32,6 +34,22 @@ pub struct Patience {
     /// Pause after the first try, doubled each time: with seven tries 16 s in all, longer than an agent takes to restart.
     /// A board that boots takes more, and its caller has to come again.
     pub reconnect_pause: Duration,
+}
+
+impl Patience {
+    /// As this, and as much longer as a serial line needs for what the waits cover, twice over for what it repeats.
+    #[must_use]
+    pub fn on_line(&self, baud: u32) -> Self {
+        let slow = |bytes: usize| 2 * transfer(bytes as u64, baud);
+        let (request, reply) = (slow(limits::REQUEST_BYTES), slow(limits::REPLY_BYTES));
+        Self {
+            send: self.send + request,
+            short: self.short + slow(limits::CHUNK_BYTES),
+            infer: self.infer + reply,
+            measure_margin: self.measure_margin + reply,
+            ..*self
+        }
+    }
 }
 
 impl Default for Patience {

@@ -30,12 +30,13 @@ The key is read from --key-file or from standard input, never from the command l
 On the board `n2n-agent key` makes and shows it.
 
 Example:
-  ssh pi n2n-agent key | n2n board add pi-lab tcp://192.168.1.20:7117")]
+  ssh pi n2n-agent key | n2n board add pi-lab tcp://192.168.1.20:7117
+  n2n board add nano-lab serial:///dev/ttyUSB0?baud=115200 --key-file nano.key")]
 pub(super) struct Add {
     /// Letters, digits, `-`, `_` and `.`
     #[arg(value_name = "NAME")]
     name: String,
-    /// tcp://HOST:PORT
+    /// tcp://HOST:PORT, or serial:///dev/DEVICE, with ?baud=BAUD behind it if it is not 921600
     #[arg(value_name = "ADDRESS")]
     address: String,
     /// File with the board's key: 64 hexadecimal digits
@@ -55,7 +56,7 @@ pub(super) struct List {}
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  n2n board probe pi-lab")]
 pub(super) struct Probe {
-    /// A name of `n2n board list`, tcp://HOST:PORT, or local
+    /// A name of `n2n board list`, tcp://HOST:PORT, serial:///dev/DEVICE, or local
     #[arg(value_name = "BOARD", default_value = "local")]
     board: String,
 }
@@ -83,10 +84,9 @@ fn add(args: Add, context: &Context) -> Result<Code, Failure> {
     let key = read_key(args.key_file)?;
     let mut book = Book::read(&target_board::home()?.book())?;
     if !args.unchecked
-        && let Address::Tcp { host, port } = &address
+        && let Some(endpoint) = Endpoint::keyed(&address, &key)
     {
         // Before it stands in the book: a wrong key or address is a mistake to mend now.
-        let endpoint = Endpoint::Tcp { host: host.clone(), port: *port, key: key.clone() };
         let board = Client::connect(&endpoint)
             .hint("switch the board on and run `n2n-agent serve` there, or add it --unchecked")?
             .welcome()

@@ -59,7 +59,7 @@ pub(super) struct Args {
     /// Kind of board, a name of `n2n profile list` or a .toml file: channel multiple, threads, limits
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
-    /// Where candidates are measured: a name of `n2n board list`, tcp://HOST:PORT, or local [default: local]
+    /// Where candidates are measured: a name of `n2n board list`, tcp://HOST:PORT, serial:///dev/DEVICE, or local [default: local]
     #[arg(long, value_name = "BOARD")]
     board: Option<String>,
     /// Bound that the student has to keep; may be repeated

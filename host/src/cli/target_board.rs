@@ -18,7 +18,7 @@ pub(super) struct Connected {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A name of `n2n board list`, tcp://HOST:PORT, or local; default: `board` in n2n.toml, else local
+    /// A name of `n2n board list`, tcp://HOST:PORT, serial:///dev/DEVICE, or local; default: `board` in n2n.toml, else local
     #[arg(long, value_name = "BOARD")]
     board: Option<String>,
 }

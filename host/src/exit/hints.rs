@@ -57,7 +57,6 @@ fn board_code(error: &BoardError) -> Code {
         | BoardError::WrongKey { .. }
         | BoardError::Version { .. }
         | BoardError::Busy { .. }
-        | BoardError::Unsupported { .. }
         | BoardError::Disturbed(_) => Code::BoardUnavailable,
         BoardError::Book(error) => book_code(error),
         BoardError::Refused { .. }
