@@ -54,7 +54,7 @@ pub fn dry_run(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> R
         promotion: None,
         ..plan.configuration.search.clone()
     };
-    let teacher = greet_teacher(&mut lab, plan, &settings, &dataset, &weights, accuracy)?;
+    let teacher = greet_teacher(&mut lab, plan, &settings, &dataset, &weights, accuracy, &[])?;
 
     observer(&Event::Phase(Phase::Search));
     let began = Instant::now();

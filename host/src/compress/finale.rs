@@ -48,8 +48,8 @@ pub(super) fn finale(
 ) -> Result<Option<Chosen>, Error> {
     let (settings, seed) = (plan.configuration.finale, plan.configuration.search.seed);
     let mut contenders = Vec::new();
-    for finalist in finalists.iter().take(settings.finalists) {
-        if keeps_limits(lab, finalist, limits)? {
+    for finalist in finalists {
+        if contenders.len() < settings.finalists && keeps_limits(lab, finalist, limits)? {
             contenders.push(retrained(lab, dataset, settings, seed, finalist)?);
         }
     }

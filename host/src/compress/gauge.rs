@@ -64,6 +64,9 @@ pub(super) struct Gauge {
 /// A model that is timed again and again.
 struct Reference {
     specimen: Specimen,
+    /// When the search began: what its relative limits refer to.
+    anchor_ns: u64,
+    /// When it was timed last.
     latency_ns: u64,
     /// Probes since the last look.
     probes: u32,
@@ -130,9 +133,33 @@ impl Gauge {
         )
     }
 
-    /// From now on this model, which was measured carefully, shows whether the board drifts.
-    pub(super) fn refer_to(&mut self, specimen: Specimen, measured: Measured) {
-        self.reference = Some(Reference { specimen, latency_ns: measured.latency_ns, probes: 0 });
+    /// From now on this model, which was just measured carefully, shows whether the board drifts; `anchor_ns` is what it took
+    /// when the search's limits were resolved.
+    pub(super) fn refer_to(&mut self, specimen: Specimen, measured: Measured, anchor_ns: u64) {
+        self.reference = Some(Reference { specimen, anchor_ns, latency_ns: measured.latency_ns, probes: 0 });
+    }
+
+    /// Quick: for candidates. In the state that the board had when the search began: where a limit is a share of the teacher's
+    /// latency, what counts is the ratio of two numbers of one time, and a board that has become faster or slower since
+    /// must not move it.
+    pub(super) fn probe_anchored(
+        &mut self,
+        network: &Network,
+        info: &ModelInfo,
+    ) -> Result<Outcome<Measured>, Fault> {
+        let outcome = self.probe(network, info)?;
+        let scale =
+            self.reference.as_ref().map_or(1.0, |it| it.anchor_ns as f64 / it.latency_ns.max(1) as f64);
+        let anchored = |ns: u64| (ns as f64 * scale) as u64;
+        Ok(match outcome {
+            Outcome::Done(measured) => Outcome::Done(Measured {
+                latency_ns: anchored(measured.latency_ns),
+                latency_upper_ns: anchored(measured.latency_upper_ns),
+                latency_lower_ns: anchored(measured.latency_lower_ns),
+                ..measured
+            }),
+            infeasible @ Outcome::Infeasible(_) => infeasible,
+        })
     }
 
     /// Quick: for candidates.

@@ -26,6 +26,8 @@ pub(super) struct Live<'a> {
     pub(super) info: ModelInfo,
     /// Whether the board is this machine.
     pub(super) local: bool,
+    /// Whether a limit is a share of the teacher's latency; latencies are then [`Gauge::probe_anchored`].
+    pub(super) anchored: bool,
     /// Since when this part of the run searches.
     pub(super) began: Instant,
     /// Spent by earlier parts of the run.
@@ -72,14 +74,14 @@ impl Live<'_> {
             .iter()
             .map(|(_, network)| {
                 (self.observer)(&Event::Measuring);
-                self.gauge.probe(network, &self.info)
+                probe(&mut self.gauge, network, &self.info, self.anchored)
             })
             .collect()
     }
 
     /// The board measures ahead while this machine trains what was admitted.
     fn overlapped(&mut self, tasks: &[Task], admit: Admit<'_>) -> Result<Vec<Evaluated>, Fault> {
-        let (gauge, info) = (&mut self.gauge, &self.info);
+        let (gauge, info, anchored) = (&mut self.gauge, &self.info, self.anchored);
         let (distiller, observer) = (&mut self.distiller, self.observer);
         std::thread::scope(|scope| {
             let (send, receive) = mpsc::channel();
@@ -88,11 +90,14 @@ impl Live<'_> {
                     let began = Instant::now();
                     let measured = match task.measured {
                         Some(known) => Ok((Outcome::Done(known), 0.0)),
-                        None => gauge
-                            .probe(&task.job.network, info)
+                        None => probe(gauge, &task.job.network, info, anchored)
                             .and_then(|measured| {
                                 let again = gauge.has_drifted()?;
-                                if again { gauge.probe(&task.job.network, info) } else { Ok(measured) }
+                                if again {
+                                    probe(gauge, &task.job.network, info, anchored)
+                                } else {
+                                    Ok(measured)
+                                }
                             })
                             .map(|measured| (measured, began.elapsed().as_secs_f64())),
                     };
@@ -121,4 +126,13 @@ impl Live<'_> {
                 .collect()
         })
     }
+}
+
+fn probe(
+    gauge: &mut Gauge,
+    network: &Network,
+    info: &ModelInfo,
+    anchored: bool,
+) -> Result<Outcome<Measured>, Fault> {
+    if anchored { gauge.probe_anchored(network, info) } else { gauge.probe(network, info) }
 }

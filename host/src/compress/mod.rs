@@ -55,7 +55,8 @@ use crate::run::manifest::Manifest;
 use crate::search::laboratory::{Fault, Laboratory as _, Measured, Outcome};
 use crate::search::replay::Replay;
 use crate::search::{
-    self, Limits, Policies, Preset, Record, Resources, SearchResult, Settings, StageKind, Teacher,
+    self, Bound, Limits, Metric, Policies, Preset, Record, Resources, SearchResult, Settings, StageKind,
+    Teacher,
 };
 use crate::training::recipe::Recipe;
 use crate::training::{Accuracy, Model, device, evaluation};
@@ -63,6 +64,9 @@ use n2n_protocol::Measurement;
 
 /// A teacher must be right this many times as often as a guess; the usual cause of less is wrong preprocessing.
 const WEAK_TEACHER: f64 = 3.0;
+
+/// Best candidates that the search names, of which the finale takes the first that keep the limits by a careful measurement.
+const FINALIST_POOL: usize = 24;
 
 /// Compresses the plan's teacher. `stop` ends it early, resumably.
 ///
@@ -82,8 +86,12 @@ pub fn run(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> Resul
     lab.before = Replay::new(&recorded).elapsed();
 
     clock.begin(Phase::Board);
-    let settings = Settings { board_key: lab.gauge.identity(), ..plan.configuration.search.clone() };
-    let teacher = greet_teacher(&mut lab, plan, &settings, &dataset, &weights, accuracy)?;
+    let settings = Settings {
+        board_key: lab.gauge.identity(),
+        finalists: FINALIST_POOL.max(plan.configuration.finale.finalists),
+        ..plan.configuration.search.clone()
+    };
+    let teacher = greet_teacher(&mut lab, plan, &settings, &dataset, &weights, accuracy, &recorded)?;
 
     clock.begin(Phase::Search);
     let found = search_on(&mut lab, &folder, &mut journal, &recorded, plan, &settings, &teacher)?;
@@ -91,7 +99,7 @@ pub fn run(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> Resul
     clock.begin(Phase::Finalists);
     // Teacher and student are compared in the same conditions, and relative limits follow: a board that has cooled down
     // since the search began would else flatter the student.
-    let (measured, measurement) = measure_teacher(&mut lab, plan)?;
+    let (measured, measurement) = measure_teacher(&mut lab, plan, None)?;
     let limits = limits_now(&settings, &teacher.network, measured)?;
     let chosen = finale::finale(&mut lab, &dataset, plan, &limits, &found.finalists, &mut clock)?;
 
@@ -174,6 +182,12 @@ fn open_laboratory<'a>(
         gauge,
         distiller,
         info: plan.teacher.info.clone(),
+        anchored: plan
+            .configuration
+            .search
+            .limits
+            .iter()
+            .any(|limit| limit.metric == Metric::Latency && matches!(limit.bound, Bound::Relative(_))),
         local: matches!(plan.endpoint, Endpoint::Local(_)),
         began: Instant::now(),
         before: Duration::ZERO,
@@ -191,13 +205,22 @@ fn greet_teacher(
     dataset: &Dataset,
     weights: &Arc<Weights>,
     accuracy: Accuracy,
+    recorded: &[Record],
 ) -> Result<Teacher, Error> {
     let network = plan.teacher.network.clone();
-    let (measured, _) = measure_teacher(lab, plan)?;
+    let (measured, _) = measure_teacher(lab, plan, begun_with(recorded))?;
     let limits = limits_now(settings, &network, measured)?;
     smallest::refuse_impossible(lab, &network, &limits, settings.channel_multiple)?;
     let (weights, accuracy) = (Arc::clone(weights), accuracy.fraction());
     Ok(Teacher { network, weights, accuracy, chance: chance(dataset), measured })
+}
+
+/// What the teacher measured when a resumed search began; its relative limits refer to that.
+fn begun_with(recorded: &[Record]) -> Option<Measured> {
+    recorded.iter().find_map(|record| match record {
+        Record::Started(started) => started.teacher.measured,
+        _ => None,
+    })
 }
 
 /// The limits in base units, for a teacher that measures like this.
@@ -207,11 +230,15 @@ fn limits_now(settings: &Settings, teacher: &Network, measured: Measured) -> Res
 }
 
 /// The teacher on the board as a student would be: batch norm folded. From now on it shows whether the board drifts.
-fn measure_teacher(lab: &mut Live<'_>, plan: &Plan) -> Result<(Measured, Measurement), Error> {
+fn measure_teacher(
+    lab: &mut Live<'_>,
+    plan: &Plan,
+    anchor: Option<Measured>,
+) -> Result<(Measured, Measurement), Error> {
     let specimen = Specimen::untrained(&plan.teacher.network, &lab.info)?;
     match lab.gauge.examine(&specimen, &mut |_| {})? {
         Outcome::Done((measured, measurement)) => {
-            lab.gauge.refer_to(specimen, measured);
+            lab.gauge.refer_to(specimen, measured, anchor.unwrap_or(measured).latency_ns);
             Ok((measured, measurement))
         }
         Outcome::Infeasible(reason) => Err(Error::Teacher(reason)),

@@ -15,7 +15,8 @@ use crate::network::surgery::Inheritance;
 /// What the board (or the file that would ship) says about a network; it does not depend on the weights.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
-    /// Median latency of one inference at batch 1.
+    /// Median latency of one inference at batch 1. In a search whose limit is a share of the teacher's latency, as the board
+    /// was when the search began: drift that the reference model shows is divided out.
     pub latency_ns: u64,
     /// Upper confidence bound of that median; what limits bind.
     pub latency_upper_ns: u64,
