@@ -3,10 +3,9 @@
 //!
 //! The test split is not touched here.
 
-use n2n_protocol::Measurement;
-
 use super::gauge::Specimen;
 use super::laboratory::Live;
+use super::side_by_side::{self, SideBySide};
 use super::stopwatch::Stopwatch;
 use super::{Error, Event, Finale, Phase, Plan};
 use crate::data::Dataset;
@@ -24,8 +23,8 @@ pub(super) struct Chosen {
     pub(super) weights: Weights,
     /// The file that ships.
     pub(super) specimen: Specimen,
-    pub(super) measured: Measured,
-    pub(super) measurement: Measurement,
+    /// Measured beside its teacher.
+    pub(super) pair: SideBySide,
     pub(super) searcher: String,
 }
 
@@ -49,7 +48,7 @@ pub(super) fn finale(
     let (settings, seed) = (plan.configuration.finale, plan.configuration.search.seed);
     let mut contenders = Vec::new();
     for finalist in finalists {
-        if contenders.len() < settings.finalists && keeps_limits(lab, finalist, limits)? {
+        if contenders.len() < settings.finalists && keeps_limits(lab, plan, limits, finalist)? {
             contenders.push(retrained(lab, dataset, settings, seed, finalist)?);
         }
     }
@@ -65,19 +64,11 @@ pub(super) fn finale(
         })?;
         clock.begin(Phase::Check);
         let specimen = Specimen::trained(network, &weights, &lab.info)?;
-        let Outcome::Done((measured, measurement)) = lab.gauge.examine(&specimen, &mut |_| {})? else {
-            continue;
-        };
-        let late = broken(limits, network, Some(measured));
+        let Outcome::Done(pair) = side_by_side::measure(lab, plan, &specimen)? else { continue };
+        let late = broken(&pair.limits, network, Some(pair.student.0));
         if late.is_empty() {
-            return Ok(Some(Chosen {
-                network: network.clone(),
-                weights,
-                specimen,
-                measured,
-                measurement,
-                searcher: contender.finalist.trial.searcher.to_string(),
-            }));
+            let searcher = contender.finalist.trial.searcher.to_string();
+            return Ok(Some(Chosen { network: network.clone(), weights, specimen, pair, searcher }));
         }
         (lab.observer)(&Event::Note(format!("the trained student breaks {late}; on to the next finalist")));
     }
@@ -86,7 +77,12 @@ pub(super) fn finale(
 
 /// By a true interval, with seeded weights: latency does not depend on them, and training is what costs. What the
 /// network alone decides needs no board.
-fn keeps_limits(lab: &mut Live<'_>, finalist: &Finalist, limits: &Limits) -> Result<bool, Error> {
+fn keeps_limits(
+    lab: &mut Live<'_>,
+    plan: &Plan,
+    limits: &Limits,
+    finalist: &Finalist,
+) -> Result<bool, Error> {
     let network = &finalist.job.network;
     let certain = broken(limits, network, None);
     if !certain.is_empty() {
@@ -94,9 +90,9 @@ fn keeps_limits(lab: &mut Live<'_>, finalist: &Finalist, limits: &Limits) -> Res
         return Ok(false);
     }
     let specimen = Specimen::untrained(network, &lab.info)?;
-    match lab.gauge.examine(&specimen, &mut |_| {})? {
-        Outcome::Done((measured, _)) => {
-            let broken = broken(limits, network, Some(measured));
+    match side_by_side::measure(lab, plan, &specimen)? {
+        Outcome::Done(pair) => {
+            let broken = broken(&pair.limits, network, Some(pair.student.0));
             if !broken.is_empty() {
                 (lab.observer)(&Event::Note(format!("a finalist breaks {broken} by a careful measurement")));
             }

@@ -8,6 +8,7 @@
 //! | `laboratory` | both, as the search sees them |
 //! | `smallest` | whether the limits can be kept at all |
 //! | `finale` | finalists to the student |
+//! | `side_by_side` | teacher and student measured at one time |
 //! | `verdict` | the very file: accuracy, files, deployment |
 //! | `paired` | teacher against student on the same images |
 //! | `summary` | what came out |
@@ -24,6 +25,7 @@ mod gauge;
 mod laboratory;
 pub mod paired;
 mod plan;
+mod side_by_side;
 mod smallest;
 mod stopwatch;
 pub mod summary;
@@ -41,6 +43,7 @@ pub use plan::{Configuration, Finale, Plan};
 pub use summary::{Side, Student, Summary};
 
 use distiller::Distiller;
+use finale::Chosen;
 use gauge::{Gauge, Specimen};
 use laboratory::Live;
 use stopwatch::Stopwatch;
@@ -97,14 +100,17 @@ pub fn run(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> Resul
     let found = search_on(&mut lab, &folder, &mut journal, &recorded, plan, &settings, &teacher)?;
 
     clock.begin(Phase::Finalists);
-    // Teacher and student are compared in the same conditions, and relative limits follow: a board that has cooled down
-    // since the search began would else flatter the student.
-    let (measured, measurement) = measure_teacher(&mut lab, plan, None)?;
-    let limits = limits_now(&settings, &teacher.network, measured)?;
-    let chosen = finale::finale(&mut lab, &dataset, plan, &limits, &found.finalists, &mut clock)?;
+    let chosen = finale::finale(&mut lab, &dataset, plan, &found.limits, &found.finalists, &mut clock)?;
+    let (teacher_now, limits) = if let Some(Chosen { pair, .. }) = &chosen {
+        (pair.teacher.clone(), pair.limits.clone())
+    } else {
+        let now = measure_teacher(&mut lab, plan, None)?;
+        let limits = limits_now(&settings, &teacher.network, now.0)?;
+        (now, limits)
+    };
 
     clock.begin(Phase::Test);
-    let teacher = verdict::of_teacher(&lab, &dataset, plan, &weights, measured, measurement)?;
+    let teacher = verdict::of_teacher(&lab, &dataset, plan, &weights, teacher_now)?;
     let student = match &chosen {
         Some(chosen) => Some(verdict::of_student(&lab, &folder, &dataset, &teacher, chosen)?),
         None => None,

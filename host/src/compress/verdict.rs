@@ -30,8 +30,7 @@ pub(super) fn of_teacher(
     dataset: &Dataset,
     plan: &Plan,
     weights: &Weights,
-    measured: Measured,
-    measurement: Measurement,
+    (measured, measurement): (Measured, Measurement),
 ) -> Result<Judged, Error> {
     let network = &plan.teacher.network;
     let predictions = lab.distiller.predictions(network, weights, &dataset.test)?;
@@ -70,8 +69,8 @@ pub(super) fn of_student(
         validation: lab.distiller.accuracy(&shipped.network, &weights, &dataset.validation_select)?,
         params: chosen.network.cost().params,
         macs: chosen.network.cost().macs,
-        measured: chosen.measured,
-        measurement: chosen.measurement.clone(),
+        measured: chosen.pair.student.0,
+        measurement: chosen.pair.student.1.clone(),
     };
     Ok(Student {
         side,
@@ -104,7 +103,8 @@ pub(super) fn ship(
         onnx: &chosen.specimen.bytes,
         golden: chosen.specimen.golden.clone(),
         input_len: chosen.network.input_shape().elements(),
-        latency_limit_ns: latency_bound(limits),
+        // A share of the teacher's latency was judged side by side; a number of one moment may be wrong the next.
+        latency_limit_ns: latency_bound(limits).filter(|_| !lab.anchored),
         threads: plan.configuration.board_threads,
     };
     let observer = lab.observer;
