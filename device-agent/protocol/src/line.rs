@@ -203,7 +203,7 @@ impl Line {
         self.incoming.read(buffer)
     }
 
-    /// Close, after what was written has been delivered or [`LINGER`] has passed.
+    /// Close, after what was written has been delivered or `LINGER` has passed.
     pub fn close(&mut self, now: Duration) {
         if self.phase == Phase::Open {
             self.closing.get_or_insert(now + LINGER);
