@@ -156,7 +156,8 @@ fn scatter(contents: &Contents) -> Result<String, ChartError> {
     let note = format!("{trained} candidates were trained for a moment and are shown{}", all(aside));
     Ok(format!(
         "<h2>What the search saw</h2>\n<p class=\"note\">{note}. Candidates stand at the accuracy of their short \
-         distillation, the student at that of its long one.</p>\n{}",
+         distillation, the student at that of its long one. Where the latency limit is a share of the teacher's, their \
+         latencies are scaled by the board's drift since the search began.</p>\n{}",
         figure("Validation accuracy against measured latency of all candidates", &svg, &legend)
     ))
 }
