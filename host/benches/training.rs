@@ -5,7 +5,7 @@
 
 use std::hint::black_box;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use n2n::network::layer::{Activation, Conv, Input};
 use n2n::network::zoo::{Architecture, build};
@@ -26,7 +26,7 @@ fn noise(dims: &[usize]) -> Tensor {
 }
 
 /// (input channels, output channels, edge of the map, kernel, stride)
-const LAYERS: [(usize, usize, usize, usize, usize); 12] = [
+const LAYERS: [(usize, usize, usize, usize, usize); 17] = [
     (64, 64, 32, 3, 1),
     (128, 128, 16, 3, 1),
     (256, 256, 8, 3, 1),
@@ -38,7 +38,12 @@ const LAYERS: [(usize, usize, usize, usize, usize); 12] = [
     (3, 20, 32, 3, 1),
     (20, 40, 32, 3, 2),
     (20, 40, 32, 1, 2),
+    (1, 16, 28, 3, 1),
     (16, 16, 28, 3, 1),
+    (32, 32, 14, 3, 1),
+    (64, 64, 7, 3, 1),
+    (128, 128, 3, 3, 1),
+    (128, 128, 1, 3, 1),
 ];
 
 fn convolutions(criterion: &mut Criterion) {
@@ -128,7 +133,8 @@ fn steps(criterion: &mut Criterion) {
             });
         });
         group.bench_function(BenchmarkId::new("evaluation", name), |bencher| {
-            bencher.iter(|| model.logits(&images).and_then(|logits| Ok(logits.to_dtype(DType::F32)?)));
+            let folded = model.fold().expect("folded batch norms");
+            bencher.iter(|| black_box(model.logits_folded(&folded, &images)));
         });
     }
     group.finish();

@@ -40,12 +40,13 @@ pub fn logits(
     normalisation: &Normalisation,
 ) -> Result<Vec<f32>, TrainingError> {
     check(samples, normalisation)?;
+    let folded = model.fold()?;
     let mut all = Vec::with_capacity(samples.len() * model.network().classes());
     for start in (0..samples.len()).step_by(EVALUATION_BATCH) {
         let end = (start + EVALUATION_BATCH).min(samples.len());
         let images =
             batch(samples, normalisation, (start..end).map(|image| (image, View::PLAIN)), model.device())?;
-        all.extend(model.logits(&images)?.flatten_all()?.to_vec1::<f32>()?);
+        all.extend(model.logits_folded(&folded, &images)?.flatten_all()?.to_vec1::<f32>()?);
     }
     Ok(all)
 }

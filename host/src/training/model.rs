@@ -9,7 +9,7 @@ use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
 use super::kernels::{BatchStatistics, Kernels, Norm, for_device};
-use super::plan::{NormStep, Operation, Plan};
+use super::plan::{NormStep, Operation, Plan, Step};
 use super::{TrainingError, mismatch};
 use crate::model_io::Weights;
 use crate::network::{Layer, Network, Role};
@@ -64,6 +64,16 @@ enum Saved {
     Statistics(BatchStatistics),
     Winners(Tensor),
     Mask(Tensor),
+}
+
+/// Convolutions of a model with their batch norms multiplied in, as the model was when they were made: by step, weight and
+/// bias.
+pub struct Folded(Vec<Option<(Tensor, Tensor)>>);
+
+impl std::fmt::Debug for Folded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Folded").field(&self.0.iter().flatten().count()).finish()
+    }
 }
 
 impl std::fmt::Debug for Model {
@@ -203,11 +213,37 @@ impl Model {
         self.variables[index].var.as_detached_tensor()
     }
 
+    /// Folds batch norms into their convolutions: once for all batches of an evaluation.
+    ///
+    /// # Errors
+    /// Candle's.
+    pub fn fold(&self) -> Result<Folded, TrainingError> {
+        let folded = self.plan.steps.iter().map(|step| match &step.operation {
+            Operation::Convolution { weight, bias, norm_step: Some(norm_step), .. } => {
+                let Operation::BatchNorm { norm, .. } = &self.plan.steps[*norm_step].operation else {
+                    return Ok(None);
+                };
+                let bias = bias.map(|bias| self.variable(bias));
+                self.folded(&self.variable(*weight), bias, *norm).map(Some)
+            }
+            _ => Ok(None),
+        });
+        Ok(Folded(folded.collect::<Result<_, TrainingError>>()?))
+    }
+
     /// Logits with running statistics and without dropout: [`Mode::Evaluate`] on a shared model.
     ///
     /// # Errors
     /// Images of another shape; candle's.
     pub fn logits(&self, images: &Tensor) -> Result<Tensor, TrainingError> {
+        self.logits_folded(&self.fold()?, images)
+    }
+
+    /// As [`Model::logits`], with convolutions that were folded before.
+    ///
+    /// # Errors
+    /// Images of another shape; candle's.
+    pub fn logits_folded(&self, folded: &Folded, images: &Tensor) -> Result<Tensor, TrainingError> {
         let kernels = self.kernels;
         let mut values = self.start(images)?;
         for (index, step) in self.plan.steps.iter().enumerate() {
@@ -218,15 +254,19 @@ impl Model {
             let mut output = step.output;
             let y = match &step.operation {
                 Operation::Convolution { conv, weight, bias, norm_step } => {
-                    let bias = bias.map(|bias| self.variable(bias));
-                    let norm_step = norm_step.map(|step| &self.plan.steps[step]);
-                    match norm_step.map(|step| (&step.operation, step.output)) {
-                        Some((Operation::BatchNorm { norm, activation }, normed)) => {
-                            output = normed;
-                            let (weight, bias) = self.folded(&self.variable(*weight), bias, *norm)?;
-                            kernels.convolution(x, &weight, Some(&bias), conv, *activation)?
-                        }
-                        _ => kernels.convolution(x, &self.variable(*weight), bias.as_ref(), conv, None)?,
+                    let normed = norm_step.map(|step| &self.plan.steps[step]);
+                    if let Some((weight, bias)) = &folded.0[index]
+                        && let Some(Step {
+                            operation: Operation::BatchNorm { activation, .. },
+                            output: normed,
+                            ..
+                        }) = normed
+                    {
+                        output = *normed;
+                        kernels.convolution(x, weight, Some(bias), conv, *activation)?
+                    } else {
+                        let bias = bias.map(|bias| self.variable(bias));
+                        kernels.convolution(x, &self.variable(*weight), bias.as_ref(), conv, None)?
                     }
                 }
                 Operation::BatchNorm { norm, activation } => {

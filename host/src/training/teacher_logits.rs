@@ -40,13 +40,14 @@ impl TeacherLogits {
         }
         let views = if augmentation == Augmentation::NONE { 1 } else { views };
         let classes = teacher.network().classes();
+        let folded = teacher.fold()?;
         let mut values = Vec::with_capacity(views * samples.len() * classes);
         for view in 0..views {
             for start in (0..samples.len()).step_by(EVALUATION_BATCH) {
                 let end = (start + EVALUATION_BATCH).min(samples.len());
                 let images = (start..end).map(|image| (image, augmentation.view(seed, image, view as u64)));
                 let images = batch(samples, normalisation, images, teacher.device())?;
-                values.extend(teacher.logits(&images)?.flatten_all()?.to_vec1::<f32>()?);
+                values.extend(teacher.logits_folded(&folded, &images)?.flatten_all()?.to_vec1::<f32>()?);
             }
         }
         Ok(Self { values, images: samples.len(), classes, views, augmentation, seed })

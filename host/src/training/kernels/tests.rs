@@ -187,8 +187,36 @@ fn convolutions_of_every_block_size_and_inner_cut_match() {
     check_convolution(17, 2, 6, 5, &conv(10, 10, 3, 2, 1, 10));
 }
 
+/// Shapes that the CPU kernels leave to Winograd's algorithm.
+#[test]
+fn convolutions_by_patches_match() {
+    // Whole tiles; cut tiles, and parts of a vector of channels on both sides.
+    check_convolution(20, 2, 8, 8, &conv(24, 24, 3, 1, 1, 1));
+    check_convolution(21, 3, 7, 6, &conv(17, 29, 3, 1, 1, 1));
+    // No padding, and more than the kernel needs.
+    check_convolution(22, 2, 9, 10, &conv(18, 32, 3, 1, 0, 1));
+    check_convolution(23, 2, 6, 6, &conv(25, 17, 3, 1, 2, 1));
+    check_convolution(24, 2, 6, 4, &conv(36, 40, 3, 1, 1, 2));
+    // Strips of many images, and of some rows of one; chunks of images.
+    check_convolution(25, 70, 4, 4, &conv(17, 18, 3, 1, 1, 1));
+    check_convolution(26, 1, 40, 62, &conv(17, 17, 3, 1, 1, 1));
+    // Products that threads share.
+    check_convolution(27, 2, 2, 2, &conv(128, 130, 3, 1, 1, 1));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn convolutions_by_patches_of_random_shapes_match(
+        seed in 0u64..1000, images in 1usize..4, height in 2usize..9, width in 2usize..9,
+        groups in 1usize..3, ins in 17usize..26, outs in 17usize..36, padding in 0usize..3,
+    ) {
+        let fits = |size: usize| size + 2 * padding >= 3;
+        prop_assume!(fits(height) && fits(width));
+        let conv = conv(groups * ins, groups * outs, 3, 1, padding, groups);
+        check_convolution(seed, images, height, width, &conv);
+    }
+
     #[test]
     fn convolutions_of_random_shapes_match(
         seed in 0u64..1000, images in 1usize..4, height in 1usize..9, width in 1usize..9,

@@ -5,11 +5,15 @@
 
 use std::mem::MaybeUninit;
 
+use rayon::prelude::*;
+
 use super::buffer::filled;
 use super::correlate::{Finish, Places, correlate};
-use super::panels::Panels;
+use super::panels::{Panels, Taps, parts};
+use super::simd::LANES;
 use super::strips::Windows;
 use super::weight_gradient::weight_sums;
+use super::winograd::{self, Filters};
 use crate::network::layer::Conv;
 use crate::network::shape::positions;
 
@@ -43,12 +47,6 @@ pub(super) fn output_map(input: Map, conv: &Conv) -> Map {
     }
 }
 
-/// Weight `[out][in / groups][kernel][kernel]` as a function of its four indices.
-fn tap<'a>(weight: &'a [f32], conv: &Conv) -> impl Fn(usize, usize, usize, usize) -> f32 + Sync + 'a {
-    let (inputs, kernel) = (conv.in_channels / conv.groups, conv.kernel);
-    move |output, input, row, column| weight[((output * inputs + input) * kernel + row) * kernel + column]
-}
-
 fn windows(input: Map, output: Map, conv: &Conv, group: usize) -> Windows {
     let inputs = conv.in_channels / conv.groups;
     Windows {
@@ -68,6 +66,25 @@ fn windows(input: Map, output: Map, conv: &Conv, group: usize) -> Windows {
     }
 }
 
+/// Every window's products with the weights, by the faster of two ways.
+fn apply(
+    source: &[f32],
+    windows: &Windows,
+    channels: usize,
+    taps: &Taps<'_>,
+    finish: Finish<'_>,
+    out: &mut [MaybeUninit<f32>],
+    places: Places,
+) {
+    if winograd::pays(windows, channels) {
+        let filters = Filters::new(channels, windows.read_channels, taps);
+        winograd::correlate(source, windows, &filters, finish, out, places);
+    } else {
+        let panels = Panels::pack(channels, windows.read_channels, taps);
+        correlate(source, windows, &panels, finish, out, places);
+    }
+}
+
 /// Values of the output map.
 pub(super) fn forward(
     x: &[f32],
@@ -79,13 +96,16 @@ pub(super) fn forward(
 ) -> Vec<f32> {
     let output = output_map(input, conv);
     let (inputs, outputs) = (conv.in_channels / conv.groups, conv.out_channels / conv.groups);
-    let weight = tap(weight, conv);
+    let area = conv.kernel * conv.kernel;
     filled(output.len(), |out: &mut [MaybeUninit<f32>]| {
         for group in 0..conv.groups {
-            let panels = Panels::pack(outputs, conv.kernel * conv.kernel * inputs, |step, channel| {
-                let (place, input) = (step / inputs, step % inputs);
-                weight(group * outputs + channel, input, place / conv.kernel, place % conv.kernel)
-            });
+            let taps = Taps {
+                weight,
+                first: group * outputs * inputs * area,
+                channel: inputs * area,
+                input: area,
+                places: (0..area).collect(),
+            };
             let places = Places {
                 start: group * outputs,
                 image: output.height * output.width * output.channels,
@@ -93,7 +113,8 @@ pub(super) fn forward(
                 column: output.channels,
             };
             let bias = bias.map(|bias| &bias[group * outputs..(group + 1) * outputs]);
-            correlate(x, &windows(input, output, conv, group), &panels, Finish { bias, bounds }, out, places);
+            let windows = windows(input, output, conv, group);
+            apply(x, &windows, outputs, &taps, Finish { bias, bounds }, out, places);
         }
     })
 }
@@ -127,7 +148,7 @@ fn phase(index: usize, size: usize, conv: &Conv) -> Phase {
 pub(super) fn input_gradient(input: Map, weight: &[f32], gradient: &[f32], conv: &Conv) -> Vec<f32> {
     let output = output_map(input, conv);
     let (inputs, outputs) = (conv.in_channels / conv.groups, conv.out_channels / conv.groups);
-    let weight = tap(weight, conv);
+    let area = conv.kernel * conv.kernel;
     let stride = conv.stride;
     filled(input.len(), |out: &mut [MaybeUninit<f32>]| {
         if stride > conv.kernel {
@@ -140,14 +161,18 @@ pub(super) fn input_gradient(input: Map, weight: &[f32], gradient: &[f32], conv:
                 continue;
             }
             for group in 0..conv.groups {
-                let panels = Panels::pack(inputs, down.taps * across.taps * outputs, |step, channel| {
-                    let (place, output) = (step / outputs, step % outputs);
-                    let (r, c) = (place / across.taps, place % across.taps);
-                    // The correlation runs over the taps backwards.
-                    let row = down.first + stride * (down.taps - 1 - r);
-                    let column = across.first + stride * (across.taps - 1 - c);
-                    weight(group * outputs + output, channel, row, column)
+                // The correlation runs over the taps backwards.
+                let back = |phase: &Phase, place: usize| phase.first + stride * (phase.taps - 1 - place);
+                let places = (0..down.taps * across.taps).map(|place| {
+                    back(&down, place / across.taps) * conv.kernel + back(&across, place % across.taps)
                 });
+                let taps = Taps {
+                    weight,
+                    first: group * outputs * inputs * area,
+                    channel: area,
+                    input: inputs * area,
+                    places: places.collect(),
+                };
                 let windows = Windows {
                     images: output.images,
                     height: output.height,
@@ -170,7 +195,7 @@ pub(super) fn input_gradient(input: Map, weight: &[f32], gradient: &[f32], conv:
                     column: stride * input.channels,
                 };
                 let finish = Finish { bias: None, bounds: (f32::NEG_INFINITY, f32::INFINITY) };
-                correlate(gradient, &windows, &panels, finish, out, places);
+                apply(gradient, &windows, inputs, &taps, finish, out, places);
             }
         }
     })
@@ -184,19 +209,26 @@ pub(super) fn weight_gradient(x: &[f32], input: Map, gradient: &[f32], conv: &Co
     let mut result = vec![0.0; conv.out_channels * inputs * area];
     for group in 0..conv.groups {
         let windows = windows(input, output, conv, group);
-        let sums = weight_sums(x, &windows, gradient, output.channels, group * outputs, outputs);
         let target = &mut result[group * outputs * inputs * area..(group + 1) * outputs * inputs * area];
-        for block in &sums.blocks {
-            let lanes = block.vectors * super::simd::LANES;
-            let steps = area * inputs;
-            let rows = sums.values[block.offset..block.offset + steps * lanes].chunks_exact(lanes);
-            for (step, row) in rows.enumerate() {
-                let (place, input) = (step / inputs, step % inputs);
-                for (lane, &value) in row[..block.channels].iter().enumerate() {
-                    target[((block.start + lane) * inputs + input) * area + place] = value;
+        if winograd::pays(&windows, outputs) {
+            let first = group * outputs;
+            winograd::weight_gradient(x, &windows, gradient, output.channels, first, outputs, target);
+            continue;
+        }
+        let sums = weight_sums(x, &windows, gradient, output.channels, group * outputs, outputs);
+        // From `[place][input][channel]` in blocks to `[channel][input][place]`.
+        let parts = parts(&sums.blocks, target, |block| block.channels * inputs * area);
+        parts.into_par_iter().for_each(|(block, target)| {
+            let lanes = block.vectors * LANES;
+            for input in 0..inputs {
+                for place in 0..area {
+                    let row = &sums.values[block.offset + (place * inputs + input) * lanes..];
+                    for (lane, &value) in row[..block.channels].iter().enumerate() {
+                        target[(lane * inputs + input) * area + place] = value;
+                    }
                 }
             }
-        }
+        });
     }
     result
 }

@@ -10,9 +10,7 @@ use std::mem::MaybeUninit;
 use rayon::prelude::*;
 
 use super::panels::Panels;
-#[cfg(target_arch = "x86_64")]
-use super::simd::{Avx2, available};
-use super::simd::{LANES, Lanes, Portable};
+use super::simd::{LANES, Lanes, by_processor};
 use super::strips::{SCRATCH, Windows};
 
 /// Steps of the inner loop whose weights (at most 3 vectors each) stay in a 32 KiB first-level cache.
@@ -30,16 +28,26 @@ pub(super) struct Places {
     pub(super) column: usize,
 }
 
+impl Places {
+    /// Of the last window's pixel.
+    pub(super) fn last(&self, windows: &Windows) -> usize {
+        self.start
+            + (windows.images - 1) * self.image
+            + (windows.rows - 1) * self.row
+            + (windows.columns - 1) * self.column
+    }
+}
+
 /// The output that several threads write, each its own pixels.
 #[derive(Clone, Copy)]
-struct Output(*mut f32);
+pub(super) struct Output(pub(super) *mut f32);
 // SAFETY: strips are disjoint sets of output pixels, and a thread writes only its strip's.
 unsafe impl Send for Output {}
 // SAFETY: as above.
 unsafe impl Sync for Output {}
 
 impl Output {
-    fn pointer(self) -> *mut f32 {
+    pub(super) fn pointer(self) -> *mut f32 {
         self.0
     }
 }
@@ -70,11 +78,7 @@ pub(super) fn correlate(
     }
     assert_eq!(panels.steps, windows.kernel_rows * windows.run(), "weights packed for another window");
     assert!(source.len() >= windows.images * windows.height * windows.width * windows.channels);
-    let last = places.start
-        + (windows.images - 1) * places.image
-        + (windows.rows - 1) * places.row
-        + (windows.columns - 1) * places.column;
-    assert!(last + channels <= output.len(), "an output pixel lies outside the output");
+    assert!(places.last(windows) + channels <= output.len(), "an output pixel lies outside the output");
     let bias: Option<Vec<f32>> = finish.bias.map(|bias| {
         let mut padded = bias.to_vec();
         padded.resize(channels.next_multiple_of(LANES) + 3 * LANES, 0.0);
@@ -117,51 +121,41 @@ pub(super) fn correlate(
 }
 
 /// One block of output channels over one strip.
-struct Job<'a> {
-    input: *const f32,
-    offsets: &'a [usize],
-    row_values: usize,
-    kernel_rows: usize,
-    run: usize,
-    panel: *const f32,
-    channels: usize,
-    bias: Option<*const f32>,
-    bounds: (f32, f32),
-    output: *mut f32,
-    places: &'a [usize],
-    channel: usize,
+pub(super) struct Job<'a> {
+    pub(super) input: *const f32,
+    pub(super) offsets: &'a [usize],
+    pub(super) row_values: usize,
+    pub(super) kernel_rows: usize,
+    pub(super) run: usize,
+    pub(super) panel: *const f32,
+    pub(super) channels: usize,
+    pub(super) bias: Option<*const f32>,
+    pub(super) bounds: (f32, f32),
+    pub(super) output: *mut f32,
+    pub(super) places: &'a [usize],
+    pub(super) channel: usize,
+}
+
+by_processor! {
+    /// Runs a job.
+    ///
+    /// # Safety
+    /// As [`tiles`], with `vectors` those of the job's block.
+    pub(super) fn dispatch(job: &Job<'_>, vectors: usize) => sized_tiles
 }
 
 /// Tile heights leave a register spare: with 4 x 3 sums and 7 operands LLVM spills one sum, at half the speed.
 ///
 /// # Safety
-/// As [`tiles`], with `vectors` those of the job's block.
-unsafe fn dispatch(job: &Job<'_>, vectors: usize) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        #[target_feature(enable = "avx2,fma")]
-        unsafe fn wide<const MR: usize, const NV: usize>(job: &Job<'_>) {
-            // SAFETY: the caller's promise; the features are this function's.
-            unsafe { tiles::<Avx2, MR, NV>(job) }
-        }
-        if available() {
-            // SAFETY: the features were just detected; the rest is the caller's promise.
-            unsafe {
-                match vectors {
-                    1 => wide::<8, 1>(job),
-                    2 => wide::<6, 2>(job),
-                    _ => wide::<3, 3>(job),
-                }
-            }
-            return;
-        }
-    }
+/// As [`dispatch`], and the instructions of `V` exist.
+#[inline(always)]
+unsafe fn sized_tiles<V: Lanes>(job: &Job<'_>, vectors: usize) {
     // SAFETY: the caller's promise.
     unsafe {
         match vectors {
-            1 => tiles::<Portable, 8, 1>(job),
-            2 => tiles::<Portable, 6, 2>(job),
-            _ => tiles::<Portable, 3, 3>(job),
+            1 => tiles::<V, 8, 1>(job),
+            2 => tiles::<V, 6, 2>(job),
+            _ => tiles::<V, 3, 3>(job),
         }
     }
 }
@@ -303,7 +297,7 @@ unsafe fn load<V: Lanes>(from: *const f32, count: usize) -> V {
 /// # Safety
 /// As [`Lanes::store`], for `count` values if that is less than a vector.
 #[inline(always)]
-unsafe fn store<V: Lanes>(value: V, to: *mut f32, count: usize) {
+pub(super) unsafe fn store<V: Lanes>(value: V, to: *mut f32, count: usize) {
     // SAFETY: the caller's promise.
     unsafe { if count >= LANES { value.store(to) } else { value.store_first(to, count) } }
 }

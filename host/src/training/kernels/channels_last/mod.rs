@@ -7,6 +7,7 @@
 //! | `panels`, `strips` | packed weights; padded input |
 //! | `correlate` | padded strips x packed weights: forward and input gradient of every convolution |
 //! | `weight_gradient` | the outer products |
+//! | `winograd` | both for 3x3 windows of stride 1, with 4/9 of the multiplications |
 //! | `convolution` | geometry: which correlation a convolution, a phase, a group is |
 //! | `depthwise` | one filter a channel |
 //! | `batch_norm`, `pointwise`, `pool` | the memory-bound rest |
@@ -28,6 +29,7 @@ mod pool;
 mod simd;
 mod strips;
 mod weight_gradient;
+mod winograd;
 
 use candle_core::{CpuStorage, Device, Result, Storage, Tensor, bail};
 

@@ -1,10 +1,32 @@
-//! Weights packed for the inner loops: output channels in blocks of a few vectors, contiguous along the steps.
+//! Weights as the inner loops want them: output channels in blocks of a few vectors, contiguous along the steps.
 //!
-//! Packing only: what multiplies them is in `correlate`, what sums into the same layout in `weight_gradient`.
+//! Views and packing only: what multiplies them is in `correlate` and `winograd`, what sums into the same layout in
+//! `weight_gradient`.
 
 use rayon::prelude::*;
 
 use super::simd::LANES;
+
+/// A view of a convolution's weights: which one multiplies which place of a window, input and output channel. It is linear
+/// in the channels, so that loops over it divide nothing.
+pub(super) struct Taps<'a> {
+    pub(super) weight: &'a [f32],
+    /// Of the first output channel and input.
+    pub(super) first: usize,
+    /// From one output channel to the next.
+    pub(super) channel: usize,
+    /// From one input to the next.
+    pub(super) input: usize,
+    /// Of each place of the window, row by row.
+    pub(super) places: Vec<usize>,
+}
+
+impl Taps<'_> {
+    #[inline(always)]
+    pub(super) fn at(&self, place: usize, input: usize, channel: usize) -> f32 {
+        self.weight[self.first + channel * self.channel + input * self.input + self.places[place]]
+    }
+}
 
 /// Output channels in vectors of eight, cut in blocks of one to three vectors, weights contiguous per block.
 ///
@@ -60,30 +82,42 @@ pub(super) fn blocks(channels: usize, steps: usize) -> Vec<Block> {
         .collect()
 }
 
+/// Cuts `values` into each block's part, of a length that the block says.
+pub(super) fn parts<'a>(
+    blocks: &[Block],
+    values: &'a mut [f32],
+    length: impl Fn(&Block) -> usize,
+) -> Vec<(Block, &'a mut [f32])> {
+    let mut rest = values;
+    let cut = |block: &Block| {
+        let (part, tail) = std::mem::take(&mut rest).split_at_mut(length(block));
+        rest = tail;
+        (*block, part)
+    };
+    blocks.iter().map(cut).collect()
+}
+
 impl Panels {
-    /// Packs `steps x channels` weights, asked for by (step, channel).
-    pub(super) fn pack(channels: usize, steps: usize, weight: impl Fn(usize, usize) -> f32 + Sync) -> Self {
+    /// Packs the weights of `channels` output channels and `inputs` inputs.
+    pub(super) fn pack(channels: usize, inputs: usize, taps: &Taps<'_>) -> Self {
+        let steps = taps.places.len() * inputs;
         let blocks = blocks(channels, steps);
         let total = blocks.last().map_or(0, |last| last.offset + last.vectors * LANES * steps);
         let mut values = vec![0.0; total];
-        let mut rest = values.as_mut_slice();
-        let mut parts = Vec::with_capacity(blocks.len());
-        for block in &blocks {
-            let (part, tail) = rest.split_at_mut(block.vectors * LANES * steps);
-            parts.push((block, part));
-            rest = tail;
-        }
-        let fill = |(block, part): (&Block, &mut [f32])| {
+        let fill = |(block, part): (Block, &mut [f32])| {
             let width = block.vectors * LANES;
-            // Channel by channel: the source is contiguous along steps.
+            // Channel by channel: what is read stays in the first-level cache while the places go by.
             for lane in 0..block.channels {
-                for (step, row) in part.chunks_exact_mut(width).enumerate() {
-                    row[lane] = weight(step, block.start + lane);
+                for (place, rows) in part.chunks_exact_mut(inputs * width).enumerate() {
+                    for (input, row) in rows.chunks_exact_mut(width).enumerate() {
+                        row[lane] = taps.at(place, input, block.start + lane);
+                    }
                 }
             }
         };
+        let parts = parts(&blocks, &mut values, |block| block.vectors * LANES * steps);
         // Below this many values, waking another thread costs more than it saves.
-        if total > 64 * 1024 {
+        if total > 16 * 1024 {
             parts.into_par_iter().for_each(fill);
         } else {
             parts.into_iter().for_each(fill);

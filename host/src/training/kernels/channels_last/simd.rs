@@ -19,6 +19,10 @@ pub(super) trait Lanes: Copy {
     unsafe fn load(from: *const f32) -> Self;
     /// Eight values to `to`, unaligned.
     unsafe fn store(self, to: *mut f32);
+    /// `self + other`.
+    unsafe fn plus(self, other: Self) -> Self;
+    /// `self - other`.
+    unsafe fn minus(self, other: Self) -> Self;
     /// `self + a * b`.
     unsafe fn add_product(self, a: Self, b: Self) -> Self;
     /// Clips to `low..=high`; not-a-number stays what it is, so that a divergence is seen.
@@ -90,6 +94,14 @@ impl Lanes for Portable {
         unsafe { to.cast::<[f32; LANES]>().write_unaligned(self.0) }
     }
     #[inline(always)]
+    unsafe fn plus(self, other: Self) -> Self {
+        Self(std::array::from_fn(|lane| self.0[lane] + other.0[lane]))
+    }
+    #[inline(always)]
+    unsafe fn minus(self, other: Self) -> Self {
+        Self(std::array::from_fn(|lane| self.0[lane] - other.0[lane]))
+    }
+    #[inline(always)]
     unsafe fn add_product(self, a: Self, b: Self) -> Self {
         Self(std::array::from_fn(|lane| {
             // Where the instruction set has no fused multiply-add, `mul_add` is a slow library call.
@@ -116,8 +128,8 @@ pub(super) fn clip(value: f32, low: f32, high: f32) -> f32 {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        __m256, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_min_ps, _mm256_set1_ps,
-        _mm256_storeu_ps,
+        __m256, _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_min_ps,
+        _mm256_set1_ps, _mm256_storeu_ps, _mm256_sub_ps,
     };
 
     use super::Lanes;
@@ -139,6 +151,14 @@ mod x86 {
         #[inline(always)]
         unsafe fn store(self, to: *mut f32) {
             unsafe { _mm256_storeu_ps(to, self.0) }
+        }
+        #[inline(always)]
+        unsafe fn plus(self, other: Self) -> Self {
+            Self(unsafe { _mm256_add_ps(self.0, other.0) })
+        }
+        #[inline(always)]
+        unsafe fn minus(self, other: Self) -> Self {
+            Self(unsafe { _mm256_sub_ps(self.0, other.0) })
         }
         #[inline(always)]
         unsafe fn add_product(self, a: Self, b: Self) -> Self {
@@ -200,3 +220,30 @@ macro_rules! vectorised {
     };
 }
 pub(crate) use vectorised;
+
+/// Defines an unsafe function that runs a kernel over the [`Lanes`] of this processor, chosen at run time.
+macro_rules! by_processor {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $kind:ty),* $(,)?) => $kernel:ident) => {
+        $(#[$meta])*
+        $vis unsafe fn $name($($arg: $kind),*) {
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2,fma")]
+                unsafe fn wide($($arg: $kind),*) {
+                    // SAFETY: the caller's promise; the features are this function's.
+                    unsafe { $kernel::<super::simd::Avx2>($($arg),*) }
+                }
+                if super::simd::available() {
+                    // SAFETY: the features were just detected; the rest is the caller's promise.
+                    return unsafe { wide($($arg),*) };
+                }
+            }
+            #[allow(unreachable_code)]
+            // SAFETY: the caller's promise.
+            unsafe {
+                $kernel::<super::simd::Portable>($($arg),*);
+            }
+        }
+    };
+}
+pub(super) use by_processor;

@@ -99,14 +99,29 @@ impl Windows {
         }
     }
 
+    /// Cuts images `from..from + count` into strips of about `windows` windows, whatever their input takes.
+    pub(super) fn cut(&self, from: usize, count: usize, windows: usize) -> Vec<Strip> {
+        let rows = (windows / self.columns).clamp(1, self.rows);
+        let images = if rows < self.rows { 1 } else { (windows / (self.rows * self.columns)).max(1) };
+        let starts = (0..count).step_by(images);
+        starts
+            .flat_map(|start| {
+                (0..self.rows).step_by(rows).map(move |row| Strip {
+                    image: from + start,
+                    images: images.min(count - start),
+                    row,
+                    rows: rows.min(self.rows - row),
+                })
+            })
+            .collect()
+    }
+
     /// Copies a strip's input with its padding into `buffer`, and the offset of every window into `offsets`.
     pub(super) fn fill(&self, source: &[f32], strip: Strip, buffer: &mut Vec<f32>, offsets: &mut Vec<usize>) {
         let (row_values, read) = (self.row_values(), self.read_channels);
         let buffered = self.buffered_rows(strip.rows);
         let needed = strip.images * buffered * row_values + SLACK;
-        if buffer.len() < needed {
-            buffer.resize(needed, 0.0);
-        }
+        grow(buffer, needed);
         let columns = row_values / read;
         // Buffered columns that have a source column.
         let start = self.left.clamp(0, columns as isize) as usize;
@@ -145,6 +160,13 @@ impl Windows {
     }
 }
 
+/// Makes `buffer` hold `needed` values at the least; what it held may be anything.
+pub(super) fn grow(buffer: &mut Vec<f32>, needed: usize) {
+    if buffer.len() < needed {
+        buffer.resize(needed, 0.0);
+    }
+}
+
 /// Buffers that a thread keeps between strips and steps.
 #[derive(Default)]
 pub(super) struct Scratch {
@@ -152,6 +174,9 @@ pub(super) struct Scratch {
     pub(super) offsets: Vec<usize>,
     pub(super) places: Vec<usize>,
     pub(super) panel: Vec<f32>,
+    pub(super) rows: Vec<usize>,
+    pub(super) transformed: Vec<f32>,
+    pub(super) products: Vec<f32>,
 }
 
 thread_local! {

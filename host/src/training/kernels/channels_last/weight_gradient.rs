@@ -7,10 +7,8 @@
 
 use rayon::prelude::*;
 
-use super::panels::{Block, blocks};
-#[cfg(target_arch = "x86_64")]
-use super::simd::{Avx2, available};
-use super::simd::{LANES, Lanes, Portable};
+use super::panels::{Block, blocks, parts};
+use super::simd::{LANES, Lanes, by_processor};
 use super::strips::{SCRATCH, SLACK, Strip, Windows};
 
 /// Values that all chunks' sums may take together: 16 MiB.
@@ -41,22 +39,14 @@ pub(super) fn weight_sums(
     assert!(source.len() >= windows.images * windows.height * windows.width * windows.channels);
     assert!(gradient.len() >= windows.images * windows.rows * windows.columns * width);
     assert!(first + channels <= width, "channels beyond the gradient's");
-    let chunks = (SUM_VALUES / total.max(1)).clamp(2, CHUNKS).min(windows.images.max(1));
-    let per_chunk = windows.images.div_ceil(chunks).max(1);
-    let mut partial: Vec<(usize, Vec<f32>)> =
-        (0..windows.images).step_by(per_chunk).map(|start| (start, vec![0.0; total])).collect();
+    let per_chunk = images_of_chunk(windows.images, total);
+    let mut partial = empty_sums(windows.images, total);
     // Few chunks (large weights): blocks are shared out among threads as well.
     let pieces: Vec<(usize, Block, &mut [f32])> = partial
         .iter_mut()
         .flat_map(|(start, values)| {
-            let mut rest = values.as_mut_slice();
-            let mut parts = Vec::with_capacity(blocks.len());
-            for &block in &blocks {
-                let (part, tail) = rest.split_at_mut(block.vectors * LANES * steps);
-                parts.push((*start, block, part));
-                rest = tail;
-            }
-            parts
+            let parts = parts(&blocks, values, |block| block.vectors * LANES * steps);
+            parts.into_iter().map(|(block, part)| (*start, block, part))
         })
         .collect();
     let mut jobs: Vec<Vec<(usize, Block, &mut [f32])>> = Vec::new();
@@ -101,17 +91,45 @@ pub(super) fn weight_sums(
             });
         }
     });
+    Sums { blocks, values: added(partial, total) }
+}
+
+/// Images whose products go into the same `total` sums; by shape alone.
+fn images_of_chunk(images: usize, total: usize) -> usize {
+    let chunks = (SUM_VALUES / total.max(1)).clamp(2, CHUNKS).min(images.max(1));
+    images.div_ceil(chunks).max(1)
+}
+
+/// First image and zeroed sums of each chunk.
+fn empty_sums(images: usize, total: usize) -> Vec<(usize, Vec<f32>)> {
+    let starts = (0..images).step_by(images_of_chunk(images, total));
+    starts.map(|start| (start, vec![0.0; total])).collect()
+}
+
+/// `total` sums over all images: `work` adds those of `count` images from `start` on, several chunks at once.
+pub(super) fn in_chunks(
+    images: usize,
+    total: usize,
+    work: impl Fn(usize, usize, &mut [f32]) + Sync,
+) -> Vec<f32> {
+    let count = images_of_chunk(images, total);
+    let mut partial = empty_sums(images, total);
+    partial.par_iter_mut().for_each(|(start, sums)| work(*start, count.min(images - *start), sums));
+    added(partial, total)
+}
+
+/// The chunks' sums, added in order for every value, so threads change nothing.
+fn added(partial: Vec<(usize, Vec<f32>)>, total: usize) -> Vec<f32> {
     let mut partial = partial.into_iter().map(|(_, values)| values);
     let mut values = partial.next().unwrap_or_else(|| vec![0.0; total]);
     let others: Vec<Vec<f32>> = partial.collect();
-    // In order for every value, so threads change nothing.
     let piece = 16 * 1024;
     values.par_chunks_mut(piece).enumerate().for_each(|(index, sums)| {
         for other in &others {
             add_to(sums, &other[index * piece..index * piece + sums.len()]);
         }
     });
-    Sums { blocks, values }
+    values
 }
 
 super::simd::vectorised! {
@@ -140,46 +158,36 @@ fn strips(windows: &Windows, start: usize, count: usize, images: usize) -> Vec<S
 }
 
 /// One block of output channels over one strip.
-struct Job<'a> {
-    input: *const f32,
-    offsets: &'a [usize],
-    row_values: usize,
-    kernel_rows: usize,
-    run: usize,
-    panel: *const f32,
-    sums: *mut f32,
+pub(super) struct Job<'a> {
+    pub(super) input: *const f32,
+    pub(super) offsets: &'a [usize],
+    pub(super) row_values: usize,
+    pub(super) kernel_rows: usize,
+    pub(super) run: usize,
+    pub(super) panel: *const f32,
+    pub(super) sums: *mut f32,
+}
+
+by_processor! {
+    /// Runs a job.
+    ///
+    /// # Safety
+    /// As [`tiles`], with `vectors` those of the block.
+    pub(super) fn dispatch(job: &Job<'_>, vectors: usize) => sized_tiles
 }
 
 /// Tile heights leave a register spare: with 4 x 3 sums and 7 operands LLVM spills one sum, at half the speed.
 ///
 /// # Safety
-/// As [`tiles`], with `vectors` those of the block.
-unsafe fn dispatch(job: &Job<'_>, vectors: usize) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        #[target_feature(enable = "avx2,fma")]
-        unsafe fn wide<const MR: usize, const NV: usize>(job: &Job<'_>) {
-            // SAFETY: the caller's promise; the features are this function's.
-            unsafe { tiles::<Avx2, MR, NV>(job) }
-        }
-        if available() {
-            // SAFETY: the features were just detected; the rest is the caller's promise.
-            unsafe {
-                match vectors {
-                    1 => wide::<12, 1>(job),
-                    2 => wide::<6, 2>(job),
-                    _ => wide::<3, 3>(job),
-                }
-            }
-            return;
-        }
-    }
+/// As [`dispatch`], and the instructions of `V` exist.
+#[inline(always)]
+unsafe fn sized_tiles<V: Lanes>(job: &Job<'_>, vectors: usize) {
     // SAFETY: the caller's promise.
     unsafe {
         match vectors {
-            1 => tiles::<Portable, 12, 1>(job),
-            2 => tiles::<Portable, 6, 2>(job),
-            _ => tiles::<Portable, 3, 3>(job),
+            1 => tiles::<V, 12, 1>(job),
+            2 => tiles::<V, 6, 2>(job),
+            _ => tiles::<V, 3, 3>(job),
         }
     }
 }
