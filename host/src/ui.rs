@@ -22,6 +22,8 @@ use crate::units;
 
 /// Shortest time between two progress lines in a log.
 const LOG_INTERVAL: Duration = Duration::from_secs(20);
+/// A terminal that claims to be narrower is not believed: a table broken to fit could not be read anyway.
+const FEWEST_COLUMNS: u16 = 40;
 /// How often a bar on a terminal is redrawn while nothing else happens.
 const TICK: Duration = Duration::from_millis(200);
 /// Environment variable with a log filter, as in `N2N_LOG=n2n=debug`; wins over `-v` and `-q`.
@@ -214,7 +216,13 @@ pub fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [
     let rows: Vec<[String; N]> = rows.into_iter().collect();
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none()));
-    table.set_content_arrangement(ContentArrangement::Dynamic);
+    // A terminal that does not know its size says that it has no columns.
+    let narrow = table.width().is_some_and(|columns| columns < FEWEST_COLUMNS);
+    table.set_content_arrangement(if narrow {
+        ContentArrangement::Disabled
+    } else {
+        ContentArrangement::Dynamic
+    });
     table.set_header(header.map(Cell::new));
     for (index, column) in table.column_iter_mut().enumerate() {
         if index > 0 && rows.iter().all(|row| is_number_or_gap(&row[index])) {

@@ -6,9 +6,11 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::time::Instant;
 
 use candle_core::Device;
+use rayon::prelude::*;
 
 use super::weight_store::WeightStore;
 use crate::data::{Dataset, Samples};
@@ -63,26 +65,48 @@ impl<'a> Distiller<'a> {
         Ok(Self { dataset, teacher, plain, augmented: None, proxy, device, store, stop })
     }
 
-    /// One training of the search. A student whose loss runs away is infeasible; everything else that fails is a fault.
+    /// Trainings of the search, at once on a CPU. A student whose loss runs away is infeasible; everything else that fails
+    /// is a fault.
+    ///
+    /// The trainings are tasks of the one thread pool that their kernels use too: as long as there are as many students as
+    /// threads, each student has a thread to itself and nothing to wait for; the last ones have the others' help. What
+    /// comes out is the same, since no kernel's result depends on its threads.
     pub(super) fn train(
         &mut self,
-        job: &Job,
+        jobs: &[&Job],
         observer: &mut dyn FnMut(&TrainProgress),
-    ) -> Result<Outcome<Trained>, Fault> {
+    ) -> Result<Vec<Outcome<Trained>>, Fault> {
+        if jobs.is_empty() {
+            return Ok(Vec::new());
+        }
         let began = Instant::now();
-        match self.trained(job, observer) {
+        let this = &*self;
+        let one = |job: &Job, tell: &mut dyn FnMut(&TrainProgress)| {
+            let began = Instant::now();
+            (this.trained(job, tell), began.elapsed().as_secs_f64())
+        };
+        let trainings = if self.device.is_cpu() {
+            at_once(jobs, &one, observer)
+        } else {
+            jobs.iter().map(|job| one(job, observer)).collect()
+        };
+        // Each one's part of the wall-clock time: together they make the whole.
+        let busy: f64 = trainings.iter().map(|(_, seconds)| seconds).sum();
+        let share = began.elapsed().as_secs_f64() / busy.max(f64::MIN_POSITIVE);
+        let answer = |(job, (training, seconds)): (&&Job, (_, f64))| match training {
             Ok((weights, accuracy, fresh_tensors)) => {
+                let accuracy = Accuracy::fraction(accuracy);
                 self.store
-                    .put(job, &weights, accuracy.fraction())
+                    .put(job, &weights, accuracy)
                     .map_err(|error| Fault::Training(format!("keeping a candidate's weights: {error}")))?;
-                let seconds = began.elapsed().as_secs_f64();
-                Ok(Outcome::Done(Trained { accuracy: accuracy.fraction(), fresh_tensors, seconds }))
+                Ok(Outcome::Done(Trained { accuracy, fresh_tensors, seconds: seconds * share }))
             }
             Err(TrainingError::Diverged { step, .. }) => {
                 Ok(Outcome::Infeasible(format!("its training diverged at step {step}")))
             }
             Err(error) => Err(fault(error)),
-        }
+        };
+        jobs.iter().zip(trainings).map(answer).collect()
     }
 
     /// The weights that [`Self::train`] gave for this job; trained again if they were not kept.
@@ -114,7 +138,7 @@ impl<'a> Distiller<'a> {
         }
         let (train_set, normalisation) = (&self.dataset.train, &self.dataset.normalisation);
         let stop = Arc::clone(&self.stop);
-        train(&mut model, train_set, normalisation, self.augmented.as_ref(), recipe, &mut |progress| {
+        train(&mut model, train_set, normalisation, self.augmented.as_ref(), recipe, &mut |progress, _| {
             observer(progress);
             if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
@@ -167,7 +191,7 @@ impl<'a> Distiller<'a> {
             }
             Some(length) => {
                 let recipe = Recipe { length, seed: job.seed, ..self.proxy.clone() };
-                train(&mut model, samples, normalisation, Some(&self.plain), &recipe, &mut |progress| {
+                train(&mut model, samples, normalisation, Some(&self.plain), &recipe, &mut |progress, _| {
                     observer(progress);
                     if self.stop.load(Ordering::Relaxed) {
                         ControlFlow::Break(())
@@ -182,6 +206,38 @@ impl<'a> Distiller<'a> {
         let accuracy = evaluation::evaluate(&model, &self.dataset.validation_search, normalisation)?;
         Ok((model.weights()?, accuracy, fresh))
     }
+}
+
+/// One training, told about as it goes.
+type Training<'a, T> = dyn Fn(&Job, &mut dyn FnMut(&TrainProgress)) -> T + Sync + 'a;
+
+/// Runs all jobs as tasks of the thread pool; what they tell is passed on to `observer` on the calling thread, as one
+/// training of all their steps.
+fn at_once<T: Send>(
+    jobs: &[&Job],
+    one: &Training<'_, T>,
+    observer: &mut dyn FnMut(&TrainProgress),
+) -> Vec<T> {
+    let (send, receive) = mpsc::channel::<(usize, TrainProgress)>();
+    std::thread::scope(|scope| {
+        let work = scope.spawn(move || {
+            jobs.par_iter()
+                .enumerate()
+                .with_max_len(1)
+                .map_with(send, |send, (index, job)| {
+                    // Nobody listens any more only if this function has panicked.
+                    one(job, &mut |progress| send.send((index, *progress)).unwrap_or(()))
+                })
+                .collect()
+        });
+        let mut done = vec![0; jobs.len()];
+        for (index, progress) in receive {
+            done[index] = progress.step;
+            let (step, steps) = (done.iter().sum(), progress.steps * jobs.len());
+            observer(&TrainProgress { step, steps, ..progress });
+        }
+        work.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 fn fault(error: TrainingError) -> Fault {

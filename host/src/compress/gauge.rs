@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use n2n_protocol::{Golden, MeasurePlan, Measurement, Progress, Welcome};
 
+use super::drift::Drift;
 use crate::board::{BoardError, Client, Endpoint};
 use crate::model_io::onnx::{self, Filling, ModelInfo};
 use crate::model_io::{Weights, filled};
@@ -45,11 +46,6 @@ const MEDIAN_EFFICIENCY: f64 = 1.2533;
 const NOISE_FLOOR: f64 = 0.005;
 /// Times that one measurement is tried again before the search pauses.
 const RETRIES: u32 = 2;
-/// Probes between two looks at the reference model (measurement.md, latency 7): two updates.
-const REFERENCE_EVERY: u32 = 10;
-/// The reference has drifted when it is off by more than this many times the noise between processes.
-const DRIFT_NOISES: f64 = 4.0;
-
 /// The board, as an instrument.
 pub(super) struct Gauge {
     client: Client,
@@ -64,12 +60,7 @@ pub(super) struct Gauge {
 /// A model that is timed again and again.
 struct Reference {
     specimen: Specimen,
-    /// When the search began: what its relative limits refer to.
-    anchor_ns: u64,
-    /// When it was timed last.
-    latency_ns: u64,
-    /// Probes since the last look.
-    probes: u32,
+    drift: Drift,
 }
 
 /// A file with the answer that it must give.
@@ -136,7 +127,7 @@ impl Gauge {
     /// From now on this model, which was just measured carefully, shows whether the board drifts; `anchor_ns` is what it took
     /// when the search's limits were resolved.
     pub(super) fn refer_to(&mut self, specimen: Specimen, measured: Measured, anchor_ns: u64) {
-        self.reference = Some(Reference { specimen, anchor_ns, latency_ns: measured.latency_ns, probes: 0 });
+        self.reference = Some(Reference { specimen, drift: Drift::since(anchor_ns, measured.latency_ns) });
     }
 
     /// Quick: for candidates. In the state that the board had when the search began: where a limit is a share of the teacher's
@@ -147,18 +138,9 @@ impl Gauge {
         network: &Network,
         info: &ModelInfo,
     ) -> Result<Outcome<Measured>, Fault> {
-        let outcome = self.probe(network, info)?;
-        let scale =
-            self.reference.as_ref().map_or(1.0, |it| it.anchor_ns as f64 / it.latency_ns.max(1) as f64);
-        let anchored = |ns: u64| (ns as f64 * scale) as u64;
-        Ok(match outcome {
-            Outcome::Done(measured) => Outcome::Done(Measured {
-                latency_ns: anchored(measured.latency_ns),
-                latency_upper_ns: anchored(measured.latency_upper_ns),
-                latency_lower_ns: anchored(measured.latency_lower_ns),
-                ..measured
-            }),
-            infeasible @ Outcome::Infeasible(_) => infeasible,
+        Ok(match (self.probe(network, info)?, &self.reference) {
+            (Outcome::Done(measured), Some(reference)) => Outcome::Done(reference.drift.anchored(measured)),
+            (outcome, _) => outcome,
         })
     }
 
@@ -167,7 +149,7 @@ impl Gauge {
         let specimen =
             Specimen::untrained(network, info).map_err(|error| Fault::Board(format!("{error:#}")))?;
         if let Some(reference) = &mut self.reference {
-            reference.probes += 1;
+            reference.drift.probed();
         }
         self.quick(&specimen)
     }
@@ -175,25 +157,21 @@ impl Gauge {
     /// Times the reference model if that is due; whether it is off by more than the noise, so that what was measured
     /// last has to be measured again. What the board has become is then the new reference.
     pub(super) fn has_drifted(&mut self) -> Result<bool, Fault> {
-        let due = |reference: &mut Reference| reference.probes >= REFERENCE_EVERY;
+        let due = |reference: &mut Reference| reference.drift.is_due();
         let Some(mut reference) = self.reference.take_if(due) else { return Ok(false) };
         let outcome = self.quick(&reference.specimen);
-        reference.probes = 0;
-        let mut drifted = false;
-        if let Ok(Outcome::Done(now)) = &outcome {
-            let drift = now.latency_ns as f64 / reference.latency_ns.max(1) as f64 - 1.0;
-            drifted = drift.abs() > DRIFT_NOISES * self.noise;
-            if drifted {
-                let before_us = reference.latency_ns / 1000;
-                tracing::warn!(
-                    "the board drifts: the teacher takes {:+.1} % against {before_us} us; measuring again",
-                    100.0 * drift
-                );
-                reference.latency_ns = now.latency_ns;
-            }
-        }
+        let change = match &outcome {
+            Ok(Outcome::Done(now)) => reference.drift.look(now.latency_ns, self.noise),
+            _ => None,
+        };
         self.reference = Some(reference);
-        outcome.map(|_| drifted)
+        if let Some(change) = change {
+            tracing::warn!(
+                "the board drifts: the teacher's latency changed by {:+.1} %; measuring again",
+                100.0 * change
+            );
+        }
+        outcome.map(|_| change.is_some())
     }
 
     fn quick(&mut self, specimen: &Specimen) -> Result<Outcome<Measured>, Fault> {

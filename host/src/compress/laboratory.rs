@@ -17,7 +17,15 @@ use crate::network::Network;
 use crate::search::laboratory::{
     Admit, Evaluated, Fault, Job, Laboratory, Measured, Outcome, Task, Trained, in_turns,
 };
-use crate::training::TrainProgress;
+
+/// Where a search's time went; what is missing to its length is the search itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Spent {
+    /// Nothing was done but waiting for the board.
+    pub(super) measuring: Duration,
+    /// Students were trained and validated.
+    pub(super) training: Duration,
+}
 
 /// The world of one run.
 pub(super) struct Live<'a> {
@@ -32,23 +40,28 @@ pub(super) struct Live<'a> {
     pub(super) began: Instant,
     /// Spent by earlier parts of the run.
     pub(super) before: Duration,
+    /// By this part of the run.
+    pub(super) spent: Spent,
     pub(super) stop: Arc<AtomicBool>,
     pub(super) observer: Observer<'a>,
 }
 
 impl Laboratory for Live<'_> {
     fn measure(&mut self, networks: &[(&str, &Network)]) -> Result<Vec<Outcome<Measured>>, Fault> {
-        let measured = self.measure_once(networks)?;
-        if self.gauge.has_drifted()? { self.measure_once(networks) } else { Ok(measured) }
+        let began = Instant::now();
+        let mut measured = self.measure_once(networks)?;
+        if self.gauge.has_drifted()? {
+            measured = self.measure_once(networks)?;
+        }
+        self.spent.measuring += began.elapsed();
+        Ok(measured)
     }
 
     fn train(&mut self, jobs: &[&Job]) -> Result<Vec<Outcome<Trained>>, Fault> {
-        jobs.iter()
-            .map(|job| {
-                let observer = self.observer;
-                self.distiller.train(job, &mut |progress| observer(&Event::Training(*progress)))
-            })
-            .collect()
+        let (began, observer) = (Instant::now(), self.observer);
+        let trained = self.distiller.train(jobs, &mut |progress| observer(&Event::Training(*progress)));
+        self.spent.training += began.elapsed();
+        trained
     }
 
     fn weights(&mut self, job: &Job) -> Result<Arc<Weights>, Fault> {
@@ -79,10 +92,11 @@ impl Live<'_> {
             .collect()
     }
 
-    /// The board measures ahead while this machine trains what was admitted.
+    /// The board measures ahead while this machine trains what was admitted: all that has been measured meanwhile goes
+    /// into the next round of trainings.
     fn overlapped(&mut self, tasks: &[Task], admit: Admit<'_>) -> Result<Vec<Evaluated>, Fault> {
         let (gauge, info, anchored) = (&mut self.gauge, &self.info, self.anchored);
-        let (distiller, observer) = (&mut self.distiller, self.observer);
+        let (distiller, observer, spent) = (&mut self.distiller, self.observer, &mut self.spent);
         std::thread::scope(|scope| {
             let (send, receive) = mpsc::channel();
             scope.spawn(move || {
@@ -108,22 +122,30 @@ impl Live<'_> {
                     }
                 }
             });
-            let gone = || Fault::Board("the measuring thread ended early".into());
-            tasks
-                .iter()
-                .enumerate()
-                .map(|(index, task)| {
-                    let (measured, measure_s) = receive.recv().map_err(|_| gone())??;
-                    let admitted = measured.done().is_some_and(|measured| admit(index, measured));
-                    let trained = if admitted {
-                        let mut tell = |progress: &TrainProgress| observer(&Event::Training(*progress));
-                        Some(distiller.train(&task.job, &mut tell)?)
-                    } else {
-                        None
-                    };
-                    Ok(Evaluated { measured, measure_s, trained })
-                })
-                .collect()
+            let mut results: Vec<Evaluated> = Vec::with_capacity(tasks.len());
+            while results.len() < tasks.len() {
+                let began = Instant::now();
+                let first =
+                    receive.recv().map_err(|_| Fault::Board("the measuring thread ended early".into()))?;
+                spent.measuring += began.elapsed();
+                let first_index = results.len();
+                for measured in std::iter::once(first).chain(receive.try_iter()) {
+                    let (measured, measure_s) = measured?;
+                    results.push(Evaluated { measured, measure_s, trained: None });
+                }
+                let admitted: Vec<usize> = (first_index..results.len())
+                    .filter(|&index| results[index].measured.done().is_some_and(|it| admit(index, it)))
+                    .collect();
+                let jobs: Vec<&Job> = admitted.iter().map(|&index| &tasks[index].job).collect();
+                let began = Instant::now();
+                let trained =
+                    distiller.train(&jobs, &mut |progress| observer(&Event::Training(*progress)))?;
+                spent.training += began.elapsed();
+                for (index, trained) in admitted.into_iter().zip(trained) {
+                    results[index].trained = Some(trained);
+                }
+            }
+            Ok(results)
         })
     }
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `plan` | what is asked for |
 //! | `gauge` | a network to a measurement |
+//! | `drift` | whether the board is still as fast as it was |
 //! | `distiller`, `weight_store` | a job to an accuracy; the weights that are kept |
 //! | `laboratory` | both, as the search sees them |
 //! | `smallest` | whether the limits can be kept at all |
@@ -17,6 +18,7 @@
 //! Only order lives here; arithmetic belongs to the rooms below.
 
 mod distiller;
+mod drift;
 mod dry_run;
 mod error;
 mod event;
@@ -45,7 +47,7 @@ pub use summary::{Side, Student, Summary};
 use distiller::Distiller;
 use finale::Chosen;
 use gauge::{Gauge, Specimen};
-use laboratory::Live;
+use laboratory::{Live, Spent};
 use stopwatch::Stopwatch;
 
 use crate::board::Endpoint;
@@ -98,6 +100,8 @@ pub fn run(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> Resul
 
     clock.begin(Phase::Search);
     let found = search_on(&mut lab, &folder, &mut journal, &recorded, plan, &settings, &teacher)?;
+    clock.part(Phase::Search, "training and validating candidates", lab.spent.training);
+    clock.part(Phase::Search, "waiting for the board", lab.spent.measuring);
 
     clock.begin(Phase::Finalists);
     let chosen = finale::finale(&mut lab, &dataset, plan, &found.limits, &found.finalists, &mut clock)?;
@@ -197,6 +201,7 @@ fn open_laboratory<'a>(
         local: matches!(plan.endpoint, Endpoint::Local(_)),
         began: Instant::now(),
         before: Duration::ZERO,
+        spent: Spent::default(),
         stop: Arc::clone(stop),
         observer,
     };

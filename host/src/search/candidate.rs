@@ -203,7 +203,6 @@ impl Ladder {
             && let Some(trained) = self.cache.trained(&climber.job.lineage, climber.job.rung)
         {
             climber.outcome = Some(outcome_of(trained));
-            climber.train_s = trained.done().map_or(0.0, |trained| trained.seconds);
             return None;
         }
         Some(Task { job: climber.job.clone(), measured: climber.resources.measured })
@@ -247,6 +246,7 @@ impl Ladder {
             };
             self.cache.put_measured(&climber.job.digest, measured);
             if let Some(trained) = answer.trained {
+                climber.train_s += trained.done().map_or(0.0, |trained| trained.seconds);
                 self.cache.put_trained(&climber.job.lineage, climber.job.rung, checked(trained));
             }
         }

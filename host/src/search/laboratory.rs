@@ -110,7 +110,7 @@ pub struct Trained {
     pub accuracy: f64,
     /// Tensors that had nothing to inherit.
     pub fresh_tensors: Vec<String>,
-    /// Wall-clock time of it.
+    /// Its part of the wall-clock time; trainings of one batch run at once.
     pub seconds: f64,
 }
 

@@ -180,9 +180,9 @@ pub struct Trial {
     pub feasible: bool,
     /// Whether everything came from the cache.
     pub known: bool,
-    /// Seconds of measuring.
+    /// Seconds of measuring; 0 if the answer was known.
     pub measure_s: f64,
-    /// Seconds of training.
+    /// Seconds of training: its part of the batch's; 0 if the answer was known.
     pub train_s: f64,
 }
 

@@ -100,7 +100,7 @@ fn recipe() -> Recipe {
     }
 }
 
-fn quiet(_: &TrainProgress) -> ControlFlow<()> {
+fn quiet(_: &TrainProgress, _: &Model) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
@@ -335,7 +335,7 @@ fn a_break_cancels_and_a_mad_rate_is_found_out() {
     let network = network(4, 0.0);
     let mut model = Model::new(&network, &initial_weights(&network, 1), &Device::Cpu).unwrap();
     let mut seen = 0;
-    let error = train(&mut model, &bars(64, 1), &normalisation(), None, &recipe(), &mut |progress| {
+    let error = train(&mut model, &bars(64, 1), &normalisation(), None, &recipe(), &mut |progress, _| {
         seen = progress.step;
         if progress.step == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })

@@ -24,6 +24,8 @@ pub struct TrainProgress {
     pub step: usize,
     /// Steps in all.
     pub steps: usize,
+    /// Whether this step is the last one of its pass.
+    pub ends_epoch: bool,
     /// Loss of this step's batch.
     pub loss: f64,
     /// Since the start.
@@ -47,7 +49,7 @@ pub struct TrainSummary {
     pub wall_s: f64,
 }
 
-/// Trains `model` in place.
+/// Trains `model` in place. After each step the observer sees where the training stands and the model as it is then.
 ///
 /// # Errors
 /// A loss that is not finite (weights are then useless), `Break` from the observer, parts that do not fit, candle's.
@@ -57,7 +59,7 @@ pub fn train(
     normalisation: &Normalisation,
     teacher: Option<&TeacherLogits>,
     recipe: &Recipe,
-    observer: &mut dyn FnMut(&TrainProgress) -> ControlFlow<()>,
+    observer: &mut dyn FnMut(&TrainProgress, &Model) -> ControlFlow<()>,
 ) -> Result<TrainSummary, TrainingError> {
     check(samples, normalisation)?;
     check_fit(model, samples, teacher, recipe)?;
@@ -117,7 +119,7 @@ fn run(
     normalisation: &Normalisation,
     teacher: Option<&TeacherLogits>,
     recipe: &Recipe,
-    observer: &mut dyn FnMut(&TrainProgress) -> ControlFlow<()>,
+    observer: &mut dyn FnMut(&TrainProgress, &Model) -> ControlFlow<()>,
 ) -> Result<TrainSummary, TrainingError> {
     let began = Instant::now();
     let (steps, per_epoch) = (recipe.steps(samples.len()), recipe.batches(samples.len()));
@@ -174,10 +176,11 @@ fn run(
             epoch,
             step: step + 1,
             steps,
+            ends_epoch: within + 1 == per_epoch || step + 1 == steps,
             loss: loss.total,
             images_per_second: images_seen as f64 / began.elapsed().as_secs_f64().max(f64::MIN_POSITIVE),
         };
-        if observer(&progress).is_break() {
+        if observer(&progress, model).is_break() {
             return Err(TrainingError::Cancelled { step: step + 1 });
         }
     }

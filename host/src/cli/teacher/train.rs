@@ -16,7 +16,9 @@ use crate::network::Network;
 use crate::network::layer::Input;
 use crate::network::zoo;
 use crate::training::recipe::Length;
-use crate::training::{Accuracy, DeviceChoice, Model, Recipe, TrainingError, evaluation, inheritance};
+use crate::training::{
+    Accuracy, DeviceChoice, Model, Recipe, TrainProgress, TrainingError, evaluation, inheritance,
+};
 use crate::{training, ui, units};
 
 const EXAMPLES: &str = "\
@@ -75,8 +77,19 @@ pub(in crate::cli) struct Trained {
     pub network: Network,
     /// On both validation halves together: the test images are not for this.
     pub validation: Accuracy,
+    /// How it came about, epoch by epoch.
+    epochs: Vec<Epoch>,
     weights: Weights,
     info: ModelInfo,
+}
+
+/// A pass over the training images.
+#[derive(Clone, Copy, Serialize)]
+struct Epoch {
+    /// Mean training loss of its steps.
+    loss: f64,
+    /// At its end, on both validation halves together.
+    validation_accuracy: f64,
 }
 
 /// `n2n teacher train --json`.
@@ -85,6 +98,7 @@ struct Written {
     schema: u32,
     file: String,
     validation_accuracy: f64,
+    epochs: Vec<Epoch>,
     params: u64,
     macs: u64,
     seconds: f64,
@@ -113,6 +127,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
         schema: SCHEMA,
         file: args.out.display().to_string(),
         validation_accuracy: trained.validation.fraction(),
+        epochs: trained.epochs,
         params: cost.params,
         macs: cost.macs,
         seconds: began.elapsed().as_secs_f64(),
@@ -142,16 +157,28 @@ pub(in crate::cli) fn train(wish: &Wish, dataset: &Dataset, context: &Context) -
     let title = format!("training {} on {}", wish.architecture, dataset.name);
     tracing::info!("{title}: {} epochs of {} images", wish.epochs, images.len());
     let progress = context.ui.progress(title, recipe.steps(images.len()) as u64);
-    let outcome = training::train(&mut model, images, &dataset.normalisation, None, &recipe, &mut |now| {
-        progress.set(
-            now.step as u64,
-            format!("epoch {}, loss {:.3}, {:.0} images/s", now.epoch + 1, now.loss, now.images_per_second),
-        );
-        if context.stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
+    let mut course = Course::default();
+    let outcome =
+        training::train(&mut model, images, &dataset.normalisation, None, &recipe, &mut |now, model| {
+            progress.set(
+                now.step as u64,
+                format!(
+                    "epoch {}, loss {:.3}, {:.0} images/s",
+                    now.epoch + 1,
+                    now.loss,
+                    now.images_per_second
+                ),
+            );
+            course.follow(now, model, dataset);
+            if context.stop.load(Ordering::Relaxed) {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        });
     drop(progress);
     match outcome {
-        Ok(summary) => tracing::info!("loss of the last epoch {:.3}", summary.loss),
+        Ok(_) => {}
         Err(TrainingError::Cancelled { step }) => {
             return Err(anyhow::anyhow!(
                 "stopped after step {step} of {}; no file was written",
@@ -161,19 +188,56 @@ pub(in crate::cli) fn train(wish: &Wish, dataset: &Dataset, context: &Context) -
         }
         Err(error) => return Err(error.into()),
     }
-    let halves = [&dataset.validation_search, &dataset.validation_select];
-    let mut validation = Accuracy::default();
-    for half in halves {
-        let accuracy = evaluation::evaluate(&model, half, &dataset.normalisation)?;
-        validation.correct += accuracy.correct;
-        validation.total += accuracy.total;
-    }
+    let validation = course.last?;
     let info = ModelInfo {
         dataset: dataset.name.clone(),
         classes: dataset.classes.clone(),
         normalisation: dataset.normalisation.clone(),
     };
-    Ok(Trained { network, validation, weights: model.weights()?, info })
+    Ok(Trained { network, validation, epochs: course.epochs, weights: model.weights()?, info })
+}
+
+/// The course of a training, looked at after each epoch.
+struct Course {
+    epochs: Vec<Epoch>,
+    /// Losses of the epoch so far: sum and steps.
+    losses: (f64, usize),
+    last: Result<Accuracy, TrainingError>,
+}
+
+impl Default for Course {
+    fn default() -> Self {
+        Self { epochs: Vec::new(), losses: (0.0, 0), last: Ok(Accuracy::default()) }
+    }
+}
+
+impl Course {
+    fn follow(&mut self, now: &TrainProgress, model: &Model, dataset: &Dataset) {
+        self.losses = (self.losses.0 + now.loss, self.losses.1 + 1);
+        if now.ends_epoch {
+            self.last = validate(model, dataset);
+            let loss = self.losses.0 / self.losses.1 as f64;
+            let validation_accuracy = self.last.as_ref().map_or(f64::NAN, |accuracy| accuracy.fraction());
+            tracing::info!(
+                "epoch {}: loss {loss:.3}, validation accuracy {}",
+                now.epoch + 1,
+                units::percent(validation_accuracy)
+            );
+            self.epochs.push(Epoch { loss, validation_accuracy });
+            self.losses = (0.0, 0);
+        }
+    }
+}
+
+/// Accuracy on both validation halves together.
+fn validate(model: &Model, dataset: &Dataset) -> Result<Accuracy, TrainingError> {
+    let mut whole = Accuracy::default();
+    for half in [&dataset.validation_search, &dataset.validation_select] {
+        let accuracy = evaluation::evaluate(model, half, &dataset.normalisation)?;
+        whole.correct += accuracy.correct;
+        whole.total += accuracy.total;
+    }
+    Ok(whole)
 }
 
 impl Trained {
