@@ -84,16 +84,24 @@ impl State {
     fn search(&mut self, event: &search::Event<'_>) {
         match event {
             search::Event::Stage(stage) => tracing::info!("stage: layer {}", stage_name(*stage)),
+            search::Event::Promotion { stage, number, spent } => {
+                tracing::debug!("layer {}: promotion {}", stage_name(*stage), number + 1);
+                self.say(
+                    spent.map(|spent| done(*stage, spent)),
+                    format!("layer {}, the best trained longer", stage_name(*stage)),
+                );
+            }
             search::Event::Batch { stage, searcher, update, candidates, spent } => {
-                let before = if *stage == StageKind::Removal { 0 } else { STAGE_STEPS };
-                let done = before + (spent.clamp(0.0, 1.0) * STAGE_STEPS as f64) as u64;
                 let who = format!("{searcher:?}").to_lowercase();
                 tracing::debug!(
                     "layer {}: batch {} of {who}, {candidates} candidates",
                     stage_name(*stage),
                     update + 1
                 );
-                self.say(Some(done), format!("layer {}, {}", stage_name(*stage), self.summary()));
+                self.say(
+                    Some(done(*stage, *spent)),
+                    format!("layer {}, {}", stage_name(*stage), self.summary()),
+                );
             }
             search::Event::Replayed(record) | search::Event::Recorded(record) => self.record(record),
         }
@@ -144,6 +152,12 @@ impl State {
         };
         format!("{} candidates, {} trained, {best}", self.candidates, self.trained)
     }
+}
+
+/// Steps of the bar of both stages for a share of one.
+fn done(stage: StageKind, spent: f64) -> u64 {
+    let before = if stage == StageKind::Removal { 0 } else { STAGE_STEPS };
+    before + (spent.clamp(0.0, 1.0) * STAGE_STEPS as f64) as u64
 }
 
 fn stage_name(stage: StageKind) -> &'static str {

@@ -29,6 +29,18 @@ const REESTIMATION_IMAGES: usize = 1024;
 /// Augmented views of each image for which a final student's teacher logits are kept.
 const FINAL_VIEWS: usize = 4;
 
+/// A final distillation to do.
+pub(super) struct Student<'a> {
+    pub(super) network: &'a Network,
+    /// Its weights before.
+    pub(super) start: &'a Weights,
+    pub(super) epochs: usize,
+    pub(super) seed: u64,
+}
+
+/// One training, told about as it goes.
+type Training<'a, J, T> = dyn Fn(&J, &mut dyn FnMut(&TrainProgress)) -> T + Sync + 'a;
+
 /// Trains candidates and finalists.
 pub(super) struct Distiller<'a> {
     dataset: &'a Dataset,
@@ -65,31 +77,20 @@ impl<'a> Distiller<'a> {
         Ok(Self { dataset, teacher, plain, augmented: None, proxy, device, store, stop })
     }
 
-    /// Trainings of the search, at once on a CPU. A student whose loss runs away is infeasible; everything else that fails
-    /// is a fault.
-    ///
-    /// The trainings are tasks of the one thread pool that their kernels use too: as long as there are as many students as
-    /// threads, each student has a thread to itself and nothing to wait for; the last ones have the others' help. What
-    /// comes out is the same, since no kernel's result depends on its threads.
+    /// Trainings of the search, at once on a CPU; what comes out is the same, since no kernel's result depends on its
+    /// threads. A student whose loss runs away is infeasible; everything else that fails is a fault.
     pub(super) fn train(
         &mut self,
         jobs: &[&Job],
         observer: &mut dyn FnMut(&TrainProgress),
     ) -> Result<Vec<Outcome<Trained>>, Fault> {
-        if jobs.is_empty() {
-            return Ok(Vec::new());
-        }
         let began = Instant::now();
         let this = &*self;
-        let one = |job: &Job, tell: &mut dyn FnMut(&TrainProgress)| {
+        let one = |job: &&Job, tell: &mut dyn FnMut(&TrainProgress)| {
             let began = Instant::now();
             (this.trained(job, tell), began.elapsed().as_secs_f64())
         };
-        let trainings = if self.device.is_cpu() {
-            at_once(jobs, &one, observer)
-        } else {
-            jobs.iter().map(|job| one(job, observer)).collect()
-        };
+        let trainings = self.at_once(jobs, &one, observer);
         // Each one's part of the wall-clock time: together they make the whole.
         let busy: f64 = trainings.iter().map(|(_, seconds)| seconds).sum();
         let share = began.elapsed().as_secs_f64() / busy.max(f64::MIN_POSITIVE);
@@ -117,32 +118,34 @@ impl<'a> Distiller<'a> {
         self.trained(job, &mut |_| {}).map(|(weights, ..)| Arc::new(weights)).map_err(fault)
     }
 
-    /// Long distillation with augmentation, from where the search left off.
+    /// Distillations with augmentation, from where the search left off; at once on a CPU, as those of the search.
     pub(super) fn finish(
         &mut self,
-        network: &Network,
-        start: &Weights,
-        recipe: &Recipe,
+        students: &[Student<'_>],
         observer: &mut dyn FnMut(&TrainProgress),
-    ) -> Result<Weights, TrainingError> {
-        let mut model = Model::new(network, start, &self.device)?;
-        if self.augmented.as_ref().is_none_or(|logits| logits.augmentation() != recipe.augmentation) {
+    ) -> Result<Vec<Weights>, TrainingError> {
+        if students.is_empty() {
+            return Ok(Vec::new());
+        }
+        if self.augmented.is_none() {
             self.augmented = Some(TeacherLogits::compute(
                 &self.teacher,
                 &self.dataset.train,
                 &self.dataset.normalisation,
-                recipe.augmentation,
+                Recipe::finale().augmentation,
                 FINAL_VIEWS,
                 0,
             )?);
         }
-        let (train_set, normalisation) = (&self.dataset.train, &self.dataset.normalisation);
-        let stop = Arc::clone(&self.stop);
-        train(&mut model, train_set, normalisation, self.augmented.as_ref(), recipe, &mut |progress, _| {
-            observer(progress);
-            if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })?;
-        model.weights()
+        let this = &*self;
+        let one = |student: &Student<'_>, tell: &mut dyn FnMut(&TrainProgress)| {
+            let mut model = Model::new(student.network, student.start, &this.device)?;
+            let recipe =
+                Recipe { length: Length::Epochs(student.epochs), seed: student.seed, ..Recipe::finale() };
+            this.distil(&mut model, this.augmented.as_ref(), &recipe, tell)?;
+            model.weights()
+        };
+        this.at_once(students, &one, observer).into_iter().collect()
     }
 
     /// Accuracy of a network with these weights.
@@ -191,14 +194,7 @@ impl<'a> Distiller<'a> {
             }
             Some(length) => {
                 let recipe = Recipe { length, seed: job.seed, ..self.proxy.clone() };
-                train(&mut model, samples, normalisation, Some(&self.plain), &recipe, &mut |progress, _| {
-                    observer(progress);
-                    if self.stop.load(Ordering::Relaxed) {
-                        ControlFlow::Break(())
-                    } else {
-                        ControlFlow::Continue(())
-                    }
-                })?;
+                self.distil(&mut model, Some(&self.plain), &recipe, observer)?;
                 // A short training leaves running statistics that lag behind the weights.
                 batch_norm::reestimate(&mut model, samples, normalisation, REESTIMATION_IMAGES, job.seed)?;
             }
@@ -206,38 +202,56 @@ impl<'a> Distiller<'a> {
         let accuracy = evaluation::evaluate(&model, &self.dataset.validation_search, normalisation)?;
         Ok((model.weights()?, accuracy, fresh))
     }
-}
 
-/// One training, told about as it goes.
-type Training<'a, T> = dyn Fn(&Job, &mut dyn FnMut(&TrainProgress)) -> T + Sync + 'a;
+    /// Trains by a recipe until it ends or the user stops it.
+    fn distil(
+        &self,
+        model: &mut Model,
+        logits: Option<&TeacherLogits>,
+        recipe: &Recipe,
+        tell: &mut dyn FnMut(&TrainProgress),
+    ) -> Result<(), TrainingError> {
+        let (samples, normalisation) = (&self.dataset.train, &self.dataset.normalisation);
+        train(model, samples, normalisation, logits, recipe, &mut |progress, _| {
+            tell(progress);
+            if self.stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        Ok(())
+    }
 
-/// Runs all jobs as tasks of the thread pool; what they tell is passed on to `observer` on the calling thread, as one
-/// training of all their steps.
-fn at_once<T: Send>(
-    jobs: &[&Job],
-    one: &Training<'_, T>,
-    observer: &mut dyn FnMut(&TrainProgress),
-) -> Vec<T> {
-    let (send, receive) = mpsc::channel::<(usize, TrainProgress)>();
-    std::thread::scope(|scope| {
-        let work = scope.spawn(move || {
-            jobs.par_iter()
-                .enumerate()
-                .with_max_len(1)
-                .map_with(send, |send, (index, job)| {
-                    // Nobody listens any more only if this function has panicked.
-                    one(job, &mut |progress| send.send((index, *progress)).unwrap_or(()))
-                })
-                .collect()
-        });
-        let mut done = vec![0; jobs.len()];
-        for (index, progress) in receive {
-            done[index] = progress.step;
-            let (step, steps) = (done.iter().sum(), progress.steps * jobs.len());
-            observer(&TrainProgress { step, steps, ..progress });
+    /// Runs all of them, on a CPU as tasks of the thread pool: as long as there are as many as threads, each has a thread
+    /// to itself and nothing to wait for; the last ones have the others' help. What they tell is passed on to `observer` on
+    /// the calling thread, as one training of all their steps.
+    fn at_once<J: Sync, T: Send>(
+        &self,
+        jobs: &[J],
+        one: &Training<'_, J, T>,
+        observer: &mut dyn FnMut(&TrainProgress),
+    ) -> Vec<T> {
+        if !self.device.is_cpu() || jobs.len() < 2 {
+            return jobs.iter().map(|job| one(job, observer)).collect();
         }
-        work.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
+        let (send, receive) = mpsc::channel::<(usize, TrainProgress)>();
+        std::thread::scope(|scope| {
+            let work = scope.spawn(move || {
+                jobs.par_iter()
+                    .enumerate()
+                    .with_max_len(1)
+                    .map_with(send, |send, (index, job)| {
+                        // Nobody listens any more only if this function has panicked.
+                        one(job, &mut |progress| send.send((index, *progress)).unwrap_or(()))
+                    })
+                    .collect()
+            });
+            let mut done = vec![0; jobs.len()];
+            for (index, progress) in receive {
+                done[index] = progress.step;
+                let (step, steps) = (done.iter().sum(), progress.steps * jobs.len());
+                observer(&TrainProgress { step, steps, ..progress });
+            }
+            work.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
 }
 
 fn fault(error: TrainingError) -> Fault {

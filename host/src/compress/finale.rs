@@ -3,6 +3,7 @@
 //!
 //! The test split is not touched here.
 
+use super::distiller::Student;
 use super::gauge::Specimen;
 use super::laboratory::Live;
 use super::side_by_side::{self, SideBySide};
@@ -14,7 +15,7 @@ use crate::network::Network;
 use crate::search::Finalist;
 use crate::search::constraint::{Limits, Metric, Resources, violation};
 use crate::search::laboratory::{Laboratory as _, Measured, Outcome};
-use crate::training::recipe::{Length, Recipe};
+use crate::training::TrainProgress;
 
 /// A student that keeps the limits, trained and measured.
 pub(super) struct Chosen {
@@ -46,22 +47,20 @@ pub(super) fn finale(
     clock: &mut Stopwatch<'_>,
 ) -> Result<Option<Chosen>, Error> {
     let (settings, seed) = (plan.configuration.finale, plan.configuration.search.seed);
-    let mut contenders = Vec::new();
+    let mut keeping = Vec::new();
     for finalist in finalists {
-        if contenders.len() < settings.finalists && keeps_limits(lab, plan, limits, finalist)? {
-            contenders.push(retrained(lab, dataset, settings, seed, finalist)?);
+        if keeping.len() < settings.finalists && keeps_limits(lab, plan, limits, finalist)? {
+            keeping.push(finalist);
         }
     }
+    let mut contenders = retrained(lab, dataset, settings, seed, &keeping)?;
     contenders.sort_by(|one, other| other.accuracy.total_cmp(&one.accuracy));
 
     for contender in contenders {
         clock.begin(Phase::Distillation);
         let network = &contender.finalist.job.network;
-        let recipe = Recipe { length: Length::Epochs(settings.final_epochs), seed, ..Recipe::finale() };
-        let observer = lab.observer;
-        let weights = lab.distiller.finish(network, &contender.weights, &recipe, &mut |progress| {
-            observer(&Event::Training(*progress));
-        })?;
+        let student = Student { network, start: &contender.weights, epochs: settings.final_epochs, seed };
+        let Some(weights) = finish(lab, &[student])?.pop() else { continue };
         clock.begin(Phase::Check);
         let specimen = Specimen::trained(network, &weights, &lab.info)?;
         let Outcome::Done(pair) = side_by_side::measure(lab, plan, &specimen)? else { continue };
@@ -126,40 +125,55 @@ fn broken(limits: &Limits, network: &Network, measured: Option<Measured>) -> Str
     names.join(", ")
 }
 
+/// All finalists from all seeds, at once.
 fn retrained<'a>(
     lab: &mut Live<'_>,
     dataset: &Dataset,
     settings: Finale,
     seed: u64,
-    finalist: &'a Finalist,
-) -> Result<Contender<'a>, Error> {
-    let network = &finalist.job.network;
-    let start = lab.weights(&finalist.job)?;
+    finalists: &[&'a Finalist],
+) -> Result<Vec<Contender<'a>>, Error> {
     let select = &dataset.validation_select;
-    if settings.epochs == 0 || settings.seeds == 0 {
-        let accuracy = lab.distiller.accuracy(network, &start, select)?.fraction();
-        return Ok(Contender { finalist, weights: (*start).clone(), accuracy });
+    let mut starts = Vec::with_capacity(finalists.len());
+    for finalist in finalists {
+        starts.push(lab.weights(&finalist.job)?);
     }
-    let mut best: Option<(f64, Weights)> = None;
-    let mut sum = 0.0;
-    for index in 0..settings.seeds as u64 {
-        let recipe = Recipe {
-            length: Length::Epochs(settings.epochs),
-            seed: seed.wrapping_add(index),
-            ..Recipe::finale()
-        };
-        let observer = lab.observer;
-        let weights = lab.distiller.finish(network, &start, &recipe, &mut |progress| {
-            observer(&Event::Training(*progress));
-        })?;
-        let accuracy = lab.distiller.accuracy(network, &weights, select)?.fraction();
-        sum += accuracy;
-        if best.as_ref().is_none_or(|(other, _)| accuracy > *other) {
-            best = Some((accuracy, weights));
+    let seeds = if settings.epochs == 0 { 0 } else { settings.seeds };
+    let mut students = Vec::with_capacity(finalists.len() * seeds);
+    for (finalist, start) in finalists.iter().zip(&starts) {
+        for index in 0..seeds as u64 {
+            let (network, seed) = (&finalist.job.network, seed.wrapping_add(index));
+            students.push(Student { network, start, epochs: settings.epochs, seed });
         }
     }
-    let weights = best.map_or_else(|| (*start).clone(), |(_, weights)| weights);
-    Ok(Contender { finalist, weights, accuracy: sum / settings.seeds as f64 })
+    let mut weights = finish(lab, &students)?.into_iter();
+    let mut contenders = Vec::with_capacity(finalists.len());
+    for (finalist, start) in finalists.iter().zip(&starts) {
+        let network = &finalist.job.network;
+        let mut tried: Vec<Weights> = weights.by_ref().take(seeds).collect();
+        if tried.is_empty() {
+            tried.push((**start).clone());
+        }
+        let mut accuracies = Vec::with_capacity(tried.len());
+        for weights in &tried {
+            accuracies.push(lab.distiller.accuracy(network, weights, select)?.fraction());
+        }
+        let accuracy = accuracies.iter().sum::<f64>() / accuracies.len() as f64;
+        let best = (1..tried.len()).fold(
+            0,
+            |best, index| {
+                if accuracies[index] > accuracies[best] { index } else { best }
+            },
+        );
+        contenders.push(Contender { finalist, weights: tried.swap_remove(best), accuracy });
+    }
+    Ok(contenders)
+}
+
+fn finish(lab: &mut Live<'_>, students: &[Student<'_>]) -> Result<Vec<Weights>, Error> {
+    let observer = lab.observer;
+    let mut tell = |progress: &TrainProgress| observer(&Event::Training(*progress));
+    Ok(lab.distiller.finish(students, &mut tell)?)
 }
 
 /// The latency bound among the limits, ns.

@@ -114,8 +114,17 @@ pub enum Event<'a> {
         update: usize,
         /// How many candidates.
         candidates: usize,
-        /// Share of the stage's budget that is spent.
+        /// Share of the stage's budget that is spent; in a settled stage with another to come, that it has used up or given on.
         spent: f64,
+    },
+    /// One of the stage's best is trained again at the higher rung.
+    Promotion {
+        /// The stage.
+        stage: StageKind,
+        /// Which, from 0.
+        number: usize,
+        /// Share of the stage's budget that is spent, where it is one of time.
+        spent: Option<f64>,
     },
     /// A recorded line was met again.
     Replayed(&'a Record),

@@ -224,7 +224,7 @@ pub struct Update {
 pub struct StageFinished {
     /// The stage.
     pub stage: StageKind,
-    /// The budget's clock when its last batch was done.
+    /// The budget's clock when its last batch was done, or as it was last read between promotions.
     pub elapsed_ns: u64,
     /// Batches.
     pub updates: usize,

@@ -1,9 +1,10 @@
 //! One stage: batches of candidates from its searchers until its part of the budget is spent, then promotion and the
-//! choice of its best student.
+//! choice of its best student. What time the last stage has left then, its searchers having settled early, goes into more
+//! promotions.
 //!
 //! The budget's clock is read once per batch, and that reading is journaled with it: a replay makes the same choices.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::candidate::{Base, Batch, Judged, Ladder, Proposal};
 use super::constraint::{Limits, epsilon_by_share, epsilon_by_updates};
@@ -42,6 +43,18 @@ enum Allowance {
     Time { start_ns: u64, length_ns: u64 },
     /// Candidates.
     Candidates(usize),
+}
+
+impl Allowance {
+    /// Share of a time that is spent by this reading.
+    fn spent(&self, now_ns: u64) -> Option<f64> {
+        match *self {
+            Self::Time { start_ns, length_ns } => {
+                Some(now_ns.saturating_sub(start_ns) as f64 / length_ns.max(1) as f64)
+            }
+            Self::Candidates(_) => None,
+        }
+    }
 }
 
 impl Remaining {
@@ -104,12 +117,11 @@ pub(super) fn run(
     let reserved = settings.promotion.map_or(0.0, |promotion| promotion.share);
     let start_ns = tape.clock(lab);
     let allowance = stage.remaining.allowance(start_ns);
+    let is_last = stage.remaining.stages == 1;
     let mut now_ns = start_ns;
     let end_ns = loop {
         let used = match allowance {
-            Allowance::Time { start_ns, length_ns } => {
-                now_ns.saturating_sub(start_ns) as f64 / (length_ns as f64 * (1.0 - reserved)).max(1.0)
-            }
+            Allowance::Time { .. } => allowance.spent(now_ns).map_or(1.0, |spent| spent / (1.0 - reserved)),
             Allowance::Candidates(count) => judged.len() as f64 / count.max(1) as f64,
         };
         let spent = used + stale as f64 * STALE_SHARE;
@@ -156,7 +168,8 @@ pub(super) fn run(
             searcher: searcher.kind(),
             update,
             candidates: proposals.len(),
-            spent,
+            // The last stage's searchers may settle long before its time is over.
+            spent: allowance.spent(now_ns).filter(|_| is_last).unwrap_or(spent),
         });
         let mut results = ladder.judge(lab, stage.bases, &proposals, batch)?;
         for result in &mut results {
@@ -182,7 +195,7 @@ pub(super) fn run(
         now_ns = tape.clock(lab);
     };
     let proposed = judged.len();
-    promote(&stage, ladder, lab, tape, &mut judged, end_ns)?;
+    let end_ns = promote(&stage, ladder, lab, tape, &mut judged, end_ns, allowance)?;
     let winner = winner(&judged, ladder, &stage.limits, base_reward);
     let count =
         |wanted: fn(&TrialOutcome) -> bool| judged.iter().filter(|one| wanted(&one.trial.outcome)).count();
@@ -222,26 +235,39 @@ fn propose(
     }
 }
 
-/// Trains the stage's best again at the higher rung, one by one, so that an interruption costs one of them.
+/// Trains the stage's best again at the higher rung, one by one, so that an interruption costs one of them: as many as the
+/// settings say, and in the last stage more while its time lasts. The clock's last reading.
 fn promote(
     stage: &Stage<'_>,
     ladder: &mut Ladder,
     lab: &mut dyn Laboratory,
     tape: &mut Tape<'_>,
     judged: &mut Vec<Judged>,
-    elapsed_ns: u64,
-) -> Result<(), SearchError> {
-    let Some(promotion) = stage.settings.promotion else { return Ok(()) };
-    let order = ranked(judged, ladder, &stage.limits);
-    let mut best: Vec<usize> = Vec::new();
-    for index in order {
-        if best.len() < promotion.count
-            && best.iter().all(|&other| judged[other].trial.lineage != judged[index].trial.lineage)
-        {
-            best.push(index);
+    begin_ns: u64,
+    allowance: Allowance,
+) -> Result<u64, SearchError> {
+    let Some(promotion) = stage.settings.promotion else { return Ok(begin_ns) };
+    let mut lineages = HashSet::new();
+    let mut order = ranked(judged, ladder, &stage.limits);
+    order.retain(|&index| lineages.insert(judged[index].trial.lineage.clone()));
+    let mut now_ns = begin_ns;
+    for (rollout, index) in order.into_iter().enumerate() {
+        if rollout >= promotion.count {
+            let before_ns = now_ns;
+            now_ns = tape.clock(lab);
+            // The first reading is for all so far, each later one for one: what the next one will take.
+            let done = if rollout == promotion.count { rollout.max(1) as u64 } else { 1 };
+            let half_ns = now_ns.saturating_sub(before_ns) / done / 2;
+            let lasts = allowance.spent(now_ns.saturating_add(half_ns)).is_some_and(|spent| spent < 1.0);
+            if stage.remaining.stages > 1 || !lasts {
+                break;
+            }
         }
-    }
-    for (rollout, index) in best.into_iter().enumerate() {
+        tape.observe(&Event::Promotion {
+            stage: stage.kind,
+            number: rollout,
+            spent: allowance.spent(now_ns),
+        });
         if tape.is_live() && lab.cancelled() {
             return Err(Fault::Cancelled.into());
         }
@@ -250,7 +276,7 @@ fn promote(
             stage: stage.kind,
             searcher: trial.searcher,
             update: None,
-            elapsed_ns,
+            elapsed_ns: now_ns,
             limits: &stage.limits,
             epsilon: PROMOTION_EPSILON,
             rung: promotion.rung,
@@ -262,7 +288,7 @@ fn promote(
             judged.push(result);
         }
     }
-    Ok(())
+    Ok(now_ns)
 }
 
 /// Trained candidates by their reward without relaxation, best first; equal ones in the order they were found.

@@ -1,6 +1,7 @@
 //! Whole searches against an analytic laboratory: every property that the product promises of a search.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -310,6 +311,31 @@ fn a_time_budget_is_kept_and_survives_an_interruption() {
     let (resumed, _) = run(&settings, &mut lab, &lines[..cut]);
     assert!(resumed.unwrap().finalists[0].trial.feasible);
     assert!((100.0..150.0).contains(&lab.seconds.get()), "{} s of 120", lab.seconds.get());
+}
+
+#[test]
+fn time_that_settled_searchers_leave_goes_into_promotions_of_the_last_stage() {
+    let mut settings = settings(Preset::Edge, 9, 0);
+    settings.shares = Shares { reinforce: 1.0, random: 0.0, uniform: 0.0 };
+    settings.budget = Budget::Time(Duration::from_mins(30));
+    let count = settings.promotion.unwrap().count;
+    let mut lab = Formula::new();
+    let (result, lines) = run(&settings, &mut lab, &[]);
+    let result = result.unwrap();
+    let lineages = |stage: StageKind, promoted: bool| -> BTreeSet<String> {
+        let trained = trials(&lines).into_iter().filter(|trial| trial.accuracy().is_some());
+        trained
+            .filter(|trial| trial.stage == stage && trial.update.is_none() == promoted)
+            .map(|trial| trial.lineage.clone())
+            .collect()
+    };
+    // More time than there are candidates for.
+    assert_eq!(lineages(StageKind::Removal, true).len(), count);
+    assert_eq!(lineages(StageKind::Shrinkage, true), lineages(StageKind::Shrinkage, false));
+    assert!(lineages(StageKind::Shrinkage, true).len() > count);
+    let (again, all) = run(&settings, &mut Replay::new(&lines), &lines);
+    assert_eq!(names(&again.unwrap()), names(&result));
+    assert_eq!(all.len(), lines.len() + 1, "a replay notes that it resumed, and writes nothing else");
 }
 
 #[test]

@@ -135,6 +135,22 @@ fn the_same_seed_gives_the_same_bits_whatever_the_number_of_threads() {
     assert!(first != other, "the seed does nothing");
 }
 
+/// As the candidates of an update are trained: tasks of the pool that their kernels use too.
+#[test]
+fn trainings_at_once_in_one_pool_give_what_they_give_alone() {
+    use rayon::prelude::*;
+    let run = |seed: u64| {
+        let recipe = Recipe { length: Length::Steps(4), seed, ..recipe() };
+        trained(seed, None, &recipe).0.weights().unwrap()
+    };
+    let alone: Vec<_> = (0..5).map(run).collect();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    let at_once: Vec<_> =
+        pool.install(|| vec![0, 1, 2, 3, 4].into_par_iter().with_max_len(1).map(run).collect());
+    assert!(alone == at_once);
+    assert!(alone[0] != alone[1], "the seed does nothing");
+}
+
 #[test]
 fn distillation_brings_the_logits_to_the_teachers() {
     let (teacher, _) = trained(3, None, &recipe());

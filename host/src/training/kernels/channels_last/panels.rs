@@ -7,6 +7,9 @@ use rayon::prelude::*;
 
 use super::simd::LANES;
 
+/// Inputs packed together.
+const INPUTS_AT_ONCE: usize = 16;
+
 /// A view of a convolution's weights: which one multiplies which place of a window, input and output channel. It is linear
 /// in the channels, so that loops over it divide nothing.
 pub(super) struct Taps<'a> {
@@ -106,11 +109,14 @@ impl Panels {
         let mut values = vec![0.0; total];
         let fill = |(block, part): (Block, &mut [f32])| {
             let width = block.vectors * LANES;
-            // Channel by channel: what is read stays in the first-level cache while the places go by.
-            for lane in 0..block.channels {
-                for (place, rows) in part.chunks_exact_mut(inputs * width).enumerate() {
-                    for (input, row) in rows.chunks_exact_mut(width).enumerate() {
-                        row[lane] = taps.at(place, input, block.start + lane);
+            // A few inputs of all channels at a time: both what is read and what is written then stay in the first-level cache.
+            for first in (0..inputs).step_by(INPUTS_AT_ONCE) {
+                for lane in 0..block.channels {
+                    for place in 0..taps.places.len() {
+                        for input in first..inputs.min(first + INPUTS_AT_ONCE) {
+                            part[(place * inputs + input) * width + lane] =
+                                taps.at(place, input, block.start + lane);
+                        }
                     }
                 }
             }

@@ -1,0 +1,51 @@
+//! Speed of the agent's engine on this machine: one inference at batch 1, on the file that would ship.
+//!
+//! `cargo bench -p n2n-tests --bench inference`. The throughput, printed as elements a second, is floating-point operations a
+//! second (two a multiply-accumulate). No worker process, no link: what `n2n measure` adds to this is its protocol.
+
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use n2n::model_io::filled;
+use n2n::model_io::onnx::{Filling, ModelInfo, write};
+use n2n::network::layer::Input;
+use n2n::network::zoo::{Architecture, build};
+use n2n::network::{Network, fold};
+use n2n_agent::engine::all;
+use n2n_agent::weightless;
+
+/// Far above any of these files.
+const LIMIT_BYTES: u64 = 1 << 30;
+
+fn zoo(architecture: Architecture, channels: usize, edge: usize, width: f64) -> Network {
+    let input = Input { channels, height: edge, width: edge };
+    fold::folded(&build(architecture, input, 10, width).expect("a zoo network"))
+}
+
+fn inferences(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("inference");
+    let networks = [
+        ("resnet18 width 8", zoo(Architecture::Resnet18, 3, 32, 8.0 / 64.0)),
+        ("resnet18 width 20", zoo(Architecture::Resnet18, 3, 32, 20.0 / 64.0)),
+        ("resnet18 width 64", zoo(Architecture::Resnet18, 3, 32, 1.0)),
+        ("vgg13 quarter, 28x28x1", zoo(Architecture::Vgg13, 1, 28, 0.25)),
+    ];
+    for (name, network) in networks {
+        let weights = filled(&network, 1);
+        let file = write(&network, Filling::Weights(&weights), &ModelInfo::untrained(&network))
+            .expect("a model file");
+        group.throughput(Throughput::Elements(2 * network.cost().macs));
+        for engine in all() {
+            let model = weightless::read(&file, LIMIT_BYTES).expect("a model");
+            let mut session = engine.load(model, 1).expect("a session");
+            let input: Vec<f32> = (0..session.input_len()).map(|index| (index % 7) as f32 / 7.0).collect();
+            group.bench_function(BenchmarkId::new(engine.id().name, name), |bencher| {
+                bencher.iter(|| black_box(session.run(&input)));
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, inferences);
+criterion_main!(benches);
