@@ -10,7 +10,6 @@ use rayon::prelude::*;
 use super::buffer::filled;
 use super::correlate::{Finish, Places, correlate};
 use super::panels::{Panels, Taps, parts};
-use super::simd::LANES;
 use super::strips::Windows;
 use super::weight_gradient::weight_sums;
 use super::winograd::{self, Filters};
@@ -219,7 +218,7 @@ pub(super) fn weight_gradient(x: &[f32], input: Map, gradient: &[f32], conv: &Co
         // From `[place][input][channel]` in blocks to `[channel][input][place]`.
         let parts = parts(&sums.blocks, target, |block| block.channels * inputs * area);
         parts.into_par_iter().for_each(|(block, target)| {
-            let lanes = block.vectors * LANES;
+            let lanes = block.lanes();
             for input in 0..inputs {
                 for place in 0..area {
                     let row = &sums.values[block.offset + (place * inputs + input) * lanes..];

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use super::panels::Panels;
 use super::simd::{LANES, Lanes, by_processor};
-use super::strips::{SCRATCH, Windows};
+use super::strips::{Gathered, SCRATCH, Windows};
 
 /// Steps of the inner loop whose weights (at most 3 vectors each) stay in a 32 KiB first-level cache.
 const INNER_STEPS: usize = 256;
@@ -77,7 +77,7 @@ pub(super) fn correlate(
         return;
     }
     assert_eq!(panels.steps, windows.kernel_rows * windows.run(), "weights packed for another window");
-    assert!(source.len() >= windows.images * windows.height * windows.width * windows.channels);
+    windows.assert_within(source);
     assert!(places.last(windows) + channels <= output.len(), "an output pixel lies outside the output");
     let bias: Option<Vec<f32>> = finish.bias.map(|bias| {
         let mut padded = bias.to_vec();
@@ -99,11 +99,7 @@ pub(super) fn correlate(
             }
             for block in &panels.blocks {
                 let job = Job {
-                    input: scratch.input.as_ptr(),
-                    offsets: &scratch.offsets,
-                    row_values: windows.row_values(),
-                    kernel_rows: windows.kernel_rows,
-                    run: windows.run(),
+                    windows: Gathered::strip(windows, &scratch.input, &scratch.offsets),
                     panel: panels.values[block.offset..].as_ptr(),
                     channels: block.channels,
                     bias: bias.as_ref().map(|bias| bias[block.start..].as_ptr()),
@@ -122,11 +118,7 @@ pub(super) fn correlate(
 
 /// One block of output channels over one strip.
 pub(super) struct Job<'a> {
-    pub(super) input: *const f32,
-    pub(super) offsets: &'a [usize],
-    pub(super) row_values: usize,
-    pub(super) kernel_rows: usize,
-    pub(super) run: usize,
+    pub(super) windows: Gathered<'a>,
     pub(super) panel: *const f32,
     pub(super) channels: usize,
     pub(super) bias: Option<*const f32>,
@@ -164,26 +156,26 @@ unsafe fn sized_tiles<V: Lanes>(job: &Job<'_>, vectors: usize) {
 /// the sums wait in the output.
 ///
 /// # Safety
-/// The instructions of `V` exist; `job.input` covers `kernel_rows` rows of `run` values, `row_values` apart, from
+/// The instructions of `V` exist; `job.windows.input` covers `kernel_rows` rows of `run` values, `row_values` apart, from
 /// every offset; `job.panel` covers `kernel_rows * run * NV` vectors; `job.output` covers `channels` values
 /// (at most `NV` vectors) from every place plus `channel`; offsets and places have one length.
 #[inline(always)]
 unsafe fn tiles<V: Lanes, const MR: usize, const NV: usize>(job: &Job<'_>) {
-    let whole_rows = (INNER_STEPS / job.run).clamp(1, job.kernel_rows);
-    let pieces = job.run.div_ceil(INNER_STEPS);
-    let piece = job.run.div_ceil(pieces);
+    let whole_rows = (INNER_STEPS / job.windows.run).clamp(1, job.windows.kernel_rows);
+    let pieces = job.windows.run.div_ceil(INNER_STEPS);
+    let piece = job.windows.run.div_ceil(pieces);
     let mut row = 0;
-    while row < job.kernel_rows {
-        let rows = whole_rows.min(job.kernel_rows - row);
+    while row < job.windows.kernel_rows {
+        let rows = whole_rows.min(job.windows.kernel_rows - row);
         let mut column = 0;
-        while column < job.run {
+        while column < job.windows.run {
             let segment = Segment {
-                offset: row * job.row_values + column,
-                step: row * job.run + column,
+                offset: row * job.windows.row_values + column,
+                step: row * job.windows.run + column,
                 rows,
-                length: piece.min(job.run - column),
+                length: piece.min(job.windows.run - column),
                 first: row == 0 && column == 0,
-                last: row + rows == job.kernel_rows && column + piece >= job.run,
+                last: row + rows == job.windows.kernel_rows && column + piece >= job.windows.run,
             };
             // SAFETY: the segment lies within the job's rows and run.
             unsafe { segment_tiles::<V, MR, NV>(job, &segment) };
@@ -207,7 +199,7 @@ struct Segment {
 /// As [`tiles`]; the segment lies within the job's rows and run.
 #[inline(always)]
 unsafe fn segment_tiles<V: Lanes, const MR: usize, const NV: usize>(job: &Job<'_>, segment: &Segment) {
-    let pixels = job.offsets.len();
+    let pixels = job.windows.offsets.len();
     // SAFETY: every pointer below stays within what the caller promised: a tile's surplus pixels repeat its last
     // real one, and are not stored.
     unsafe {
@@ -220,7 +212,7 @@ unsafe fn segment_tiles<V: Lanes, const MR: usize, const NV: usize>(job: &Job<'_
             let mut outputs = [std::ptr::null_mut::<f32>(); MR];
             for i in 0..MR {
                 let index = pixel + i.min(real - 1);
-                inputs[i] = job.input.add(*job.offsets.get_unchecked(index) + segment.offset);
+                inputs[i] = job.windows.input.add(*job.windows.offsets.get_unchecked(index) + segment.offset);
                 outputs[i] = job.output.add(*job.places.get_unchecked(index) + job.channel);
             }
             let mut sums = [[V::splat(0.0); NV]; MR];
@@ -238,7 +230,7 @@ unsafe fn segment_tiles<V: Lanes, const MR: usize, const NV: usize>(job: &Job<'_
                     }
                 }
             }
-            sums = products::<V, MR, NV>(sums, inputs, panel, segment, job.row_values);
+            sums = products::<V, MR, NV>(sums, inputs, panel, segment, job.windows.row_values);
             for i in 0..MR {
                 if i < real {
                     for v in 0..NV {

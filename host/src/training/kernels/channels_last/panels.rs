@@ -56,6 +56,13 @@ pub(super) struct Block {
     pub(super) offset: usize,
 }
 
+impl Block {
+    /// Values of one step: those of real channels, and zeros up to whole vectors.
+    pub(super) fn lanes(&self) -> usize {
+        self.vectors * LANES
+    }
+}
+
 /// Cuts `channels` into blocks: threes have the best ratio of loads to products, a lone vector the worst.
 pub(super) fn blocks(channels: usize, steps: usize) -> Vec<Block> {
     let vectors = channels.div_ceil(LANES);
@@ -105,10 +112,10 @@ impl Panels {
     pub(super) fn pack(channels: usize, inputs: usize, taps: &Taps<'_>) -> Self {
         let steps = taps.places.len() * inputs;
         let blocks = blocks(channels, steps);
-        let total = blocks.last().map_or(0, |last| last.offset + last.vectors * LANES * steps);
+        let total = blocks.last().map_or(0, |last| last.offset + last.lanes() * steps);
         let mut values = vec![0.0; total];
         let fill = |(block, part): (Block, &mut [f32])| {
-            let width = block.vectors * LANES;
+            let width = block.lanes();
             // A few inputs of all channels at a time: both what is read and what is written then stay in the first-level cache.
             for first in (0..inputs).step_by(INPUTS_AT_ONCE) {
                 for lane in 0..block.channels {
@@ -121,7 +128,7 @@ impl Panels {
                 }
             }
         };
-        let parts = parts(&blocks, &mut values, |block| block.vectors * LANES * steps);
+        let parts = parts(&blocks, &mut values, |block| block.lanes() * steps);
         // Below this many values, waking another thread costs more than it saves.
         if total > 16 * 1024 {
             parts.into_par_iter().for_each(fill);

@@ -68,6 +68,12 @@ impl Windows {
         (rows - 1) * self.stride + self.kernel_rows
     }
 
+    /// Panics unless the source has every image: what the raw reads below rely on.
+    pub(super) fn assert_within(&self, source: &[f32]) {
+        let expected = self.images * self.height * self.width * self.channels;
+        assert!(source.len() >= expected, "expected a map of {expected} values, got {}", source.len());
+    }
+
     /// Cuts images `from..from + count` into strips.
     pub(super) fn strips(&self, from: usize, count: usize, images_at_most: usize) -> Vec<Strip> {
         let whole = self.buffered_rows(self.rows) * self.row_values();
@@ -157,6 +163,39 @@ impl Windows {
                 offsets.extend((0..self.columns).map(|column| base + column * self.stride * read));
             }
         }
+    }
+}
+
+/// Windows in a buffer, as the inner loops read them: from each offset, rows of one run of values.
+#[derive(Clone, Copy)]
+pub(super) struct Gathered<'a> {
+    /// Start of the buffer. A pointer, since the loops step over its bounds and back, and read past the last run.
+    pub(super) input: *const f32,
+    /// Of each window.
+    pub(super) offsets: &'a [usize],
+    /// From one row to the next.
+    pub(super) row_values: usize,
+    /// Rows of a window.
+    pub(super) kernel_rows: usize,
+    /// Values of a row of a window.
+    pub(super) run: usize,
+}
+
+impl<'a> Gathered<'a> {
+    /// A strip that [`Windows::fill`] filled.
+    pub(super) fn strip(windows: &Windows, buffer: &'a [f32], offsets: &'a [usize]) -> Self {
+        Self {
+            input: buffer.as_ptr(),
+            offsets,
+            row_values: windows.row_values(),
+            kernel_rows: windows.kernel_rows,
+            run: windows.run(),
+        }
+    }
+
+    /// Rows of a matrix.
+    pub(super) fn rows(matrix: &'a [f32], offsets: &'a [usize], length: usize) -> Self {
+        Self { input: matrix.as_ptr(), offsets, row_values: 0, kernel_rows: 1, run: length }
     }
 }
 

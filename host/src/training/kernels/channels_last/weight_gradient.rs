@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::panels::{Block, blocks, parts};
 use super::simd::{LANES, Lanes, by_processor};
-use super::strips::{SCRATCH, SLACK, Strip, Windows};
+use super::strips::{Gathered, SCRATCH, SLACK, Strip, Windows};
 
 /// Values that all chunks' sums may take together: 16 MiB.
 const SUM_VALUES: usize = 4 * 1024 * 1024;
@@ -35,8 +35,8 @@ pub(super) fn weight_sums(
 ) -> Sums {
     let steps = windows.kernel_rows * windows.run();
     let blocks = blocks(channels, steps);
-    let total = blocks.last().map_or(0, |last| last.offset + last.vectors * LANES * steps);
-    assert!(source.len() >= windows.images * windows.height * windows.width * windows.channels);
+    let total = blocks.last().map_or(0, |last| last.offset + last.lanes() * steps);
+    windows.assert_within(source);
     assert!(gradient.len() >= windows.images * windows.rows * windows.columns * width);
     assert!(first + channels <= width, "channels beyond the gradient's");
     let per_chunk = images_of_chunk(windows.images, total);
@@ -45,7 +45,7 @@ pub(super) fn weight_sums(
     let pieces: Vec<(usize, Block, &mut [f32])> = partial
         .iter_mut()
         .flat_map(|(start, values)| {
-            let parts = parts(&blocks, values, |block| block.vectors * LANES * steps);
+            let parts = parts(&blocks, values, |block| block.lanes() * steps);
             parts.into_iter().map(|(block, part)| (*start, block, part))
         })
         .collect();
@@ -67,7 +67,7 @@ pub(super) fn weight_sums(
                 let pixels = scratch.offsets.len();
                 let base = (strip.image * windows.rows + strip.row) * windows.columns;
                 for (_, block, sums) in &mut job {
-                    let lanes = block.vectors * LANES;
+                    let lanes = block.lanes();
                     scratch.panel.resize(pixels * lanes, 0.0);
                     let from = gradient[base * width..].chunks_exact(width);
                     for (to, from) in scratch.panel.chunks_exact_mut(lanes).zip(from) {
@@ -76,11 +76,7 @@ pub(super) fn weight_sums(
                         to[block.channels..].fill(0.0);
                     }
                     let job = Job {
-                        input: scratch.input.as_ptr(),
-                        offsets: &scratch.offsets,
-                        row_values: windows.row_values(),
-                        kernel_rows: windows.kernel_rows,
-                        run: windows.run(),
+                        windows: Gathered::strip(windows, &scratch.input, &scratch.offsets),
                         panel: scratch.panel.as_ptr(),
                         sums: sums.as_mut_ptr(),
                     };
@@ -159,11 +155,7 @@ fn strips(windows: &Windows, start: usize, count: usize, images: usize) -> Vec<S
 
 /// One block of output channels over one strip.
 pub(super) struct Job<'a> {
-    pub(super) input: *const f32,
-    pub(super) offsets: &'a [usize],
-    pub(super) row_values: usize,
-    pub(super) kernel_rows: usize,
-    pub(super) run: usize,
+    pub(super) windows: Gathered<'a>,
     pub(super) panel: *const f32,
     pub(super) sums: *mut f32,
 }
@@ -193,22 +185,22 @@ unsafe fn sized_tiles<V: Lanes>(job: &Job<'_>, vectors: usize) {
 }
 
 /// # Safety
-/// The instructions of `V` exist; from every offset, `job.input` covers `kernel_rows` rows of `run` values,
+/// The instructions of `V` exist; from every offset, `job.windows.input` covers `kernel_rows` rows of `run` values,
 /// `row_values` apart, and MR more; `job.panel` covers NV vectors per offset; `job.sums` covers
 /// `kernel_rows * run * NV` vectors.
 #[inline(always)]
 unsafe fn tiles<V: Lanes, const MR: usize, const NV: usize>(job: &Job<'_>) {
     const { assert!(MR <= SLACK) };
-    for kernel_row in 0..job.kernel_rows {
+    for kernel_row in 0..job.windows.kernel_rows {
         let mut k = 0;
-        while k < job.run {
-            let real = (job.run - k).min(MR);
+        while k < job.windows.run {
+            let real = (job.windows.run - k).min(MR);
             // SAFETY: reads stay within a window and MR past it; only real rows of the sums are touched.
             unsafe {
-                let input = job.input.add(kernel_row * job.row_values + k);
+                let input = job.windows.input.add(kernel_row * job.windows.row_values + k);
                 let sums = products::<V, MR, NV>(input, job);
                 let one = V::splat(1.0);
-                let out = job.sums.add((kernel_row * job.run + k) * NV * LANES);
+                let out = job.sums.add((kernel_row * job.windows.run + k) * NV * LANES);
                 for i in 0..MR {
                     if i < real {
                         for v in 0..NV {
@@ -236,7 +228,7 @@ unsafe fn products<V: Lanes, const MR: usize, const NV: usize>(
     unsafe {
         let mut sums = [[V::splat(0.0); NV]; MR];
         let mut gradient = job.panel;
-        for &offset in job.offsets {
+        for &offset in job.windows.offsets {
             let x = input.add(offset);
             let g: [V; NV] = std::array::from_fn(|v| V::load(gradient.add(v * LANES)));
             gradient = gradient.add(NV * LANES);
