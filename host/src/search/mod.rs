@@ -114,7 +114,7 @@ pub enum Event<'a> {
         update: usize,
         /// How many candidates.
         candidates: usize,
-        /// Share of the stage's budget that is spent; in a settled stage with another to come, that it has used up or given on.
+        /// Share of the stage's budget that is spent, or (but in the last stage) left to the next one.
         spent: f64,
     },
     /// One of the stage's best is trained again at the higher rung.

@@ -10,8 +10,8 @@ use super::reinforce::Learned;
 use super::reward::Reward;
 use super::settings::Settings;
 
-/// Version of the records.
-pub const SCHEMA: u32 = 1;
+/// Version of the records. 2: a time budget's last stage goes on promoting, so that older journals lead elsewhere.
+pub const SCHEMA: u32 = 2;
 
 /// One line of the journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
