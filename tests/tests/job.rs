@@ -80,6 +80,10 @@ fn from_images_to_a_student_in_the_active_slot_and_back() {
     let trained =
         json(&world, "teacher train --arch vgg11 --width 0.1 --data bundled --epochs 1 --out t.onnx --json");
     assert!(number(&trained["validation_accuracy"]) > 0.5, "{trained}");
+    let epochs = trained["epochs"].as_array().unwrap();
+    assert_eq!(epochs.len(), 1, "{trained}");
+    assert_eq!(epochs[0]["validation_accuracy"], trained["validation_accuracy"]);
+    assert!(number(&epochs[0]["loss"]) > 0.0, "{trained}");
     let result = json(
         &world,
         "compress --teacher t.onnx --data bundled --board local --limit params=0.7x --limit latency=3x \

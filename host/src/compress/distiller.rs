@@ -30,7 +30,7 @@ const REESTIMATION_IMAGES: usize = 1024;
 const FINAL_VIEWS: usize = 4;
 
 /// A final distillation to do.
-pub(super) struct Student<'a> {
+pub(super) struct Distillation<'a> {
     pub(super) network: &'a Network,
     /// Its weights before.
     pub(super) start: &'a Weights,
@@ -121,10 +121,10 @@ impl<'a> Distiller<'a> {
     /// Distillations with augmentation, from where the search left off; at once on a CPU, as those of the search.
     pub(super) fn finish(
         &mut self,
-        students: &[Student<'_>],
+        distillations: &[Distillation<'_>],
         observer: &mut dyn FnMut(&TrainProgress),
     ) -> Result<Vec<Weights>, TrainingError> {
-        if students.is_empty() {
+        if distillations.is_empty() {
             return Ok(Vec::new());
         }
         if self.augmented.is_none() {
@@ -138,14 +138,17 @@ impl<'a> Distiller<'a> {
             )?);
         }
         let this = &*self;
-        let one = |student: &Student<'_>, tell: &mut dyn FnMut(&TrainProgress)| {
-            let mut model = Model::new(student.network, student.start, &this.device)?;
-            let recipe =
-                Recipe { length: Length::Epochs(student.epochs), seed: student.seed, ..Recipe::finale() };
+        let one = |distillation: &Distillation<'_>, tell: &mut dyn FnMut(&TrainProgress)| {
+            let mut model = Model::new(distillation.network, distillation.start, &this.device)?;
+            let recipe = Recipe {
+                length: Length::Epochs(distillation.epochs),
+                seed: distillation.seed,
+                ..Recipe::finale()
+            };
             this.distil(&mut model, this.augmented.as_ref(), &recipe, tell)?;
             model.weights()
         };
-        this.at_once(students, &one, observer).into_iter().collect()
+        this.at_once(distillations, &one, observer).into_iter().collect()
     }
 
     /// Accuracy of a network with these weights.

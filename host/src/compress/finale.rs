@@ -3,7 +3,7 @@
 //!
 //! The test split is not touched here.
 
-use super::distiller::Student;
+use super::distiller::Distillation;
 use super::gauge::Specimen;
 use super::laboratory::Live;
 use super::side_by_side::{self, SideBySide};
@@ -59,8 +59,9 @@ pub(super) fn finale(
     for contender in contenders {
         clock.begin(Phase::Distillation);
         let network = &contender.finalist.job.network;
-        let student = Student { network, start: &contender.weights, epochs: settings.final_epochs, seed };
-        let Some(weights) = finish(lab, &[student])?.pop() else { continue };
+        let distillation =
+            Distillation { network, start: &contender.weights, epochs: settings.final_epochs, seed };
+        let Some(weights) = finish(lab, &[distillation])?.pop() else { continue };
         clock.begin(Phase::Check);
         let specimen = Specimen::trained(network, &weights, &lab.info)?;
         let Outcome::Done(pair) = side_by_side::measure(lab, plan, &specimen)? else { continue };
@@ -143,7 +144,7 @@ fn retrained<'a>(
     for (finalist, start) in finalists.iter().zip(&starts) {
         for index in 0..seeds as u64 {
             let (network, seed) = (&finalist.job.network, seed.wrapping_add(index));
-            students.push(Student { network, start, epochs: settings.epochs, seed });
+            students.push(Distillation { network, start, epochs: settings.epochs, seed });
         }
     }
     let mut weights = finish(lab, &students)?.into_iter();
@@ -170,7 +171,7 @@ fn retrained<'a>(
     Ok(contenders)
 }
 
-fn finish(lab: &mut Live<'_>, students: &[Student<'_>]) -> Result<Vec<Weights>, Error> {
+fn finish(lab: &mut Live<'_>, students: &[Distillation<'_>]) -> Result<Vec<Weights>, Error> {
     let observer = lab.observer;
     let mut tell = |progress: &TrainProgress| observer(&Event::Training(*progress));
     Ok(lab.distiller.finish(students, &mut tell)?)

@@ -157,7 +157,7 @@ pub(in crate::cli) fn train(wish: &Wish, dataset: &Dataset, context: &Context) -
     let title = format!("training {} on {}", wish.architecture, dataset.name);
     tracing::info!("{title}: {} epochs of {} images", wish.epochs, images.len());
     let progress = context.ui.progress(title, recipe.steps(images.len()) as u64);
-    let mut course = Course::default();
+    let (mut course, mut failed) = (Course::default(), None);
     let outcome =
         training::train(&mut model, images, &dataset.normalisation, None, &recipe, &mut |now, model| {
             progress.set(
@@ -169,14 +169,17 @@ pub(in crate::cli) fn train(wish: &Wish, dataset: &Dataset, context: &Context) -
                     now.images_per_second
                 ),
             );
-            course.follow(now, model, dataset);
-            if context.stop.load(Ordering::Relaxed) {
+            failed = course.follow(now, model, dataset).err();
+            if failed.is_some() || context.stop.load(Ordering::Relaxed) {
                 ControlFlow::Break(())
             } else {
                 ControlFlow::Continue(())
             }
         });
     drop(progress);
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
     match outcome {
         Ok(_) => {}
         Err(TrainingError::Cancelled { step }) => {
@@ -188,44 +191,47 @@ pub(in crate::cli) fn train(wish: &Wish, dataset: &Dataset, context: &Context) -
         }
         Err(error) => return Err(error.into()),
     }
-    let validation = course.last?;
     let info = ModelInfo {
         dataset: dataset.name.clone(),
         classes: dataset.classes.clone(),
         normalisation: dataset.normalisation.clone(),
     };
-    Ok(Trained { network, validation, epochs: course.epochs, weights: model.weights()?, info })
+    Ok(Trained {
+        network,
+        validation: course.validation,
+        epochs: course.epochs,
+        weights: model.weights()?,
+        info,
+    })
 }
 
 /// The course of a training, looked at after each epoch.
+#[derive(Default)]
 struct Course {
     epochs: Vec<Epoch>,
     /// Losses of the epoch so far: sum and steps.
     losses: (f64, usize),
-    last: Result<Accuracy, TrainingError>,
-}
-
-impl Default for Course {
-    fn default() -> Self {
-        Self { epochs: Vec::new(), losses: (0.0, 0), last: Ok(Accuracy::default()) }
-    }
+    /// After the last epoch.
+    validation: Accuracy,
 }
 
 impl Course {
-    fn follow(&mut self, now: &TrainProgress, model: &Model, dataset: &Dataset) {
+    fn follow(&mut self, now: &TrainProgress, model: &Model, dataset: &Dataset) -> Result<(), TrainingError> {
         self.losses = (self.losses.0 + now.loss, self.losses.1 + 1);
-        if now.ends_epoch {
-            self.last = validate(model, dataset);
-            let loss = self.losses.0 / self.losses.1 as f64;
-            let validation_accuracy = self.last.as_ref().map_or(f64::NAN, |accuracy| accuracy.fraction());
-            tracing::info!(
-                "epoch {}: loss {loss:.3}, validation accuracy {}",
-                now.epoch + 1,
-                units::percent(validation_accuracy)
-            );
-            self.epochs.push(Epoch { loss, validation_accuracy });
-            self.losses = (0.0, 0);
+        if !now.ends_epoch {
+            return Ok(());
         }
+        let loss = self.losses.0 / self.losses.1 as f64;
+        self.losses = (0.0, 0);
+        self.validation = validate(model, dataset)?;
+        let validation_accuracy = self.validation.fraction();
+        tracing::info!(
+            "epoch {}: loss {loss:.3}, validation accuracy {}",
+            now.epoch + 1,
+            units::percent(validation_accuracy)
+        );
+        self.epochs.push(Epoch { loss, validation_accuracy });
+        Ok(())
     }
 }
 
