@@ -10,10 +10,9 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use n2n::network::layer::{Activation, Conv, Input};
 use n2n::network::zoo::{Architecture, build};
 use n2n::network::{Network, Shape};
-use n2n::training::Model;
 use n2n::training::inheritance::initial_weights;
-use n2n::training::kernels::loss::{Target, loss};
-use n2n::training::kernels::{ChannelsLast, Kernels, Norm};
+use n2n::training::kernels::{Backend, Batch, ChannelsLast, Kernels, Norm, Terms};
+use n2n::training::model::Model;
 use n2n::training::optimiser::{Method, Optimiser};
 
 #[global_allocator]
@@ -115,26 +114,29 @@ fn steps(criterion: &mut Criterion) {
         ("vgg13 quarter, 28x28x1", zoo(Architecture::Vgg13, 1, 28, 0.25)),
     ];
     for (name, network) in networks {
-        let mut model = Model::new(&network, &initial_weights(&network, 1), &Device::Cpu).expect("a model");
+        let mut model = Model::new(&network, &initial_weights(&network, 1), ChannelsLast).expect("a model");
         let Shape::Map { channels, height, width } = network.input_shape() else { continue };
-        let images = noise(&[BATCH, channels, height, width]);
-        let labels: Vec<u16> = (0..BATCH as u16).map(|index| index % 10).collect();
+        let labels = (0..BATCH).map(|index| (index % 10) as f32).collect();
+        let batch = Batch {
+            images: noise(&[BATCH, height, width, channels]),
+            labels: ChannelsLast.tensor(labels, &[BATCH]).expect("labels"),
+            answers: None,
+        };
         let method = Method::Sgd { momentum: 0.9, nesterov: false, weight_decay: 5e-4 };
-        let variables = model.variables().iter().map(|each| (each.var.clone(), true));
-        let mut optimiser = Optimiser::new(method, variables).expect("an optimiser");
+        let variables = model.variables().iter().map(|each| (each.tensor.clone(), true));
+        let mut optimiser = Optimiser::new(method, ChannelsLast, variables).expect("an optimiser");
         group.bench_function(BenchmarkId::new("training", name), |bencher| {
             bencher.iter(|| {
-                let (logits, tape) = model.forward_train(&images).expect("forward");
-                let target = Target { labels: &labels, label_smoothing: 0.0, teacher: None };
-                let loss = loss(&logits, target).expect("loss");
+                let (logits, tape) = model.forward_train(&batch.images).expect("forward");
+                let loss = ChannelsLast.loss(&logits, &batch, Terms::default()).expect("loss");
                 let gradients = model.backward(tape, &loss.gradient).expect("backward");
                 optimiser.step(&gradients, 0.01).expect("a step");
-                loss.total
+                loss.parts
             });
         });
         group.bench_function(BenchmarkId::new("evaluation", name), |bencher| {
             let folded = model.fold().expect("folded batch norms");
-            bencher.iter(|| black_box(model.logits_folded(&folded, &images)));
+            bencher.iter(|| black_box(model.logits_folded(&folded, &batch.images)));
         });
     }
     group.finish();

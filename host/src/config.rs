@@ -6,7 +6,7 @@
 //! ```toml
 //! board = "pi-lab"             # a name of `n2n board list`, an address, or "local"
 //! profile = "raspberry-pi-4b"  # a name of `n2n profile list`
-//! device = "auto"              # where training runs: auto, cpu, cuda:N
+//! device = "auto"              # where training runs: auto, cpu, cuda:N, cuda:N:tf32
 //! threads = 1                  # threads of the engine on the board
 //!
 //! [compress]

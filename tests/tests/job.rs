@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use n2n::data::{self, DataSpec, LoadOptions};
 use n2n::model_io::onnx;
-use n2n::training::{DeviceChoice, Model, device, evaluation};
+use n2n::training::{Classifier, Classify as _, DeviceChoice, device, evaluation};
 use n2n_protocol::Digest;
 use n2n_tests::World;
 use serde_json::Value;
@@ -174,8 +174,9 @@ fn onnx_runtime_agrees(world: &Path, stated: f64) {
     let student = onnx::load(&world.join("run/student.onnx")).unwrap();
     let test = data::load(&DataSpec::bundled(), &LoadOptions::default()).unwrap().test;
     let model =
-        Model::new(&student.network, &student.weights(), &device::open(DeviceChoice::Cpu).unwrap()).unwrap();
-    let ours = evaluation::logits(&model, &test, &student.info.normalisation).unwrap();
+        Classifier::new(&student.network, &student.weights(), &device::open(DeviceChoice::Cpu).unwrap())
+            .unwrap();
+    let ours = model.logits(&test, &student.info.normalisation).unwrap();
 
     let (images, logits) = (world.join("images.f32"), world.join("logits.f32"));
     let inputs = evaluation::inputs(&test, &student.info.normalisation).unwrap().concat();

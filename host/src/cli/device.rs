@@ -6,7 +6,7 @@ use crate::training::DeviceChoice;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Where training runs: auto, cpu or cuda:N
+    /// Where training runs: auto, cpu, cuda:N, or cuda:N:tf32 (faster; convolutions round to 10 bits)
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
 }

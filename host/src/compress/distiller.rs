@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::Instant;
 
-use candle_core::Device;
 use rayon::prelude::*;
 
 use super::weight_store::WeightStore;
@@ -20,7 +19,7 @@ use crate::search::laboratory::{Fault, Job, Outcome, Rung, StartingWeights, Trai
 use crate::training::inheritance::{inherit, initial_weights};
 use crate::training::recipe::{Length, Recipe};
 use crate::training::{
-    Accuracy, Augmentation, Model, TeacherLogits, TrainProgress, TrainingError, batch_norm, evaluation, train,
+    Accuracy, Augmentation, Classifier, Device, TeacherLogits, TrainProgress, TrainingError, evaluation,
 };
 
 /// Images for batch-norm re-estimation (method.md 4.4: 1-2 K).
@@ -44,7 +43,7 @@ type Training<'a, J, T> = dyn Fn(&J, &mut dyn FnMut(&TrainProgress)) -> T + Sync
 /// Trains candidates and finalists.
 pub(super) struct Distiller<'a> {
     dataset: &'a Dataset,
-    teacher: Model,
+    teacher: Classifier,
     /// Of the plain training images: what the short trainings of the search use.
     plain: TeacherLogits,
     /// Of augmented views; computed when the first finalist asks.
@@ -59,25 +58,18 @@ impl<'a> Distiller<'a> {
     /// Computes the teacher's logits.
     pub(super) fn new(
         dataset: &'a Dataset,
-        teacher: Model,
+        teacher: Classifier,
+        device: Device,
         proxy: Recipe,
         folder: &Path,
         stop: Arc<AtomicBool>,
     ) -> anyhow::Result<Self> {
-        let plain = TeacherLogits::compute(
-            &teacher,
-            &dataset.train,
-            &dataset.normalisation,
-            Augmentation::NONE,
-            1,
-            0,
-        )?;
-        let device = teacher.device().clone();
+        let plain = teacher.answers(&dataset.train, &dataset.normalisation, Augmentation::NONE, 1, 0)?;
         let store = WeightStore::open(folder)?;
         Ok(Self { dataset, teacher, plain, augmented: None, proxy, device, store, stop })
     }
 
-    /// Trainings of the search, at once on a CPU; what comes out is the same, since no kernel's result depends on its
+    /// Trainings of the search, at once; what comes out is the same, since no kernel's result depends on its
     /// threads. A student whose loss runs away is infeasible; everything else that fails is a fault.
     pub(super) fn train(
         &mut self,
@@ -90,7 +82,7 @@ impl<'a> Distiller<'a> {
             let began = Instant::now();
             (this.trained(job, tell), began.elapsed().as_secs_f64())
         };
-        let trainings = self.at_once(jobs, &one, observer);
+        let trainings = at_once(jobs, &one, observer);
         // Each one's part of the wall-clock time: together they make the whole.
         let busy: f64 = trainings.iter().map(|(_, seconds)| seconds).sum();
         let share = began.elapsed().as_secs_f64() / busy.max(f64::MIN_POSITIVE);
@@ -118,7 +110,7 @@ impl<'a> Distiller<'a> {
         self.trained(job, &mut |_| {}).map(|(weights, ..)| Arc::new(weights)).map_err(fault)
     }
 
-    /// Distillations with augmentation, from where the search left off; at once on a CPU, as those of the search.
+    /// Distillations with augmentation, from where the search left off; at once, as those of the search.
     pub(super) fn finish(
         &mut self,
         distillations: &[Distillation<'_>],
@@ -128,8 +120,7 @@ impl<'a> Distiller<'a> {
             return Ok(Vec::new());
         }
         if self.augmented.is_none() {
-            self.augmented = Some(TeacherLogits::compute(
-                &self.teacher,
+            self.augmented = Some(self.teacher.answers(
                 &self.dataset.train,
                 &self.dataset.normalisation,
                 Recipe::finale().augmentation,
@@ -139,7 +130,7 @@ impl<'a> Distiller<'a> {
         }
         let this = &*self;
         let one = |distillation: &Distillation<'_>, tell: &mut dyn FnMut(&TrainProgress)| {
-            let mut model = Model::new(distillation.network, distillation.start, &this.device)?;
+            let mut model = Classifier::new(distillation.network, distillation.start, &this.device)?;
             let recipe = Recipe {
                 length: Length::Epochs(distillation.epochs),
                 seed: distillation.seed,
@@ -148,7 +139,7 @@ impl<'a> Distiller<'a> {
             this.distil(&mut model, this.augmented.as_ref(), &recipe, tell)?;
             model.weights()
         };
-        this.at_once(distillations, &one, observer).into_iter().collect()
+        at_once(distillations, &one, observer).into_iter().collect()
     }
 
     /// Accuracy of a network with these weights.
@@ -158,7 +149,7 @@ impl<'a> Distiller<'a> {
         weights: &Weights,
         samples: &Samples,
     ) -> Result<Accuracy, TrainingError> {
-        let model = Model::new(network, weights, &self.device)?;
+        let model = Classifier::new(network, weights, &self.device)?;
         evaluation::evaluate(&model, samples, &self.dataset.normalisation)
     }
 
@@ -169,7 +160,7 @@ impl<'a> Distiller<'a> {
         weights: &Weights,
         samples: &Samples,
     ) -> Result<Vec<u16>, TrainingError> {
-        let model = Model::new(network, weights, &self.device)?;
+        let model = Classifier::new(network, weights, &self.device)?;
         evaluation::predictions(&model, samples, &self.dataset.normalisation)
     }
 
@@ -184,7 +175,7 @@ impl<'a> Distiller<'a> {
             }
             StartingWeights::Fresh => (initial_weights(&job.network, job.seed), Vec::new()),
         };
-        let mut model = Model::new(&job.network, &weights, &self.device)?;
+        let mut model = Classifier::new(&job.network, &weights, &self.device)?;
         let (samples, normalisation) = (&self.dataset.train, &self.dataset.normalisation);
         let length = match job.rung {
             Rung::Inherited => None,
@@ -193,13 +184,13 @@ impl<'a> Distiller<'a> {
         };
         match length {
             None => {
-                batch_norm::reestimate(&mut model, samples, normalisation, REESTIMATION_IMAGES, job.seed)?;
+                model.reestimate(samples, normalisation, REESTIMATION_IMAGES, job.seed)?;
             }
             Some(length) => {
                 let recipe = Recipe { length, seed: job.seed, ..self.proxy.clone() };
                 self.distil(&mut model, Some(&self.plain), &recipe, observer)?;
                 // A short training leaves running statistics that lag behind the weights.
-                batch_norm::reestimate(&mut model, samples, normalisation, REESTIMATION_IMAGES, job.seed)?;
+                model.reestimate(samples, normalisation, REESTIMATION_IMAGES, job.seed)?;
             }
         }
         let accuracy = evaluation::evaluate(&model, &self.dataset.validation_search, normalisation)?;
@@ -209,52 +200,51 @@ impl<'a> Distiller<'a> {
     /// Trains by a recipe until it ends or the user stops it.
     fn distil(
         &self,
-        model: &mut Model,
+        model: &mut Classifier,
         logits: Option<&TeacherLogits>,
         recipe: &Recipe,
         tell: &mut dyn FnMut(&TrainProgress),
     ) -> Result<(), TrainingError> {
         let (samples, normalisation) = (&self.dataset.train, &self.dataset.normalisation);
-        train(model, samples, normalisation, logits, recipe, &mut |progress, _| {
+        model.train(samples, normalisation, logits, recipe, &mut |progress, _| {
             tell(progress);
             if self.stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
         Ok(())
     }
+}
 
-    /// Runs all of them, on a CPU as tasks of the thread pool: as long as there are as many as threads, each has a thread
-    /// to itself and nothing to wait for; the last ones have the others' help. What they tell is passed on to `observer` on
-    /// the calling thread, as one training of all their steps.
-    fn at_once<J: Sync, T: Send>(
-        &self,
-        jobs: &[J],
-        one: &Training<'_, J, T>,
-        observer: &mut dyn FnMut(&TrainProgress),
-    ) -> Vec<T> {
-        if !self.device.is_cpu() || jobs.len() < 2 {
-            return jobs.iter().map(|job| one(job, observer)).collect();
-        }
-        let (send, receive) = mpsc::channel::<(usize, TrainProgress)>();
-        std::thread::scope(|scope| {
-            let work = scope.spawn(move || {
-                jobs.par_iter()
-                    .enumerate()
-                    .with_max_len(1)
-                    .map_with(send, |send, (index, job)| {
-                        // Nobody listens any more only if this function has panicked.
-                        one(job, &mut |progress| send.send((index, *progress)).unwrap_or(()))
-                    })
-                    .collect()
-            });
-            let mut done = vec![0; jobs.len()];
-            for (index, progress) in receive {
-                done[index] = progress.step;
-                let (step, steps) = (done.iter().sum(), progress.steps * jobs.len());
-                observer(&TrainProgress { step, steps, ..progress });
-            }
-            work.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+/// Runs all of them as tasks of the thread pool. On a CPU, as long as there are as many as threads, each has a thread to
+/// itself and nothing to wait for; the last ones have the others' help. On a GPU each has a stream of its own. What they tell is passed on to `observer` on
+/// the calling thread, as one training of all their steps.
+fn at_once<J: Sync, T: Send>(
+    jobs: &[J],
+    one: &Training<'_, J, T>,
+    observer: &mut dyn FnMut(&TrainProgress),
+) -> Vec<T> {
+    if jobs.len() < 2 {
+        return jobs.iter().map(|job| one(job, observer)).collect();
     }
+    let (send, receive) = mpsc::channel::<(usize, TrainProgress)>();
+    std::thread::scope(|scope| {
+        let work = scope.spawn(move || {
+            jobs.par_iter()
+                .enumerate()
+                .with_max_len(1)
+                .map_with(send, |send, (index, job)| {
+                    // Nobody listens any more only if this function has panicked.
+                    one(job, &mut |progress| send.send((index, *progress)).unwrap_or(()))
+                })
+                .collect()
+        });
+        let mut done = vec![0; jobs.len()];
+        for (index, progress) in receive {
+            done[index] = progress.step;
+            let (step, steps) = (done.iter().sum(), progress.steps * jobs.len());
+            observer(&TrainProgress { step, steps, ..progress });
+        }
+        work.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 fn fault(error: TrainingError) -> Fault {

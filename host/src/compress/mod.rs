@@ -64,7 +64,7 @@ use crate::search::{
     Teacher,
 };
 use crate::training::recipe::Recipe;
-use crate::training::{Accuracy, Model, device, evaluation};
+use crate::training::{Accuracy, Classifier, device, evaluation};
 use n2n_protocol::Measurement;
 
 /// A teacher must be right this many times as often as a guess; the usual cause of less is wrong preprocessing.
@@ -174,7 +174,7 @@ fn open_laboratory<'a>(
 ) -> Result<(Live<'a>, Accuracy), Error> {
     let choice = plan.configuration.device.parse().map_err(anyhow::Error::from)?;
     let device = device::open(choice).map_err(anyhow::Error::from)?;
-    let model = Model::new(&plan.teacher.network, weights, &device)?;
+    let model = Classifier::new(&plan.teacher.network, weights, &device)?;
     let accuracy = evaluation::evaluate(&model, &dataset.validation_search, &dataset.normalisation)?;
     if accuracy.fraction() < WEAK_TEACHER * chance(dataset) {
         return Err(Error::WeakTeacher {
@@ -187,7 +187,8 @@ fn open_laboratory<'a>(
         Preset::Paper => Recipe::paper_proxy(),
         Preset::Edge => Recipe::proxy(),
     };
-    let distiller = Distiller::new(dataset, model, proxy, &folder.layout().candidates(), Arc::clone(stop))?;
+    let distiller =
+        Distiller::new(dataset, model, device, proxy, &folder.layout().candidates(), Arc::clone(stop))?;
     let lab = Live {
         gauge,
         distiller,

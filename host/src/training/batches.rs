@@ -1,13 +1,14 @@
-//! From bytes to normalised batches: order, augmentation, normalisation.
+//! Which images make a batch, and in which variation: order, augmentation.
 //!
 //! Every random choice is a pure function of a seed and what it is for, so a batch can be made again, by a teacher as
 //! well as by its student. Pixels stay `u8` until they are in a batch.
 
-use candle_core::{Device, Tensor};
 use rand::SeedableRng as _;
 use rand::seq::SliceRandom as _;
 use rand_chacha::ChaCha8Rng;
 
+use super::kernels::source::Source;
+pub use super::kernels::source::{Pick, View};
 use super::{TrainingError, mismatch};
 use crate::data::{Normalisation, Samples};
 
@@ -18,22 +19,6 @@ pub struct Augmentation {
     pub padding: usize,
     /// Whether every second image is mirrored left to right.
     pub flip: bool,
-}
-
-/// One variation of one image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct View {
-    /// Rows that the window lies below the image's top, pixels.
-    pub down: isize,
-    /// Columns that it lies right of the image's left edge, pixels.
-    pub right: isize,
-    /// Mirrored after the cut.
-    pub mirrored: bool,
-}
-
-impl View {
-    /// The image as it is.
-    pub const PLAIN: Self = Self { down: 0, right: 0, mirrored: false };
 }
 
 /// A well-mixed number from a seed and two indices (splitmix64's finaliser).
@@ -79,8 +64,14 @@ pub fn order(images: usize, seed: u64, epoch: usize) -> Vec<usize> {
     order
 }
 
-/// Checks that normalisation and samples have one number of channels, and that there are samples.
-pub(super) fn check(samples: &Samples, normalisation: &Normalisation) -> Result<(), TrainingError> {
+/// Images and their normalisation as what batches are made of.
+///
+/// # Errors
+/// Another number of channels, deviations that nothing can be divided by, no images, pixels missing.
+pub fn source<'a>(
+    samples: &'a Samples,
+    normalisation: &'a Normalisation,
+) -> Result<Source<'a>, TrainingError> {
     let channels = (normalisation.mean.len(), normalisation.deviation.len());
     if channels != (samples.channels, samples.channels) {
         let got = format!("{} means, {} deviations", channels.0, channels.1);
@@ -99,49 +90,7 @@ pub(super) fn check(samples: &Samples, normalisation: &Normalisation) -> Result<
         );
         return Err(mismatch("samples", expected, samples.pixels.len()));
     }
-    Ok(())
-}
-
-/// Normalised images `[N, C, H, W]`, each in its view.
-///
-/// # Errors
-/// Normalisation of another number of channels, an index past the last image, candle's.
-pub fn batch(
-    samples: &Samples,
-    normalisation: &Normalisation,
-    images: impl ExactSizeIterator<Item = (usize, View)>,
-    device: &Device,
-) -> Result<Tensor, TrainingError> {
-    check(samples, normalisation)?;
-    let (channels, height, width) = (samples.channels, samples.height, samples.width);
-    let count = images.len();
-    // One table a channel: 256 values instead of a division a pixel.
-    let tables: Vec<[f32; 256]> = normalisation
-        .mean
-        .iter()
-        .zip(&normalisation.deviation)
-        .map(|(mean, deviation)| std::array::from_fn(|byte| (byte as f32 / 255.0 - mean) / deviation))
-        .collect();
-    let mut values = Vec::with_capacity(count * samples.image_len());
-    for (index, view) in images {
-        let Some(pixels) = samples.pixels.get(index * samples.image_len()..(index + 1) * samples.image_len())
-        else {
-            return Err(mismatch("image index", format!("below {}", samples.len()), index));
-        };
-        for (plane, table) in pixels.chunks_exact(height * width).zip(&tables) {
-            for row in 0..height {
-                let source = (row as isize + view.down).try_into().ok().filter(|&row: &usize| row < height);
-                let source = source.map(|row| &plane[row * width..(row + 1) * width]);
-                let pixel = |column: usize| {
-                    let column = if view.mirrored { width - 1 - column } else { column };
-                    let column = usize::try_from(column as isize + view.right).ok();
-                    source.zip(column).and_then(|(row, column)| row.get(column)).copied().unwrap_or(0)
-                };
-                values.extend((0..width).map(|column| table[usize::from(pixel(column))]));
-            }
-        }
-    }
-    Ok(Tensor::from_vec(values, (count, channels, height, width), device)?)
+    Ok(Source { samples, normalisation, answers: None })
 }
 
 #[cfg(test)]
@@ -157,8 +106,9 @@ mod tests {
     }
 
     fn pixels(view: View) -> Vec<f32> {
-        let batch = batch(&samples(), &identity(), [(1, view)].into_iter(), &Device::Cpu).unwrap();
-        batch.flatten_all().unwrap().to_vec1::<f32>().unwrap().iter().map(|value| value.round()).collect()
+        let (samples, identity) = (samples(), identity());
+        let values = source(&samples, &identity).unwrap().values(&[Pick::of(1, view)]).unwrap();
+        values.iter().map(|value| value.round()).collect()
     }
 
     #[test]
@@ -201,7 +151,8 @@ mod tests {
     #[test]
     fn normalisation_of_other_channels_is_refused() {
         let wrong = Normalisation { mean: vec![0.0; 3], deviation: vec![1.0; 3] };
-        let error = batch(&samples(), &wrong, [(0, View::PLAIN)].into_iter(), &Device::Cpu).unwrap_err();
+        let samples = samples();
+        let error = source(&samples, &wrong).unwrap_err();
         assert_eq!(error.to_string(), "normalisation: expected 1 channels, got 3 means, 3 deviations");
     }
 }

@@ -1,57 +1,63 @@
 //! Which device trains: asked for by name, probed, with the CPU as the fallback of `auto` alone.
-//!
-//! candle's `cuda_if_available` asks the build, not the machine: a CUDA build without a GPU would fail where the CPU
-//! serves. So the probe is our own: open it, and see.
 
 use std::fmt;
 use std::str::FromStr;
 
-use candle_core::Device;
+use super::kernels::{Gpu, GpuError, Precision};
 
 /// What the user asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeviceChoice {
-    /// The first GPU if this build and this machine have one, else the CPU.
+    /// The first GPU if this machine has one, in f32; else the CPU.
     #[default]
     Auto,
     /// The CPU.
     Cpu,
     /// The GPU of that index; an error if it is not there.
-    Cuda(usize),
+    Cuda(usize, Precision),
+}
+
+/// Where models are trained. Clones mean the same device.
+#[derive(Clone, Debug)]
+pub enum Device {
+    /// The CPU.
+    Cpu,
+    /// An NVIDIA GPU.
+    Cuda(Gpu),
 }
 
 /// Why no device was opened.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
     /// Text that names no device.
-    #[error("device `{0}`: expected auto, cpu or cuda:N")]
+    #[error("device `{0}`: expected auto, cpu, cuda:N or cuda:N:tf32")]
     Unknown(String),
-    /// Built without the feature.
-    #[error("device cuda:{0}: this build has no CUDA support (build with --features cuda)")]
-    NotBuilt(usize),
     /// Driver, library or GPU missing.
     #[error("device cuda:{index}: {cause}")]
     Unavailable {
         /// The GPU asked for.
         index: usize,
-        /// The driver's words.
-        cause: String,
+        /// What is missing.
+        cause: GpuError,
     },
 }
 
 impl FromStr for DeviceChoice {
     type Err = DeviceError;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let unknown = || DeviceError::Unknown(text.to_owned());
         match text {
-            "auto" => Ok(Self::Auto),
-            "cpu" => Ok(Self::Cpu),
-            "cuda" => Ok(Self::Cuda(0)),
-            _ => text
-                .strip_prefix("cuda:")
-                .and_then(|index| index.parse().ok())
-                .map(Self::Cuda)
-                .ok_or_else(|| DeviceError::Unknown(text.to_owned())),
+            "auto" => return Ok(Self::Auto),
+            "cpu" => return Ok(Self::Cpu),
+            "cuda" => return Ok(Self::Cuda(0, Precision::F32)),
+            _ => {}
         }
+        let rest = text.strip_prefix("cuda:").ok_or_else(unknown)?;
+        let (index, precision) = match rest.strip_suffix(":tf32") {
+            Some(index) => (index, Precision::Tf32),
+            None => (rest, Precision::F32),
+        };
+        Ok(Self::Cuda(index.parse().map_err(|_| unknown())?, precision))
     }
 }
 
@@ -60,7 +66,8 @@ impl fmt::Display for DeviceChoice {
         match self {
             Self::Auto => f.write_str("auto"),
             Self::Cpu => f.write_str("cpu"),
-            Self::Cuda(index) => write!(f, "cuda:{index}"),
+            Self::Cuda(index, Precision::F32) => write!(f, "cuda:{index}"),
+            Self::Cuda(index, Precision::Tf32) => write!(f, "cuda:{index}:tf32"),
         }
     }
 }
@@ -72,22 +79,16 @@ impl fmt::Display for DeviceChoice {
 pub fn open(choice: DeviceChoice) -> Result<Device, DeviceError> {
     match choice {
         DeviceChoice::Cpu => Ok(Device::Cpu),
-        DeviceChoice::Auto => Ok(cuda(0).unwrap_or(Device::Cpu)),
-        DeviceChoice::Cuda(index) => cuda(index),
-    }
-}
-
-fn cuda(index: usize) -> Result<Device, DeviceError> {
-    if !candle_core::utils::cuda_is_available() {
-        return Err(DeviceError::NotBuilt(index));
-    }
-    // A missing driver library makes the binding panic instead of giving an error.
-    match std::panic::catch_unwind(|| Device::new_cuda(index)) {
-        Ok(Ok(device)) => Ok(device),
-        Ok(Err(error)) => Err(DeviceError::Unavailable { index, cause: error.to_string() }),
-        Err(_) => {
-            Err(DeviceError::Unavailable { index, cause: "the NVIDIA driver could not be loaded".into() })
-        }
+        DeviceChoice::Auto => Ok(Gpu::open(0, Precision::F32).map_or_else(
+            |error| {
+                tracing::debug!("training on the CPU: {error}");
+                Device::Cpu
+            },
+            Device::Cuda,
+        )),
+        DeviceChoice::Cuda(index, precision) => Gpu::open(index, precision)
+            .map(Device::Cuda)
+            .map_err(|cause| DeviceError::Unavailable { index, cause }),
     }
 }
 
@@ -97,19 +98,18 @@ mod tests {
 
     #[test]
     fn names_round_trip_and_nonsense_is_refused() {
-        for text in ["auto", "cpu", "cuda:3"] {
+        for text in ["auto", "cpu", "cuda:3", "cuda:0:tf32"] {
             assert_eq!(text.parse::<DeviceChoice>().unwrap().to_string(), text);
         }
-        for text in ["gpu", "cuda:", "cuda:-1", ""] {
+        for text in ["gpu", "cuda:", "cuda:-1", "cuda:0:f64", ""] {
             assert!(text.parse::<DeviceChoice>().is_err(), "{text}");
         }
     }
 
     #[test]
-    fn auto_always_opens_something() {
+    fn auto_always_opens_something_and_a_gpu_that_is_not_there_is_an_error() {
         assert!(open(DeviceChoice::Auto).is_ok());
-        if !candle_core::utils::cuda_is_available() {
-            assert!(matches!(open(DeviceChoice::Cuda(0)), Err(DeviceError::NotBuilt(0))));
-        }
+        let error = open(DeviceChoice::Cuda(99, Precision::F32)).unwrap_err();
+        assert!(error.to_string().starts_with("device cuda:99: "), "{error}");
     }
 }

@@ -1,9 +1,11 @@
 //! Accuracy, predictions and logits of a model over a sample set; the model is not changed.
 
-use super::batches::{View, batch, check};
+use super::batches::{Pick, View, source};
+use super::kernels::Backend;
 use super::model::Model;
 use super::{TrainingError, mismatch};
 use crate::data::{Normalisation, Samples};
+use crate::network::Network;
 
 /// Images a batch when nothing is learned: large enough to fill the threads, small enough for the caches.
 pub(super) const EVALUATION_BATCH: usize = 128;
@@ -30,23 +32,41 @@ impl std::fmt::Display for Accuracy {
     }
 }
 
-/// Logits of every image, `[images][classes]` row-major.
-///
-/// # Errors
-/// Samples that do not fit the model, candle's.
-pub fn logits(
-    model: &Model,
-    samples: &Samples,
-    normalisation: &Normalisation,
+/// Something that classifies images.
+pub trait Classify {
+    /// What it is.
+    fn network(&self) -> &Network;
+
+    /// Logits of every image, `[images][classes]` row-major.
+    ///
+    /// # Errors
+    /// Samples that do not fit the network, the backend's.
+    fn logits(&self, samples: &Samples, normalisation: &Normalisation) -> Result<Vec<f32>, TrainingError>;
+}
+
+impl<B: Backend> Classify for Model<B> {
+    fn network(&self) -> &Network {
+        self.network()
+    }
+
+    fn logits(&self, samples: &Samples, normalisation: &Normalisation) -> Result<Vec<f32>, TrainingError> {
+        let picks: Vec<Pick> = (0..samples.len()).map(|image| Pick::of(image, View::PLAIN)).collect();
+        let backend = self.kernels();
+        logits_of(self, &backend.source(source(samples, normalisation)?)?, &picks)
+    }
+}
+
+/// Logits of the picked images, row-major.
+pub(super) fn logits_of<B: Backend>(
+    model: &Model<B>,
+    source: &B::Source<'_>,
+    picks: &[Pick],
 ) -> Result<Vec<f32>, TrainingError> {
-    check(samples, normalisation)?;
-    let folded = model.fold()?;
-    let mut all = Vec::with_capacity(samples.len() * model.network().classes());
-    for start in (0..samples.len()).step_by(EVALUATION_BATCH) {
-        let end = (start + EVALUATION_BATCH).min(samples.len());
-        let images =
-            batch(samples, normalisation, (start..end).map(|image| (image, View::PLAIN)), model.device())?;
-        all.extend(model.logits_folded(&folded, &images)?.flatten_all()?.to_vec1::<f32>()?);
+    let (backend, folded) = (model.kernels(), model.fold()?);
+    let mut all = Vec::with_capacity(picks.len() * model.network().classes());
+    for picks in picks.chunks(EVALUATION_BATCH) {
+        let batch = backend.batch(source, picks)?;
+        all.extend(backend.values(&model.logits_folded(&folded, &batch.images)?)?);
     }
     Ok(all)
 }
@@ -54,9 +74,9 @@ pub fn logits(
 /// Class of the largest logit of every image; the first of equals.
 ///
 /// # Errors
-/// As [`logits`].
+/// As [`Classify::logits`].
 pub fn predictions(
-    model: &Model,
+    model: &dyn Classify,
     samples: &Samples,
     normalisation: &Normalisation,
 ) -> Result<Vec<u16>, TrainingError> {
@@ -64,7 +84,7 @@ pub fn predictions(
     if classes > usize::from(u16::MAX) {
         return Err(mismatch("classes", format!("at most {}", u16::MAX), classes));
     }
-    Ok(logits(model, samples, normalisation)?.chunks_exact(classes).map(largest).collect())
+    Ok(model.logits(samples, normalisation)?.chunks_exact(classes).map(largest).collect())
 }
 
 /// Index of the largest logit, the lower one of equals; the row is as long as there are classes, at most 65,536.
@@ -76,9 +96,9 @@ pub fn largest(row: &[f32]) -> u16 {
 /// Counts right predictions.
 ///
 /// # Errors
-/// As [`logits`].
+/// As [`Classify::logits`].
 pub fn evaluate(
-    model: &Model,
+    model: &dyn Classify,
     samples: &Samples,
     normalisation: &Normalisation,
 ) -> Result<Accuracy, TrainingError> {
@@ -91,8 +111,9 @@ pub fn evaluate(
 /// Normalised images as plain values, `channels * height * width` each: what a board's engine is fed.
 ///
 /// # Errors
-/// As [`logits`].
+/// As [`Classify::logits`].
 pub fn inputs(samples: &Samples, normalisation: &Normalisation) -> Result<Vec<Vec<f32>>, TrainingError> {
-    let images = (0..samples.len()).map(|image| (image, View::PLAIN));
-    Ok(batch(samples, normalisation, images, &candle_core::Device::Cpu)?.flatten_from(1)?.to_vec2()?)
+    let picks: Vec<Pick> = (0..samples.len()).map(|image| Pick::of(image, View::PLAIN)).collect();
+    let values = source(samples, normalisation)?.values(&picks)?;
+    Ok(values.chunks_exact(samples.image_len()).map(<[f32]>::to_vec).collect())
 }

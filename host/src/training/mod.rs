@@ -1,4 +1,4 @@
-//! Training on candle: network + weights -> a trainable model, teacher training and distillation by one loop.
+//! Training: network + weights -> a trainable model, teacher training and distillation by one loop.
 //!
 //! | file | what |
 //! |---|---|
@@ -9,16 +9,17 @@
 //! | `optimiser`, `schedule`, `recipe` | how weights move, how fast, and the whole as one value |
 //! | `trainer` | the loop |
 //! | `teacher_logits` | a teacher's answers, computed once |
-//! | `inheritance` | which of the teacher's numbers a student starts from |
 //! | `evaluation`, `batch_norm` | accuracy, logits; statistics anew after surgery |
 //! | `inheritance` | initial weights, and what a student takes from its teacher |
-//! | `device` | CPU or CUDA, probed |
+//! | `device` | CPU or GPU, probed |
+//! | `classifier` | a model on either: the room's front |
 //!
 //! No file is read here and nothing is printed. The same seed gives the same weights, bit for bit on a CPU, whatever
 //! the number of threads.
 
 pub mod batch_norm;
 pub mod batches;
+mod classifier;
 pub mod device;
 pub mod evaluation;
 pub mod inheritance;
@@ -35,12 +36,12 @@ pub mod trainer;
 mod tests;
 
 pub use batches::Augmentation;
-pub use device::DeviceChoice;
-pub use evaluation::Accuracy;
-pub use model::{Mode, Model};
+pub use classifier::Classifier;
+pub use device::{Device, DeviceChoice};
+pub use evaluation::{Accuracy, Classify};
 pub use recipe::Recipe;
 pub use teacher_logits::TeacherLogits;
-pub use trainer::{TrainProgress, TrainSummary, train};
+pub use trainer::{TrainProgress, TrainSummary};
 
 use std::fmt::Display;
 
@@ -79,6 +80,9 @@ pub enum TrainingError {
     /// The device asked for is not there.
     #[error(transparent)]
     Device(#[from] device::DeviceError),
+    /// The GPU failed while a model was put on it.
+    #[error(transparent)]
+    Gpu(#[from] kernels::GpuError),
     /// An operation failed.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),

@@ -3,12 +3,11 @@
 //! The backward pass walks the plan's steps in reverse and frees each value when it is done with it. The model knows
 //! nothing of losses, optimisers or data.
 
-use candle_core::{Device, Tensor, Var};
 use rand::RngExt as _;
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
-use super::kernels::{BatchStatistics, Kernels, Norm, for_device};
+use super::kernels::{BatchStatistics, Blend, Kernels, Norm};
 use super::plan::{NormStep, Operation, Plan, Step};
 use super::{TrainingError, mismatch};
 use crate::model_io::Weights;
@@ -28,24 +27,25 @@ pub enum Mode {
 
 /// A trained tensor.
 #[derive(Clone, Debug)]
-pub struct Variable {
+pub struct Variable<T> {
     /// As [`Network::parameters`] names it.
     pub name: String,
     /// What it is; weight decay applies to [`Role::Weight`] alone.
     pub role: Role,
-    /// The values.
-    pub var: Var,
+    /// The values, in the layout of the kernels; an optimiser changes them in place.
+    pub tensor: T,
 }
 
 /// A network that can be trained and evaluated.
-pub struct Model {
+pub struct Model<K: Kernels> {
     network: Network,
     plan: Plan,
-    kernels: &'static dyn Kernels,
-    device: Device,
-    variables: Vec<Variable>,
-    /// Running statistics of each batch norm, with its node's name.
-    statistics: Vec<(String, BatchStatistics)>,
+    kernels: K,
+    variables: Vec<Variable<K::Tensor>>,
+    /// Node of each batch norm.
+    norms: Vec<String>,
+    /// Its running statistics.
+    running: Vec<BatchStatistics<K::Tensor>>,
     momentum: f64,
     frozen: bool,
     dropout_seed: u64,
@@ -53,78 +53,78 @@ pub struct Model {
 }
 
 /// What a training forward pass keeps for the backward pass.
-pub struct Tape {
-    values: Vec<Option<Tensor>>,
-    saved: Vec<Saved>,
+pub struct Tape<T> {
+    values: Vec<Option<T>>,
+    saved: Vec<Saved<T>>,
 }
 
 /// What one step keeps besides values.
-enum Saved {
+enum Saved<T> {
     Nothing,
-    Statistics(BatchStatistics),
-    Winners(Tensor),
-    Mask(Tensor),
+    Statistics(BatchStatistics<T>),
+    Winners(T),
+    Mask(T),
 }
 
 /// Convolutions of a model with their batch norms multiplied in, as the model was when they were made: by step, weight and
 /// bias.
-pub struct Folded(Vec<Option<(Tensor, Tensor)>>);
+pub struct Folded<T>(Vec<Option<(T, T)>>);
 
-impl std::fmt::Debug for Folded {
+impl<T> std::fmt::Debug for Folded<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Folded").field(&self.0.iter().flatten().count()).finish()
     }
 }
 
-impl std::fmt::Debug for Model {
+impl<K: Kernels> std::fmt::Debug for Model<K> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Model")
-            .field("steps", &self.plan.steps.len())
-            .field("device", &self.device)
-            .finish_non_exhaustive()
+        f.debug_struct("Model").field("steps", &self.plan.steps.len()).finish_non_exhaustive()
     }
 }
 
-impl std::fmt::Debug for Tape {
+impl<T> std::fmt::Debug for Tape<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Tape").field("values", &self.values.iter().flatten().count()).finish_non_exhaustive()
     }
 }
 
-impl Model {
-    /// Puts `weights` on `device`.
+impl<K: Kernels> Model<K> {
+    /// Puts `weights` where the kernels want them.
     ///
     /// # Errors
-    /// Weights that do not fit the network; a softmax that is not last; candle's.
-    pub fn new(network: &Network, weights: &Weights, device: &Device) -> Result<Self, TrainingError> {
+    /// Weights that do not fit the network; a softmax that is not last; the kernels'.
+    pub fn new(network: &Network, weights: &Weights, kernels: K) -> Result<Self, TrainingError> {
         weights.verify(network)?;
         let plan = Plan::new(network)?;
         let find = |name: &str| {
             let array =
                 weights.get(name).ok_or_else(|| crate::model_io::WeightsError::Missing(name.into()))?;
-            Ok::<_, TrainingError>(Tensor::from_vec(array.values.clone(), array.dims.as_slice(), device)?)
+            let tensor = kernels.tensor(array.values.clone(), &array.dims)?;
+            let filters = array.dims.len() == 4;
+            Ok::<_, TrainingError>(if filters { kernels.weight_from_oihw(&tensor)? } else { tensor })
         };
-        let mut variables = Vec::new();
-        let mut statistics = Vec::new();
+        let (mut variables, mut norms, mut running) = (Vec::new(), Vec::new(), Vec::new());
         for node in network.nodes() {
             for parameter in node.parameters().into_iter().filter(|parameter| parameter.role.is_trained()) {
-                let var = Var::from_tensor(&find(&parameter.name)?)?;
-                variables.push(Variable { name: parameter.name, role: parameter.role, var });
+                let tensor = find(&parameter.name)?;
+                variables.push(Variable { name: parameter.name, role: parameter.role, tensor });
             }
             if matches!(node.layer, Layer::BatchNorm(_)) {
                 let of = |role: Role| find(&format!("{}.{}", node.name, role.suffix()));
-                let running =
-                    BatchStatistics { mean: of(Role::RunningMean)?, variance: of(Role::RunningVariance)? };
-                statistics.push((node.name.clone(), running));
+                running.push(BatchStatistics {
+                    mean: of(Role::RunningMean)?,
+                    variance: of(Role::RunningVariance)?,
+                });
+                norms.push(node.name.clone());
             }
         }
         Ok(Self {
             network: network.clone(),
             plan,
-            kernels: for_device(device),
-            device: device.clone(),
+            kernels,
             variables,
-            statistics,
+            norms,
+            running,
             momentum: MOMENTUM,
             frozen: false,
             dropout_seed: 0,
@@ -132,24 +132,18 @@ impl Model {
         })
     }
 
-    /// The same model on other kernels: tests compare them.
-    #[cfg(test)]
-    pub(super) fn with_kernels(self, kernels: &'static dyn Kernels) -> Self {
-        Self { kernels, ..self }
-    }
-
     /// What is trained.
     pub fn network(&self) -> &Network {
         &self.network
     }
 
-    /// Where it is trained.
-    pub fn device(&self) -> &Device {
-        &self.device
+    /// What it runs on.
+    pub fn kernels(&self) -> &K {
+        &self.kernels
     }
 
     /// Trained tensors, in the network's order.
-    pub fn variables(&self) -> &[Variable] {
+    pub fn variables(&self) -> &[Variable<K::Tensor>] {
         &self.variables
     }
 
@@ -171,60 +165,67 @@ impl Model {
     /// All tensors, back on the host.
     ///
     /// # Errors
-    /// Candle's.
+    /// The kernels'.
     pub fn weights(&self) -> Result<Weights, TrainingError> {
         let mut weights = Weights::default();
-        let mut put = |name: &str, tensor: &Tensor| -> Result<(), TrainingError> {
-            weights.insert(name, tensor.dims().to_vec(), tensor.flatten_all()?.to_vec1()?);
+        let mut put = |name: &str, tensor: &K::Tensor| -> Result<(), TrainingError> {
+            let filters = self.kernels.dims(tensor).len() == 4;
+            let tensor = if filters { self.kernels.weight_to_oihw(tensor)? } else { tensor.clone() };
+            weights.insert(name, self.kernels.dims(&tensor), self.kernels.values(&tensor)?);
             Ok(())
         };
         for variable in &self.variables {
-            put(&variable.name, variable.var.as_tensor())?;
+            put(&variable.name, &variable.tensor)?;
         }
-        for (node, running) in &self.statistics {
+        for (node, running) in self.norms.iter().zip(&self.running) {
             put(&format!("{node}.{}", Role::RunningMean.suffix()), &running.mean)?;
             put(&format!("{node}.{}", Role::RunningVariance.suffix()), &running.variance)?;
         }
         Ok(weights)
     }
 
-    /// Logits `[N, classes]` of normalised images `[N, C, H, W]`; softmax layers are skipped.
+    /// Logits `[N, classes]` of a map of normalised images; softmax layers are skipped.
     ///
     /// # Errors
-    /// Images of another shape; in training, a batch with one value a channel; candle's.
-    pub fn forward(&mut self, images: &Tensor, mode: Mode) -> Result<Tensor, TrainingError> {
+    /// Images of another shape; in training, a batch with one value a channel; the kernels'.
+    pub fn forward(&mut self, images: &K::Tensor, mode: Mode) -> Result<K::Tensor, TrainingError> {
         match mode {
             Mode::Train => Ok(self.forward_train(images)?.0),
             Mode::Evaluate => self.logits(images),
         }
     }
 
-    fn start(&self, images: &Tensor) -> Result<Vec<Option<Tensor>>, TrainingError> {
-        let expected = self.network.input_shape().dims();
-        if images.rank() != 4 || images.dims()[1..] != expected || images.dims()[0] == 0 {
-            return Err(mismatch("images", format!("[N, {expected:?}]"), format!("{:?}", images.dims())));
+    fn start(&self, images: &K::Tensor) -> Result<Vec<Option<K::Tensor>>, TrainingError> {
+        let (expected, got) = (self.network.input_shape().dims(), self.kernels.map_dims(images)?);
+        if got[1..] != expected || got[0] == 0 {
+            return Err(mismatch("images", format!("[N, {expected:?}]"), format!("{got:?}")));
         }
         let mut values = vec![None; self.network.nodes().len()];
-        values[0] = Some(self.kernels.map_from_nchw(&images.detach())?);
+        values[0] = Some(images.clone());
         Ok(values)
     }
 
-    fn variable(&self, index: usize) -> Tensor {
-        self.variables[index].var.as_detached_tensor()
+    fn variable(&self, index: usize) -> &K::Tensor {
+        &self.variables[index].tensor
+    }
+
+    fn norm(&self, norm: &NormStep) -> Norm<'_, K::Tensor> {
+        Norm { scale: self.variable(norm.scale), shift: self.variable(norm.shift), epsilon: norm.epsilon }
     }
 
     /// Folds batch norms into their convolutions: once for all batches of an evaluation.
     ///
     /// # Errors
-    /// Candle's.
-    pub fn fold(&self) -> Result<Folded, TrainingError> {
+    /// The kernels'.
+    pub fn fold(&self) -> Result<Folded<K::Tensor>, TrainingError> {
         let folded = self.plan.steps.iter().map(|step| match &step.operation {
             Operation::Convolution { weight, bias, norm_step: Some(norm_step), .. } => {
                 let Operation::BatchNorm { norm, .. } = &self.plan.steps[*norm_step].operation else {
                     return Ok(None);
                 };
                 let bias = bias.map(|bias| self.variable(bias));
-                self.folded(&self.variable(*weight), bias, *norm).map(Some)
+                let running = &self.running[norm.statistics];
+                Ok(Some(self.kernels.fold(self.variable(*weight), bias, self.norm(norm), running)?))
             }
             _ => Ok(None),
         });
@@ -234,17 +235,21 @@ impl Model {
     /// Logits with running statistics and without dropout: [`Mode::Evaluate`] on a shared model.
     ///
     /// # Errors
-    /// Images of another shape; candle's.
-    pub fn logits(&self, images: &Tensor) -> Result<Tensor, TrainingError> {
+    /// Images of another shape; the kernels'.
+    pub fn logits(&self, images: &K::Tensor) -> Result<K::Tensor, TrainingError> {
         self.logits_folded(&self.fold()?, images)
     }
 
     /// As [`Model::logits`], with convolutions that were folded before.
     ///
     /// # Errors
-    /// Images of another shape; candle's.
-    pub fn logits_folded(&self, folded: &Folded, images: &Tensor) -> Result<Tensor, TrainingError> {
-        let kernels = self.kernels;
+    /// Images of another shape; the kernels'.
+    pub fn logits_folded(
+        &self,
+        folded: &Folded<K::Tensor>,
+        images: &K::Tensor,
+    ) -> Result<K::Tensor, TrainingError> {
+        let kernels = &self.kernels;
         let mut values = self.start(images)?;
         for (index, step) in self.plan.steps.iter().enumerate() {
             if values[step.output].is_some() {
@@ -266,18 +271,12 @@ impl Model {
                         kernels.convolution(x, weight, Some(bias), conv, *activation)?
                     } else {
                         let bias = bias.map(|bias| self.variable(bias));
-                        kernels.convolution(x, &self.variable(*weight), bias.as_ref(), conv, None)?
+                        kernels.convolution(x, self.variable(*weight), bias, conv, None)?
                     }
                 }
                 Operation::BatchNorm { norm, activation } => {
-                    let (scale, shift) = (self.variable(norm.scale), self.variable(norm.shift));
-                    let parameters = Norm { scale: &scale, shift: &shift, epsilon: norm.epsilon };
-                    kernels.batch_norm_fixed(
-                        x,
-                        parameters,
-                        &self.statistics[norm.statistics].1,
-                        *activation,
-                    )?
+                    let running = &self.running[norm.statistics];
+                    kernels.batch_norm_fixed(x, self.norm(norm), running, *activation)?
                 }
                 Operation::Dropout(_) => x.clone(),
                 Operation::Activation(activation) => kernels.activation(x, *activation)?,
@@ -288,7 +287,7 @@ impl Model {
                 Operation::Flatten { is_map } => flatten(kernels, x, *is_map)?,
                 Operation::Linear { weight, bias } => {
                     let bias = bias.map(|bias| self.variable(bias));
-                    kernels.linear(x, &self.variable(*weight), bias.as_ref())?
+                    kernels.linear(x, self.variable(*weight), bias)?
                 }
             };
             values[output] = Some(y);
@@ -301,57 +300,42 @@ impl Model {
         Ok(value(&values, self.plan.logits)?.clone())
     }
 
-    /// Weight and bias of a convolution with its batch norm multiplied in.
-    fn folded(
-        &self,
-        weight: &Tensor,
-        bias: Option<Tensor>,
-        norm: NormStep,
-    ) -> Result<(Tensor, Tensor), TrainingError> {
-        let running = &self.statistics[norm.statistics].1;
-        let factor = (self.variable(norm.scale) / (&running.variance + norm.epsilon)?.sqrt()?)?;
-        let outputs = factor.elem_count();
-        let centre = match bias {
-            Some(bias) => (bias - &running.mean)?,
-            None => running.mean.neg()?,
-        };
-        let bias = ((centre * &factor)? + self.variable(norm.shift))?;
-        Ok((weight.broadcast_mul(&factor.reshape((outputs, 1, 1, 1))?)?, bias))
-    }
-
     /// The training forward pass, with what [`Model::backward`] needs.
     ///
     /// # Errors
     /// As [`Model::forward`].
-    pub fn forward_train(&mut self, images: &Tensor) -> Result<(Tensor, Tape), TrainingError> {
-        let kernels = self.kernels;
+    pub fn forward_train(
+        &mut self,
+        images: &K::Tensor,
+    ) -> Result<(K::Tensor, Tape<K::Tensor>), TrainingError> {
+        let kernels = &self.kernels;
         let mut values = self.start(images)?;
         let mut saved = Vec::with_capacity(self.plan.steps.len());
-        for index in 0..self.plan.steps.len() {
-            let step = self.plan.steps[index].clone();
+        let mut seen = Vec::new();
+        let mut draws = self.dropout_draws;
+        for step in &self.plan.steps {
             let x = value(&values, step.inputs[0])?;
             let mut keep = Saved::Nothing;
             let y = match &step.operation {
                 Operation::Convolution { conv, weight, bias, .. } => {
                     let bias = bias.map(|bias| self.variable(bias));
-                    kernels.convolution(x, &self.variable(*weight), bias.as_ref(), conv, None)?
+                    kernels.convolution(x, self.variable(*weight), bias, conv, None)?
                 }
                 Operation::BatchNorm { norm, activation } => {
-                    let (scale, shift) = (self.variable(norm.scale), self.variable(norm.shift));
-                    let parameters = Norm { scale: &scale, shift: &shift, epsilon: norm.epsilon };
                     if self.frozen {
-                        let running = &self.statistics[norm.statistics].1;
-                        kernels.batch_norm_fixed(x, parameters, running, *activation)?
+                        let running = &self.running[norm.statistics];
+                        kernels.batch_norm_fixed(x, self.norm(norm), running, *activation)?
                     } else {
-                        let (y, batch) = kernels.batch_norm(x, parameters, *activation)?;
-                        let count = x.elem_count() / kernels.channels(x)?;
-                        self.update_running(norm.statistics, &batch, count)?;
+                        let (y, batch) = kernels.batch_norm(x, self.norm(norm), *activation)?;
+                        let [images, _, height, width] = kernels.map_dims(x)?;
+                        seen.push((norm.statistics, batch.clone(), images * height * width));
                         keep = Saved::Statistics(batch);
                         y
                     }
                 }
                 Operation::Dropout(probability) => {
-                    let mask = self.dropout_mask(x, *probability)?;
+                    draws += 1;
+                    let mask = self.dropout_mask(x, *probability, draws)?;
                     let y = kernels.multiply(x, &mask)?;
                     keep = Saved::Mask(mask);
                     y
@@ -368,53 +352,67 @@ impl Model {
                 Operation::Flatten { is_map } => flatten(kernels, x, *is_map)?,
                 Operation::Linear { weight, bias } => {
                     let bias = bias.map(|bias| self.variable(bias));
-                    kernels.linear(x, &self.variable(*weight), bias.as_ref())?
+                    kernels.linear(x, self.variable(*weight), bias)?
                 }
             };
             saved.push(keep);
             values[step.output] = Some(y);
         }
-        Ok((value(&values, self.plan.logits)?.clone(), Tape { values, saved }))
+        let logits = value(&values, self.plan.logits)?.clone();
+        self.dropout_draws = draws;
+        self.follow(&seen)?;
+        Ok((logits, Tape { values, saved }))
     }
 
-    fn update_running(
-        &mut self,
-        index: usize,
-        batch: &BatchStatistics,
-        count: usize,
-    ) -> Result<(), TrainingError> {
-        if count < 2 {
-            return Err(mismatch("batch norm", "more than one value a channel", count));
+    /// Moves running statistics by those of a batch, over so many values a channel.
+    fn follow(&mut self, seen: &[(usize, BatchStatistics<K::Tensor>, usize)]) -> Result<(), TrainingError> {
+        let mut running: Vec<_> = self.running.iter_mut().map(Some).collect();
+        let mut blends = Vec::with_capacity(2 * seen.len());
+        for (index, batch, count) in seen {
+            if *count < 2 {
+                return Err(mismatch("batch norm", "more than one value a channel", count));
+            }
+            let unbiased = *count as f64 / (count - 1) as f64;
+            let (old, new) = (1.0 - self.momentum, self.momentum);
+            if let Some(running) = running[*index].take() {
+                blends.push(Blend { running: &mut running.mean, newest: &batch.mean, old, new });
+                let new = new * unbiased;
+                blends.push(Blend { running: &mut running.variance, newest: &batch.variance, old, new });
+            }
         }
-        let unbiased = count as f64 / (count - 1) as f64;
-        let (old, new) = (1.0 - self.momentum, self.momentum);
-        let running = &mut self.statistics[index].1;
-        running.mean = ((&running.mean * old)? + (&batch.mean * new)?)?;
-        running.variance = ((&running.variance * old)? + (&batch.variance * (new * unbiased))?)?;
-        Ok(())
+        Ok(self.kernels.blend(blends)?)
     }
 
-    fn dropout_mask(&mut self, like: &Tensor, probability: f64) -> Result<Tensor, TrainingError> {
-        self.dropout_draws += 1;
+    fn dropout_mask(
+        &self,
+        like: &K::Tensor,
+        probability: f64,
+        draw: u64,
+    ) -> Result<K::Tensor, TrainingError> {
         let mut generator = ChaCha8Rng::seed_from_u64(self.dropout_seed);
-        generator.set_stream(self.dropout_draws);
+        generator.set_stream(draw);
         let kept = (1.0 / (1.0 - probability)) as f32;
-        let mask: Vec<f32> = (0..like.elem_count())
+        let dims = self.kernels.dims(like);
+        let mask: Vec<f32> = (0..dims.iter().product())
             .map(|_| if generator.random::<f64>() < probability { 0.0 } else { kept })
             .collect();
-        Ok(Tensor::from_vec(mask, like.shape(), &self.device)?)
+        Ok(self.kernels.tensor(mask, &dims)?)
     }
 
     /// Gradients of all variables, in their order, from the gradient of the logits.
     ///
     /// # Errors
-    /// A gradient of another shape than the logits; candle's.
-    pub fn backward(&self, tape: Tape, gradient: &Tensor) -> Result<Vec<Option<Tensor>>, TrainingError> {
-        let kernels = self.kernels;
+    /// A gradient of another shape than the logits; the kernels'.
+    pub fn backward(
+        &self,
+        tape: Tape<K::Tensor>,
+        gradient: &K::Tensor,
+    ) -> Result<Vec<Option<K::Tensor>>, TrainingError> {
+        let kernels = &self.kernels;
         let Tape { mut values, mut saved } = tape;
-        let mut of_variables: Vec<Option<Tensor>> = vec![None; self.variables.len()];
-        let mut of_values: Vec<Option<Tensor>> = vec![None; values.len()];
-        of_values[self.plan.logits] = Some(gradient.detach());
+        let mut of_variables: Vec<Option<K::Tensor>> = vec![None; self.variables.len()];
+        let mut of_values: Vec<Option<K::Tensor>> = vec![None; values.len()];
+        of_values[self.plan.logits] = Some(gradient.clone());
         for step in self.plan.steps.iter().rev() {
             let keep = saved.pop().unwrap_or(Saved::Nothing);
             let output = values[step.output].take();
@@ -430,19 +428,17 @@ impl Model {
                     }
                     let weight = self.variable(*weight);
                     wanted
-                        .then(|| kernels.convolution_input_gradient(x, &weight, &gradient, conv))
+                        .then(|| kernels.convolution_input_gradient(x, weight, &gradient, conv))
                         .transpose()?
                 }
                 Operation::BatchNorm { norm, activation } => {
-                    let (scale, shift) = (self.variable(norm.scale), self.variable(norm.shift));
-                    let parameters = Norm { scale: &scale, shift: &shift, epsilon: norm.epsilon };
                     let (statistics, fixed) = match &keep {
                         Saved::Statistics(batch) => (batch, false),
-                        _ => (&self.statistics[norm.statistics].1, true),
+                        _ => (&self.running[norm.statistics], true),
                     };
                     let all = kernels.batch_norm_gradient(
                         x,
-                        parameters,
+                        self.norm(norm),
                         statistics,
                         *activation,
                         &gradient,
@@ -483,7 +479,7 @@ impl Model {
                         of_variables[*bias] = Some(kernels.channel_sums(&gradient)?);
                     }
                     wanted
-                        .then(|| kernels.linear_input_gradient(&self.variable(*weight), &gradient))
+                        .then(|| kernels.linear_input_gradient(self.variable(*weight), &gradient))
                         .transpose()?
                 }
             };
@@ -495,11 +491,15 @@ impl Model {
     }
 }
 
-fn flatten(kernels: &dyn Kernels, x: &Tensor, is_map: bool) -> candle_core::Result<Tensor> {
+fn flatten<K: Kernels>(kernels: &K, x: &K::Tensor, is_map: bool) -> candle_core::Result<K::Tensor> {
     if is_map { kernels.flatten(x) } else { Ok(x.clone()) }
 }
 
-fn accumulate(kernels: &dyn Kernels, sum: &mut Option<Tensor>, term: Tensor) -> candle_core::Result<()> {
+fn accumulate<K: Kernels>(
+    kernels: &K,
+    sum: &mut Option<K::Tensor>,
+    term: K::Tensor,
+) -> candle_core::Result<()> {
     *sum = Some(match sum.take() {
         Some(sum) => kernels.add(&sum, &term, None)?,
         None => term,
@@ -507,10 +507,10 @@ fn accumulate(kernels: &dyn Kernels, sum: &mut Option<Tensor>, term: Tensor) -> 
     Ok(())
 }
 
-fn value(values: &[Option<Tensor>], id: usize) -> Result<&Tensor, TrainingError> {
+fn value<T>(values: &[Option<T>], id: usize) -> Result<&T, TrainingError> {
     needed(values[id].as_ref())
 }
 
-fn needed(value: Option<&Tensor>) -> Result<&Tensor, TrainingError> {
+fn needed<T>(value: Option<&T>) -> Result<&T, TrainingError> {
     value.ok_or_else(|| mismatch("tape", "a value for every operand", "none"))
 }

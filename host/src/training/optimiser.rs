@@ -2,9 +2,8 @@
 //!
 //! Formulas and defaults are PyTorch's, so that recipes carry over. Weight decay applies where the caller says.
 
-use candle_core::{Tensor, Var};
-
-use super::kernels::update::{AdamStep, Memory, Rule, update};
+use super::kernels::update::{AdamStep, Rule};
+use super::kernels::{Backend, Moving};
 use super::{TrainingError, mismatch};
 
 /// Which optimiser, with what it needs besides the learning rate.
@@ -39,51 +38,48 @@ const EPSILON: f64 = 1e-8;
 
 /// An optimiser with its memory of past gradients.
 #[derive(Debug)]
-pub struct Optimiser {
+pub struct Optimiser<B: Backend> {
     method: Method,
-    variables: Vec<(Var, bool, Memory)>,
+    backend: B,
+    moving: Vec<Moving<B::Tensor, B::Memory>>,
     steps: i32,
 }
 
-impl Optimiser {
-    /// Over variables; the flag says whether weight decay applies.
+impl<B: Backend> Optimiser<B> {
+    /// Over variables, changed in place; the flag says whether weight decay applies.
     ///
     /// # Errors
-    /// Candle's.
+    /// The backend's.
     pub fn new(
         method: Method,
-        variables: impl IntoIterator<Item = (Var, bool)>,
+        backend: B,
+        variables: impl IntoIterator<Item = (B::Tensor, bool)>,
     ) -> Result<Self, TrainingError> {
-        let variables = variables
+        let moving = variables
             .into_iter()
             .map(|(variable, decays)| {
-                let memory = Memory::new(&variable)?;
-                Ok((variable, decays, memory))
+                let memory = backend.memory(&variable)?;
+                Ok(Moving { variable, decays, memory })
             })
             .collect::<Result<_, candle_core::Error>>()?;
-        Ok(Self { method, variables, steps: 0 })
+        Ok(Self { method, backend, moving, steps: 0 })
     }
 
     /// One step at `learning_rate`; gradients in the variables' order, none where a variable had no part in the loss.
     ///
     /// # Errors
-    /// Another number of gradients, shapes that differ, candle's.
-    pub fn step(&mut self, gradients: &[Option<Tensor>], learning_rate: f64) -> Result<(), TrainingError> {
-        if gradients.len() != self.variables.len() {
-            return Err(mismatch("gradients", self.variables.len(), gradients.len()));
+    /// Another number of gradients, shapes that differ, the backend's.
+    pub fn step(&mut self, gradients: &[Option<B::Tensor>], learning_rate: f64) -> Result<(), TrainingError> {
+        if gradients.len() != self.moving.len() {
+            return Err(mismatch("gradients", self.moving.len(), gradients.len()));
         }
         self.steps = self.steps.saturating_add(1);
-        for ((variable, decays, memory), gradient) in self.variables.iter_mut().zip(gradients) {
-            if let Some(gradient) = gradient {
-                update(variable, gradient, memory, rule(self.method, learning_rate, self.steps, *decays))?;
-            }
-        }
-        Ok(())
+        let rule = rule(self.method, learning_rate, self.steps);
+        Ok(self.backend.update(&mut self.moving, gradients, rule)?)
     }
 }
 
-fn rule(method: Method, learning_rate: f64, step: i32, decays: bool) -> Rule {
-    let only_if = |decay: f64| if decays { decay } else { 0.0 };
+fn rule(method: Method, learning_rate: f64, step: i32) -> Rule {
     let adam = |decay: f64, shrink: f64| {
         Rule::Adam(AdamStep {
             rate: (learning_rate / (1.0 - BETA1.powi(step))) as f32,
@@ -100,23 +96,24 @@ fn rule(method: Method, learning_rate: f64, step: i32, decays: bool) -> Rule {
             rate: learning_rate as f32,
             momentum: momentum as f32,
             nesterov,
-            decay: only_if(weight_decay) as f32,
+            decay: weight_decay as f32,
         },
-        Method::Adam { weight_decay } => adam(only_if(weight_decay), 1.0),
-        Method::AdamW { weight_decay } => adam(0.0, 1.0 - learning_rate * only_if(weight_decay)),
+        Method::Adam { weight_decay } => adam(weight_decay, 1.0),
+        Method::AdamW { weight_decay } => adam(0.0, 1.0 - learning_rate * weight_decay),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
+    use candle_core::{Device, Tensor};
 
     use super::*;
+    use crate::training::kernels::ChannelsLast;
 
     /// The variable after two steps at rate 0.1 from 1.0 with gradients 0.5 and 0.2.
     fn after_two(method: Method, decays: bool) -> f32 {
-        let variable = Var::new(&[1.0f32], &Device::Cpu).unwrap();
-        let mut optimiser = Optimiser::new(method, [(variable.clone(), decays)]).unwrap();
+        let variable = Tensor::new(&[1.0f32], &Device::Cpu).unwrap();
+        let mut optimiser = Optimiser::new(method, ChannelsLast, [(variable.clone(), decays)]).unwrap();
         for gradient in [0.5f32, 0.2] {
             let gradient = Tensor::new(&[gradient], &Device::Cpu).unwrap();
             optimiser.step(&[Some(gradient)], 0.1).unwrap();

@@ -4,8 +4,10 @@
 //! then trained on these views alone, one drawn per epoch, so that its logits are always compared with the teacher's for
 //! the very same pixels. Without augmentation there is one view, the image.
 
-use super::batches::{Augmentation, View, batch, check};
-use super::evaluation::EVALUATION_BATCH;
+use super::batches::{Augmentation, Pick, View, source};
+use super::evaluation::logits_of;
+use super::kernels::Backend;
+use super::kernels::source::Answers;
 use super::model::Model;
 use super::{TrainingError, mismatch};
 use crate::data::{Normalisation, Samples};
@@ -25,31 +27,26 @@ impl TeacherLogits {
     /// Asks `teacher` about `views` views of each image (one, whatever `views` says, if nothing is augmented).
     ///
     /// # Errors
-    /// Samples that do not fit the teacher, no view, candle's.
-    pub fn compute(
-        teacher: &Model,
+    /// Samples that do not fit the teacher, no view, the backend's.
+    pub fn compute<B: Backend>(
+        teacher: &Model<B>,
         samples: &Samples,
         normalisation: &Normalisation,
         augmentation: Augmentation,
         views: usize,
         seed: u64,
     ) -> Result<Self, TrainingError> {
-        check(samples, normalisation)?;
         if views == 0 {
             return Err(mismatch("teacher logits", "at least one view", 0));
         }
         let views = if augmentation == Augmentation::NONE { 1 } else { views };
         let classes = teacher.network().classes();
-        let folded = teacher.fold()?;
-        let mut values = Vec::with_capacity(views * samples.len() * classes);
-        for view in 0..views {
-            for start in (0..samples.len()).step_by(EVALUATION_BATCH) {
-                let end = (start + EVALUATION_BATCH).min(samples.len());
-                let images = (start..end).map(|image| (image, augmentation.view(seed, image, view as u64)));
-                let images = batch(samples, normalisation, images, teacher.device())?;
-                values.extend(teacher.logits_folded(&folded, &images)?.flatten_all()?.to_vec1::<f32>()?);
-            }
-        }
+        let source = teacher.kernels().source(source(samples, normalisation)?)?;
+        let picks: Vec<Pick> = (0..views)
+            .flat_map(|view| (0..samples.len()).map(move |image| (image, view as u64)))
+            .map(|(image, view)| Pick::of(image, augmentation.view(seed, image, view)))
+            .collect();
+        let values = logits_of(teacher, &source, &picks)?;
         Ok(Self { values, images: samples.len(), classes, views, augmentation, seed })
     }
 
@@ -73,9 +70,19 @@ impl TeacherLogits {
         self.augmentation
     }
 
+    /// All answers.
+    pub(super) fn rows(&self) -> Answers<'_> {
+        Answers { values: &self.values, classes: self.classes }
+    }
+
+    /// The row of the answer about one view of one image.
+    pub(super) fn row(&self, image: usize, view: u64) -> usize {
+        view as usize * self.images + image
+    }
+
     /// The answer about one view of one image.
     pub fn of(&self, image: usize, view: u64) -> &[f32] {
-        let start = (view as usize * self.images + image) * self.classes;
+        let start = self.row(image, view) * self.classes;
         &self.values[start..start + self.classes]
     }
 

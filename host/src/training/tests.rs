@@ -2,24 +2,29 @@
 
 use std::ops::ControlFlow;
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-use super::batches::{View, batch};
-use super::evaluation::{evaluate, logits, predictions};
+use super::batches::{Pick, View, source};
+use super::evaluation::{Classify, evaluate, predictions};
 use super::inheritance::initial_weights;
-use super::kernels::Stock;
 use super::kernels::loss::{Target, loss};
+use super::kernels::tests::stock::Stock;
+use super::kernels::{Backend as _, ChannelsLast, Kernels};
+use super::model::{Mode, Model};
 use super::optimiser::Method;
 use super::recipe::Length;
 use super::schedule::Schedule;
+use super::trainer::train;
 use super::*;
 use crate::data::{Normalisation, Samples};
-use crate::model_io::reference;
+use crate::model_io::{Weights, reference};
 use crate::network::layer::{Activation, BatchNorm, Conv, Dropout, Input, Layer, Linear, Pool};
 use crate::network::zoo::{Architecture, build};
 use crate::network::{Network, Node};
+
+mod gpu;
 
 const SIZE: usize = 8;
 const CLASSES: usize = 4;
@@ -100,13 +105,17 @@ fn recipe() -> Recipe {
     }
 }
 
-fn quiet(_: &TrainProgress, _: &Model) -> ControlFlow<()> {
+fn quiet<K: Kernels>(_: &TrainProgress, _: &Model<K>) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
-fn trained(seed: u64, teacher: Option<&TeacherLogits>, recipe: &Recipe) -> (Model, TrainSummary) {
+fn trained(
+    seed: u64,
+    teacher: Option<&TeacherLogits>,
+    recipe: &Recipe,
+) -> (Model<ChannelsLast>, TrainSummary) {
     let network = network(8, 0.0);
-    let mut model = Model::new(&network, &initial_weights(&network, seed), &Device::Cpu).unwrap();
+    let mut model = Model::new(&network, &initial_weights(&network, seed), ChannelsLast).unwrap();
     let summary = train(&mut model, &bars(512, 1), &normalisation(), teacher, recipe, &mut quiet).unwrap();
     (model, summary)
 }
@@ -166,14 +175,14 @@ fn distillation_brings_the_logits_to_the_teachers() {
         TeacherLogits::compute(&teacher, &samples, &normalisation(), distilling.augmentation, 2, 5).unwrap();
     assert_eq!((answers.views(), answers.images(), answers.classes()), (2, 512, CLASSES));
     let test = bars(200, 9);
-    let of_teacher = logits(&teacher, &test, &normalisation()).unwrap();
-    let distance = |model: &Model| -> f64 {
-        let of_model = logits(model, &test, &normalisation()).unwrap();
+    let of_teacher = Classify::logits(&teacher, &test, &normalisation()).unwrap();
+    let distance = |model: &dyn Classify| -> f64 {
+        let of_model = model.logits(&test, &normalisation()).unwrap();
         let squares = of_model.iter().zip(&of_teacher).map(|(a, b)| f64::from(a - b).powi(2));
         squares.sum::<f64>() / of_teacher.len() as f64
     };
     let network = network(8, 0.0);
-    let before = distance(&Model::new(&network, &initial_weights(&network, 4), &Device::Cpu).unwrap());
+    let before = distance(&Model::new(&network, &initial_weights(&network, 4), ChannelsLast).unwrap());
     let (with, summary) = trained(4, Some(&answers), &distilling);
     let (without, _) = trained(4, None, &distilling);
     let (with, without) = (distance(&with), distance(&without));
@@ -185,8 +194,7 @@ fn teacher_logits_are_the_logits_of_the_very_view() {
     let (teacher, _) = trained(3, None, &Recipe { length: Length::Steps(3), ..recipe() });
     let (samples, augmentation) = (bars(20, 4), Augmentation { padding: 2, flip: true });
     let answers = TeacherLogits::compute(&teacher, &samples, &normalisation(), augmentation, 3, 77).unwrap();
-    let view = [(13, answers.view(13, 2))].into_iter();
-    let image = batch(&samples, &normalisation(), view, &Device::Cpu).unwrap();
+    let image = map(&samples, &[Pick::of(13, answers.view(13, 2))]);
     let direct = teacher.logits(&image).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
     assert_eq!(answers.of(13, 2), direct);
     assert_ne!(answers.of(13, 1), answers.of(13, 2));
@@ -200,20 +208,33 @@ fn teacher_logits_are_the_logits_of_the_very_view() {
     assert_eq!(error.to_string(), "teacher logits: expected 21 images of 4 classes, got 20 of 4");
 }
 
+/// Picked images as the CPU's kernels want them.
+fn map(samples: &Samples, picks: &[Pick]) -> Tensor {
+    ChannelsLast.batch(&source(samples, &normalisation()).unwrap(), picks).unwrap().images
+}
+
+fn plain(count: usize) -> Vec<Pick> {
+    (0..count).map(|image| Pick::of(image, View::PLAIN)).collect()
+}
+
 fn images(count: usize) -> Tensor {
-    let plain = (0..count).map(|image| (image, View::PLAIN));
-    batch(&bars(count, 6), &normalisation(), plain, &Device::Cpu).unwrap()
+    map(&bars(count, 6), &plain(count))
+}
+
+/// What candle's own convolution makes of a map.
+fn stem(model: &Model<ChannelsLast>, map: &Tensor) -> Tensor {
+    ChannelsLast.map_to_nchw(map).unwrap().conv2d(&model.variables()[0].tensor, 1, 1, 1, 1).unwrap()
 }
 
 #[test]
 fn running_statistics_follow_the_batches_as_in_pytorch() {
     let network = network(4, 0.0);
-    let mut model = Model::new(&network, &initial_weights(&network, 1), &Device::Cpu).unwrap();
+    let mut model = Model::new(&network, &initial_weights(&network, 1), ChannelsLast).unwrap();
     let x = images(16);
     model.forward(&x, Mode::Train).unwrap();
     let after = model.weights().unwrap();
     // The stem's output, from candle's own convolution.
-    let stem = x.conv2d(model.variables()[0].var.as_tensor(), 1, 1, 1, 1).unwrap();
+    let stem = stem(&model, &x);
     let rows: Vec<Vec<f32>> =
         stem.transpose(0, 1).unwrap().contiguous().unwrap().reshape((4, ())).unwrap().to_vec2().unwrap();
     for (channel, row) in rows.iter().enumerate() {
@@ -236,12 +257,11 @@ fn reestimation_replaces_statistics_by_the_mean_over_batches() {
     let mut spoiled = initial_weights(&network, 1);
     spoiled.insert("stem_norm.running_mean", vec![4], vec![50.0; 4]);
     let samples = bars(256, 8);
-    let mut model = Model::new(&network, &spoiled, &Device::Cpu).unwrap();
+    let mut model = Model::new(&network, &spoiled, ChannelsLast).unwrap();
     batch_norm::reestimate(&mut model, &samples, &normalisation(), 256, 3).unwrap();
     let got = model.weights().unwrap();
-    let all = (0..256).map(|image| (image, View::PLAIN));
-    let x = batch(&samples, &normalisation(), all, &Device::Cpu).unwrap();
-    let stem = x.conv2d(model.variables()[0].var.as_tensor(), 1, 1, 1, 1).unwrap();
+    let x = map(&samples, &plain(256));
+    let stem = stem(&model, &x);
     let means = stem.mean((0, 2, 3)).unwrap().to_vec1::<f32>().unwrap();
     for (got, expected) in got.get("stem_norm.running_mean").unwrap().values.iter().zip(means) {
         assert!((got - expected).abs() < 1e-4, "{got} {expected}");
@@ -251,11 +271,17 @@ fn reestimation_replaces_statistics_by_the_mean_over_batches() {
 }
 
 /// Loss of one training forward pass, and its gradients.
-fn gradients(model: &mut Model, x: &Tensor, labels: &[u16]) -> (f64, Vec<Option<Tensor>>) {
+fn gradients<K: Kernels<Tensor = Tensor>>(
+    model: &mut Model<K>,
+    x: &Tensor,
+    labels: &[u16],
+) -> (f64, Vec<Option<Tensor>>) {
     let (logits, tape) = model.forward_train(x).unwrap();
     let target = Target { labels, label_smoothing: 0.0, teacher: None };
-    let loss = loss(&logits, target).unwrap();
-    (loss.total, model.backward(tape, &loss.gradient).unwrap())
+    let kernels = model.kernels();
+    let loss = loss(&kernels.values(&logits).unwrap(), CLASSES, target).unwrap();
+    let gradient = kernels.tensor(loss.gradient, &[labels.len(), CLASSES]).unwrap();
+    (loss.total, model.backward(tape, &gradient).unwrap())
 }
 
 #[test]
@@ -263,10 +289,11 @@ fn gradients_of_a_whole_network_match_candles_operations_and_differences() {
     let network = network(6, 0.0);
     let start = initial_weights(&network, 2);
     let (x, labels) = (images(6), bars(6, 6).labels);
-    let mut ours = Model::new(&network, &start, &Device::Cpu).unwrap();
-    let mut stock = Model::new(&network, &start, &Device::Cpu).unwrap().with_kernels(&Stock);
+    let mut ours = Model::new(&network, &start, ChannelsLast).unwrap();
+    let mut stock = Model::new(&network, &start, Stock).unwrap();
     let (loss, ours_gradients) = gradients(&mut ours, &x, &labels);
-    let (stock_loss, stock_gradients) = gradients(&mut stock, &x, &labels);
+    let nchw = ChannelsLast.map_to_nchw(&x).unwrap();
+    let (stock_loss, stock_gradients) = gradients(&mut stock, &nchw, &labels);
     assert!((loss - stock_loss).abs() < 1e-5);
     for (index, variable) in ours.variables().iter().enumerate() {
         let [a, b] = [&ours_gradients, &stock_gradients].map(|gradients| {
@@ -283,8 +310,8 @@ fn gradients_of_a_whole_network_match_candles_operations_and_differences() {
         let worst = a.iter().zip(&b).map(|(a, b)| (a - b).abs() / scale).fold(0.0, f32::max);
         assert!(worst < 1e-4, "{}: {worst}", variable.name);
     }
-    let evaluated = [&ours, &stock]
-        .map(|model| model.logits(&x).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap());
+    let evaluated = [ours.logits(&x).unwrap(), stock.logits(&nchw).unwrap()]
+        .map(|logits| logits.flatten_all().unwrap().to_vec1::<f32>().unwrap());
     for (a, b) in evaluated[0].iter().zip(&evaluated[1]) {
         assert!((a - b).abs() < 1e-4);
     }
@@ -296,13 +323,13 @@ fn gradients_of_a_whole_network_match_candles_operations_and_differences() {
         .sum();
     let step = 1e-3 / squares.sqrt();
     let moved_loss = |direction: f64| {
-        let mut model = Model::new(&network, &start, &Device::Cpu).unwrap();
-        for (variable, gradient) in model.variables().iter().zip(&ours_gradients) {
-            let moved = (variable.var.as_tensor()
-                + (gradient.as_ref().unwrap() * (direction * step)).unwrap())
-            .unwrap();
-            variable.var.set(&moved.detach()).unwrap();
+        let mut moved = start.clone();
+        for (variable, gradient) in ours.variables().iter().zip(&ours_gradients) {
+            let along = (gradient.as_ref().unwrap() * (direction * step)).unwrap();
+            let values = (&variable.tensor + along).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+            moved.insert(&variable.name, variable.tensor.dims().to_vec(), values);
         }
+        let mut model = Model::new(&network, &moved, ChannelsLast).unwrap();
         gradients(&mut model, &x, &labels).0
     };
     let slope = (moved_loss(1.0) - moved_loss(-1.0)) / (2.0 * step);
@@ -316,7 +343,7 @@ fn evaluation_folds_batch_norm_without_changing_logits() {
     let x = images(5);
     let folded = model.logits(&x).unwrap().to_vec2::<f32>().unwrap();
     // Frozen training mode runs convolution and norm apart.
-    let mut apart = Model::new(model.network(), &model.weights().unwrap(), &Device::Cpu).unwrap();
+    let mut apart = Model::new(model.network(), &model.weights().unwrap(), ChannelsLast).unwrap();
     apart.freeze_batch_norm(true);
     let apart = apart.forward(&x, Mode::Train).unwrap().to_vec2::<f32>().unwrap();
     for (a, b) in folded.iter().flatten().zip(apart.iter().flatten()) {
@@ -330,13 +357,13 @@ fn dropout_zeroes_its_share_while_training_only() {
     let start = initial_weights(&network, 2);
     let x = images(4);
     let run = |seed: u64| {
-        let mut model = Model::new(&network, &start, &Device::Cpu).unwrap();
+        let mut model = Model::new(&network, &start, ChannelsLast).unwrap();
         model.seed_dropout(seed);
         model.forward(&x, Mode::Train).unwrap().to_vec2::<f32>().unwrap()
     };
     assert_eq!(run(1), run(1));
     assert_ne!(run(1), run(2));
-    let mut model = Model::new(&network, &start, &Device::Cpu).unwrap();
+    let mut model = Model::new(&network, &start, ChannelsLast).unwrap();
     let first = model.forward(&x, Mode::Evaluate).unwrap().to_vec2::<f32>().unwrap();
     assert_eq!(first, model.forward(&x, Mode::Evaluate).unwrap().to_vec2::<f32>().unwrap());
     // The mean over masks is the activation: its gradient reaches what the mask kept, doubled.
@@ -349,7 +376,7 @@ fn dropout_zeroes_its_share_while_training_only() {
 #[test]
 fn a_break_cancels_and_a_mad_rate_is_found_out() {
     let network = network(4, 0.0);
-    let mut model = Model::new(&network, &initial_weights(&network, 1), &Device::Cpu).unwrap();
+    let mut model = Model::new(&network, &initial_weights(&network, 1), ChannelsLast).unwrap();
     let mut seen = 0;
     let error = train(&mut model, &bars(64, 1), &normalisation(), None, &recipe(), &mut |progress, _| {
         seen = progress.step;
@@ -371,7 +398,7 @@ fn a_break_cancels_and_a_mad_rate_is_found_out() {
 #[test]
 fn what_does_not_fit_is_named() {
     let network = network(4, 0.0);
-    let mut model = Model::new(&network, &initial_weights(&network, 1), &Device::Cpu).unwrap();
+    let mut model = Model::new(&network, &initial_weights(&network, 1), ChannelsLast).unwrap();
     let mut samples = bars(64, 1);
     samples.labels[5] = 4;
     let error = train(&mut model, &samples, &normalisation(), None, &recipe(), &mut quiet).unwrap_err();
@@ -381,28 +408,33 @@ fn what_does_not_fit_is_named() {
     assert_eq!(error.to_string(), "images: expected [N, [2, 8, 8]], got [1, 2, 4, 4]");
     let mut short = initial_weights(&network, 1);
     short.insert("stem.bias", vec![3], vec![0.0; 3]);
-    assert!(matches!(Model::new(&network, &short, &Device::Cpu), Err(TrainingError::Weights(_))));
+    assert!(matches!(Model::new(&network, &short, ChannelsLast), Err(TrainingError::Weights(_))));
 }
 
 #[test]
 fn zoo_networks_give_the_logits_of_the_reference_forward_pass() {
-    let image = Input { channels: 3, height: 16, width: 16 };
     for architecture in [Architecture::Vgg11, Architecture::Resnet10] {
-        let network = build(architecture, image, 5, 0.07).unwrap();
-        let mut model = Model::new(&network, &initial_weights(&network, 4), &Device::Cpu).unwrap();
-        let mut generator = ChaCha8Rng::seed_from_u64(1);
-        let pixels: Vec<f32> = (0..8 * 3 * 256).map(|_| generator.random_range(-1.0..1.0)).collect();
-        let x = Tensor::from_vec(pixels.clone(), (8, 3, 16, 16), &Device::Cpu).unwrap();
-        // A training pass first, so that the running statistics are not the initial ones.
-        model.forward(&x, Mode::Train).unwrap();
-        let trained = model.weights().unwrap();
-        let logits = model.logits(&x).unwrap().to_vec2::<f32>().unwrap();
-        for (row, image) in logits.iter().zip(pixels.chunks(3 * 256)) {
-            let expected = reference::forward(&network, &trained, image).unwrap();
-            let largest = expected.iter().fold(1.0f32, |largest, value| largest.max(value.abs()));
-            for (got, expected) in row.iter().zip(&expected) {
-                assert!((got - expected).abs() < 1e-4 * largest, "{architecture}: {got} {expected}");
-            }
+        zoo_network_matches(architecture, ChannelsLast);
+    }
+}
+
+fn zoo_network_matches<K: Kernels>(architecture: Architecture, kernels: K) {
+    let image = Input { channels: 3, height: 16, width: 16 };
+    let network = build(architecture, image, 5, 0.07).unwrap();
+    let mut model = Model::new(&network, &initial_weights(&network, 4), kernels).unwrap();
+    let mut generator = ChaCha8Rng::seed_from_u64(1);
+    let pixels: Vec<f32> = (0..8 * 3 * 256).map(|_| generator.random_range(-1.0..1.0)).collect();
+    let x = model.kernels().tensor(pixels.clone(), &[8, 3, 16, 16]).unwrap();
+    let x = model.kernels().map_from_nchw(&x).unwrap();
+    // A training pass first, so that the running statistics are not the initial ones.
+    model.forward(&x, Mode::Train).unwrap();
+    let trained = model.weights().unwrap();
+    let logits = model.kernels().values(&model.logits(&x).unwrap()).unwrap();
+    for (row, image) in logits.chunks(5).zip(pixels.chunks(3 * 256)) {
+        let expected = reference::forward(&network, &trained, image).unwrap();
+        let largest = expected.iter().fold(1.0f32, |largest, value| largest.max(value.abs()));
+        for (got, expected) in row.iter().zip(&expected) {
+            assert!((got - expected).abs() < 1e-4 * largest, "{architecture}: {got} {expected}");
         }
     }
 }
@@ -410,7 +442,7 @@ fn zoo_networks_give_the_logits_of_the_reference_forward_pass() {
 #[test]
 fn a_model_can_be_trained_on_any_thread() {
     fn sent<T: Send + Sync>() {}
-    sent::<Model>();
+    sent::<Classifier>();
     sent::<TeacherLogits>();
     sent::<TrainingError>();
 }

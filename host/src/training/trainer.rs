@@ -5,8 +5,9 @@
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use super::batches::{batch, check, draw, order};
-use super::kernels::loss::{Target, loss};
+use super::batches::{Pick, draw, order, source};
+use super::kernels::source::Source;
+use super::kernels::{Backend, Terms};
 use super::model::Model;
 use super::optimiser::Optimiser;
 use super::recipe::Recipe;
@@ -53,27 +54,27 @@ pub struct TrainSummary {
 ///
 /// # Errors
 /// A loss that is not finite (weights are then useless), `Break` from the observer, parts that do not fit, candle's.
-pub fn train(
-    model: &mut Model,
+pub fn train<B: Backend>(
+    model: &mut Model<B>,
     samples: &Samples,
     normalisation: &Normalisation,
     teacher: Option<&TeacherLogits>,
     recipe: &Recipe,
-    observer: &mut dyn FnMut(&TrainProgress, &Model) -> ControlFlow<()>,
+    observer: &mut dyn FnMut(&TrainProgress, &Model<B>) -> ControlFlow<()>,
 ) -> Result<TrainSummary, TrainingError> {
-    check(samples, normalisation)?;
+    let source = Source { answers: teacher.map(TeacherLogits::rows), ..source(samples, normalisation)? };
     check_fit(model, samples, teacher, recipe)?;
-    let variables = model.variables().iter().map(|each| (each.var.clone(), each.role == Role::Weight));
-    let mut optimiser = Optimiser::new(recipe.method, variables)?;
+    let variables = model.variables().iter().map(|each| (each.tensor.clone(), each.role == Role::Weight));
+    let mut optimiser = Optimiser::new(recipe.method, model.kernels().clone(), variables)?;
     model.freeze_batch_norm(recipe.freeze_batch_norm);
     model.seed_dropout(recipe.seed);
-    let result = run(model, &mut optimiser, samples, normalisation, teacher, recipe, observer);
+    let result = run(model, &mut optimiser, source, teacher, recipe, observer);
     model.freeze_batch_norm(false);
     result
 }
 
-fn check_fit(
-    model: &Model,
+fn check_fit<B: Backend>(
+    model: &Model<B>,
     samples: &Samples,
     teacher: Option<&TeacherLogits>,
     recipe: &Recipe,
@@ -112,72 +113,68 @@ struct Tail {
     distillation: f64,
 }
 
-fn run(
-    model: &mut Model,
-    optimiser: &mut Optimiser,
-    samples: &Samples,
-    normalisation: &Normalisation,
+fn run<B: Backend>(
+    model: &mut Model<B>,
+    optimiser: &mut Optimiser<B>,
+    source: Source<'_>,
     teacher: Option<&TeacherLogits>,
     recipe: &Recipe,
-    observer: &mut dyn FnMut(&TrainProgress, &Model) -> ControlFlow<()>,
+    observer: &mut dyn FnMut(&TrainProgress, &Model<B>) -> ControlFlow<()>,
 ) -> Result<TrainSummary, TrainingError> {
     let began = Instant::now();
-    let (steps, per_epoch) = (recipe.steps(samples.len()), recipe.batches(samples.len()));
+    let images = source.samples.len();
+    let (steps, per_epoch) = (recipe.steps(images), recipe.batches(images));
+    let backend = model.kernels().clone();
+    let source = backend.source(source)?;
+    let terms = Terms { label_smoothing: recipe.label_smoothing, lambda: recipe.lambda };
     let mut tail = Tail::default();
     let mut images_seen = 0;
     let mut shuffled = Vec::new();
     for step in 0..steps {
         let (epoch, within) = (step / per_epoch, step % per_epoch);
         if within == 0 {
-            shuffled = order(samples.len(), recipe.seed, epoch);
+            shuffled = order(images, recipe.seed, epoch);
         }
         let start = within * recipe.batch;
         let chosen = &shuffled[start..(start + recipe.batch).min(shuffled.len())];
         // With a teacher, one of the views that it answered; without, a new view each epoch.
-        let numbers: Vec<u64> = chosen
-            .iter()
-            .map(|&image| match teacher {
-                Some(teacher) => draw(recipe.seed, image, epoch, teacher.views() as u64),
-                None => epoch as u64,
-            })
-            .collect();
-        let views = chosen.iter().zip(&numbers).map(|(&image, &number)| match teacher {
-            Some(teacher) => (image, teacher.view(image, number)),
-            None => (image, recipe.augmentation.view(recipe.seed, image, number)),
-        });
-        let images = batch(samples, normalisation, views, model.device())?;
-        let labels: Vec<u16> = chosen.iter().map(|&image| samples.labels[image]).collect();
-        let wanted: Option<Vec<f32>> = teacher.map(|teacher| {
-            let answers = chosen.iter().zip(&numbers);
-            answers.flat_map(|(&image, &number)| teacher.of(image, number)).copied().collect()
-        });
-
-        let (logits, tape) = model.forward_train(&images)?;
-        let target = Target {
-            labels: &labels,
-            label_smoothing: recipe.label_smoothing,
-            teacher: wanted.as_deref().map(|wanted| (wanted, recipe.lambda)),
+        let pick = |&image: &usize| match teacher {
+            Some(teacher) => {
+                let number = draw(recipe.seed, image, epoch, teacher.views() as u64);
+                Pick { image, view: teacher.view(image, number), answer: teacher.row(image, number) }
+            }
+            None => Pick::of(image, recipe.augmentation.view(recipe.seed, image, epoch as u64)),
         };
-        let loss = loss(&logits, target)?;
-        if !loss.total.is_finite() {
-            return Err(TrainingError::Diverged { step, loss: loss.total });
-        }
+        let picks: Vec<Pick> = chosen.iter().map(pick).collect();
+
+        let batch = backend.batch(&source, &picks)?;
+        let (logits, tape) = model.forward_train(&batch.images)?;
+        let loss = backend.loss(&logits, &batch, terms)?;
         let gradients = model.backward(tape, &loss.gradient)?;
         optimiser.step(&gradients, recipe.learning_rate * recipe.schedule.factor(step, steps))?;
+        // Asked for last: a GPU has by now all of the step to work on.
+        let parts: Vec<f64> = backend.values(&loss.parts)?.into_iter().map(f64::from).collect();
+        let &[cross_entropy, distillation] = parts.as_slice() else {
+            return Err(mismatch("loss", "2 parts", parts.len()));
+        };
+        let loss = cross_entropy + teacher.map_or(0.0, |_| recipe.lambda * distillation);
+        if !loss.is_finite() {
+            return Err(TrainingError::Diverged { step, loss });
+        }
 
         images_seen += chosen.len();
         if steps - step <= per_epoch {
             tail.steps += 1;
-            tail.loss += loss.total;
-            tail.cross_entropy += loss.cross_entropy;
-            tail.distillation += loss.distillation;
+            tail.loss += loss;
+            tail.cross_entropy += cross_entropy;
+            tail.distillation += distillation;
         }
         let progress = TrainProgress {
             epoch,
             step: step + 1,
             steps,
             ends_epoch: within + 1 == per_epoch || step + 1 == steps,
-            loss: loss.total,
+            loss,
             images_per_second: images_seen as f64 / began.elapsed().as_secs_f64().max(f64::MIN_POSITIVE),
         };
         if observer(&progress, model).is_break() {

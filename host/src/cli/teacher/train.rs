@@ -17,7 +17,8 @@ use crate::network::layer::Input;
 use crate::network::zoo;
 use crate::training::recipe::Length;
 use crate::training::{
-    Accuracy, DeviceChoice, Model, Recipe, TrainProgress, TrainingError, evaluation, inheritance,
+    Accuracy, Classifier, Classify, DeviceChoice, Recipe, TrainProgress, TrainingError, evaluation,
+    inheritance,
 };
 use crate::{training, ui, units};
 
@@ -152,30 +153,24 @@ pub(in crate::cli) fn train(wish: &Wish, dataset: &Dataset, context: &Context) -
     let network =
         zoo::build(wish.architecture, input, dataset.classes.len(), wish.width).map_err(Failure::usage)?;
     let weights = inheritance::initial_weights(&network, wish.seed);
-    let mut model = Model::new(&network, &weights, &training::device::open(wish.device)?)?;
+    let mut model = Classifier::new(&network, &weights, &training::device::open(wish.device)?)?;
     let recipe = Recipe { length: Length::Epochs(wish.epochs), seed: wish.seed, ..Recipe::teacher() };
     let title = format!("training {} on {}", wish.architecture, dataset.name);
     tracing::info!("{title}: {} epochs of {} images", wish.epochs, images.len());
     let progress = context.ui.progress(title, recipe.steps(images.len()) as u64);
     let (mut course, mut failed) = (Course::default(), None);
-    let outcome =
-        training::train(&mut model, images, &dataset.normalisation, None, &recipe, &mut |now, model| {
-            progress.set(
-                now.step as u64,
-                format!(
-                    "epoch {}, loss {:.3}, {:.0} images/s",
-                    now.epoch + 1,
-                    now.loss,
-                    now.images_per_second
-                ),
-            );
-            failed = course.follow(now, model, dataset).err();
-            if failed.is_some() || context.stop.load(Ordering::Relaxed) {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
-        });
+    let outcome = model.train(images, &dataset.normalisation, None, &recipe, &mut |now, model| {
+        progress.set(
+            now.step as u64,
+            format!("epoch {}, loss {:.3}, {:.0} images/s", now.epoch + 1, now.loss, now.images_per_second),
+        );
+        failed = course.follow(now, model, dataset).err();
+        if failed.is_some() || context.stop.load(Ordering::Relaxed) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    });
     drop(progress);
     if let Some(error) = failed {
         return Err(error.into());
@@ -216,7 +211,12 @@ struct Course {
 }
 
 impl Course {
-    fn follow(&mut self, now: &TrainProgress, model: &Model, dataset: &Dataset) -> Result<(), TrainingError> {
+    fn follow(
+        &mut self,
+        now: &TrainProgress,
+        model: &dyn Classify,
+        dataset: &Dataset,
+    ) -> Result<(), TrainingError> {
         self.losses = (self.losses.0 + now.loss, self.losses.1 + 1);
         if !now.ends_epoch {
             return Ok(());
@@ -236,7 +236,7 @@ impl Course {
 }
 
 /// Accuracy on both validation halves together.
-fn validate(model: &Model, dataset: &Dataset) -> Result<Accuracy, TrainingError> {
+fn validate(model: &dyn Classify, dataset: &Dataset) -> Result<Accuracy, TrainingError> {
     let mut whole = Accuracy::default();
     for half in [&dataset.validation_search, &dataset.validation_select] {
         let accuracy = evaluation::evaluate(model, half, &dataset.normalisation)?;

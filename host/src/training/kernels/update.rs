@@ -1,9 +1,9 @@
-//! One optimiser step of one variable, in place and in one pass on a CPU.
+//! One optimiser step: the rules, and on a CPU the passes that follow them, in place and in one pass a variable.
 
 use std::cell::RefCell;
 
 use candle_core::backend::BackendStorage as _;
-use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor, Var, bail};
+use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor, bail};
 
 use super::vectorised;
 
@@ -44,36 +44,31 @@ pub struct AdamStep {
     pub shrink: f32,
 }
 
-/// What an optimiser remembers of one variable: momentum, or Adam's two moments.
-#[derive(Clone, Debug)]
-pub enum Memory {
-    /// Plain values, for the CPU.
-    Host {
-        /// Momentum or first moment.
-        first: Vec<f32>,
-        /// Second moment; empty for momentum.
-        second: Vec<f32>,
-    },
-    /// On the device.
-    Device {
-        /// Momentum or first moment.
-        first: Tensor,
-        /// Second moment.
-        second: Tensor,
-    },
+impl Rule {
+    /// The rule for a variable that weight decay does not apply to.
+    #[must_use]
+    pub fn without_decay(self) -> Self {
+        match self {
+            Self::Momentum { rate, momentum, nesterov, .. } => {
+                Self::Momentum { rate, momentum, nesterov, decay: 0.0 }
+            }
+            Self::Adam(step) => Self::Adam(AdamStep { decay: 0.0, shrink: 1.0, ..step }),
+        }
+    }
 }
 
-impl Memory {
-    /// Nothing seen yet.
-    ///
-    /// # Errors
-    /// Candle's.
-    pub fn new(variable: &Var) -> Result<Self> {
-        if variable.device().is_cpu() {
-            let zeros = vec![0.0; variable.elem_count()];
-            return Ok(Self::Host { first: zeros.clone(), second: zeros });
-        }
-        Ok(Self::Device { first: variable.zeros_like()?, second: variable.zeros_like()? })
+/// What an optimiser remembers of one variable on a CPU.
+#[derive(Clone, Debug)]
+pub struct HostMemory {
+    /// Momentum or first moment.
+    first: Vec<f32>,
+    /// Second moment; unused by momentum.
+    second: Vec<f32>,
+}
+
+impl HostMemory {
+    pub(super) fn new(values: usize) -> Self {
+        Self { first: vec![0.0; values], second: vec![0.0; values] }
     }
 }
 
@@ -153,81 +148,16 @@ impl InplaceOp2 for HostUpdate<'_> {
     }
 }
 
-/// Moves `variable` along `gradient`.
+/// Moves `variable` along `gradient`, in place.
 ///
 /// # Errors
 /// Shapes that differ, a type that is not f32, candle's.
-pub fn update(variable: &Var, gradient: &Tensor, memory: &mut Memory, rule: Rule) -> Result<()> {
-    match memory {
-        Memory::Host { first, second } => {
-            let update = HostUpdate { rule, memory: RefCell::new((first, second)) };
-            variable.as_tensor().inplace_op2(&gradient.contiguous()?, &update)
-        }
-        Memory::Device { first, second } => {
-            let weight = variable.as_detached_tensor();
-            let next = match rule {
-                Rule::Momentum { rate, momentum, nesterov, decay } => {
-                    let gradient = (gradient + (&weight * f64::from(decay))?)?;
-                    *first = ((&*first * f64::from(momentum))? + &gradient)?;
-                    let along =
-                        if nesterov { (gradient + (&*first * f64::from(momentum))?)? } else { first.clone() };
-                    (weight - (along * f64::from(rate))?)?
-                }
-                Rule::Adam(step) => {
-                    let gradient = (gradient + (&weight * f64::from(step.decay))?)?;
-                    let mixed = |old: &Tensor, new: &Tensor, shares: (f32, f32)| {
-                        (old * f64::from(shares.0))? + (new * f64::from(shares.1))?
-                    };
-                    *first = mixed(first, &gradient, step.first)?;
-                    *second = mixed(second, &gradient.sqr()?, step.second)?;
-                    let root =
-                        ((second.sqrt()? * f64::from(step.root_correction))? + f64::from(step.epsilon))?;
-                    ((weight * f64::from(step.shrink))? - ((&*first / root)? * f64::from(step.rate))?)?
-                }
-            };
-            variable.set(&next)
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use candle_core::Device;
-
-    use super::*;
-
-    /// The in-place pass and the composed one must move a variable alike.
-    fn both_agree(rule: Rule) {
-        let start = Tensor::new(&[0.5f32, -1.0, 2.0], &Device::Cpu).unwrap();
-        let (host, device) = (Var::from_tensor(&start).unwrap(), Var::from_tensor(&start).unwrap());
-        let mut on_host = Memory::new(&host).unwrap();
-        let mut on_device =
-            Memory::Device { first: start.zeros_like().unwrap(), second: start.zeros_like().unwrap() };
-        for step in 0..4 {
-            let gradient = Tensor::new(&[1.0f32, 0.3 * step as f32, -2.0], &Device::Cpu).unwrap();
-            update(&host, &gradient, &mut on_host, rule).unwrap();
-            update(&device, &gradient, &mut on_device, rule).unwrap();
-        }
-        let (host, device) = (host.to_vec1::<f32>().unwrap(), device.to_vec1::<f32>().unwrap());
-        for (a, b) in host.iter().zip(&device) {
-            assert!((a - b).abs() < 1e-6, "{host:?} {device:?}");
-        }
-        assert_ne!(host, start.to_vec1::<f32>().unwrap());
-    }
-
-    #[test]
-    fn the_pass_in_place_moves_as_the_composed_operations_do() {
-        for nesterov in [false, true] {
-            both_agree(Rule::Momentum { rate: 0.1, momentum: 0.9, nesterov, decay: 0.01 });
-        }
-        both_agree(Rule::Adam(AdamStep {
-            rate: 0.01,
-            first: (0.9, 0.1),
-            second: (0.999, 0.001),
-            root_correction: 2.0,
-            epsilon: 1e-8,
-            decay: 0.01,
-            shrink: 0.99,
-        }));
-    }
+pub(super) fn update(
+    variable: &Tensor,
+    gradient: &Tensor,
+    memory: &mut HostMemory,
+    rule: Rule,
+) -> Result<()> {
+    let update = HostUpdate { rule, memory: RefCell::new((&mut memory.first, &mut memory.second)) };
+    variable.inplace_op2(&gradient.contiguous()?, &update)
 }

@@ -33,7 +33,13 @@ mod winograd;
 
 use candle_core::{CpuStorage, Device, Result, Storage, Tensor, bail};
 
-use super::{BatchNormGradient, BatchStatistics, Kernels, Norm, bounds};
+use super::loss::{Target, loss};
+use super::source::{Pick, Source};
+use super::update::{HostMemory, Rule, update};
+use super::{
+    Backend, Batch, BatchNormGradient, BatchStatistics, Blend, Kernels, Loss, Moving, Norm, Terms, bounds,
+    host,
+};
 use crate::network::layer::{Activation, Conv, Pool};
 use buffer::{tensor, values};
 use convolution::Map;
@@ -95,8 +101,8 @@ fn vector(x: &Tensor) -> Result<Map> {
 }
 
 fn with_channels<T>(
-    norm: Norm<'_>,
-    statistics: &BatchStatistics,
+    norm: Norm<'_, Tensor>,
+    statistics: &BatchStatistics<Tensor>,
     channels: usize,
     run: impl FnOnce(&batch_norm::Channels<'_>) -> T,
 ) -> Result<T> {
@@ -115,6 +121,20 @@ fn with_channels<T>(
 }
 
 impl Kernels for ChannelsLast {
+    type Tensor = Tensor;
+
+    fn tensor(&self, values: Vec<f32>, dims: &[usize]) -> Result<Tensor> {
+        host::tensor(values, dims)
+    }
+
+    fn values(&self, tensor: &Tensor) -> Result<Vec<f32>> {
+        host::values(tensor)
+    }
+
+    fn dims(&self, tensor: &Tensor) -> Vec<usize> {
+        tensor.dims().to_vec()
+    }
+
     fn map_from_nchw(&self, images: &Tensor) -> Result<Tensor> {
         let (n, channels, height, width) = images.dims4()?;
         if channels == 1 || height * width == 1 {
@@ -131,8 +151,9 @@ impl Kernels for ChannelsLast {
         map.permute((0, 3, 1, 2))?.contiguous()
     }
 
-    fn channels(&self, map: &Tensor) -> Result<usize> {
-        map.dim(3)
+    fn map_dims(&self, map: &Tensor) -> Result<[usize; 4]> {
+        let (images, height, width, channels) = map.dims4()?;
+        Ok([images, channels, height, width])
     }
 
     fn convolution(
@@ -233,9 +254,9 @@ impl Kernels for ChannelsLast {
     fn batch_norm(
         &self,
         x: &Tensor,
-        norm: Norm<'_>,
+        norm: Norm<'_, Tensor>,
         activation: Option<Activation>,
-    ) -> Result<(Tensor, BatchStatistics)> {
+    ) -> Result<(Tensor, BatchStatistics<Tensor>)> {
         let input = map(x)?;
         let (mean, variance) = batch_norm::statistics(&values(x, "batch norm")?, input.channels);
         let statistics = BatchStatistics {
@@ -248,8 +269,8 @@ impl Kernels for ChannelsLast {
     fn batch_norm_fixed(
         &self,
         x: &Tensor,
-        norm: Norm<'_>,
-        statistics: &BatchStatistics,
+        norm: Norm<'_, Tensor>,
+        statistics: &BatchStatistics<Tensor>,
         activation: Option<Activation>,
     ) -> Result<Tensor> {
         let input = map(x)?;
@@ -263,12 +284,12 @@ impl Kernels for ChannelsLast {
     fn batch_norm_gradient(
         &self,
         x: &Tensor,
-        norm: Norm<'_>,
-        statistics: &BatchStatistics,
+        norm: Norm<'_, Tensor>,
+        statistics: &BatchStatistics<Tensor>,
         activation: Option<Activation>,
         gradient: &Tensor,
         fixed: bool,
-    ) -> Result<BatchNormGradient> {
+    ) -> Result<BatchNormGradient<Tensor>> {
         let input = map(x)?;
         expect("batch norm gradient", gradient, input.dims())?;
         let (x, gradient) = (values(x, "batch norm")?, values(gradient, "batch norm gradient")?);
@@ -280,6 +301,20 @@ impl Kernels for ChannelsLast {
             scale: tensor(scale, input.channels)?,
             shift: tensor(shift, input.channels)?,
         })
+    }
+
+    fn blend(&self, blends: Vec<Blend<'_, Tensor>>) -> Result<()> {
+        host::blend(blends)
+    }
+
+    fn fold(
+        &self,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        norm: Norm<'_, Tensor>,
+        statistics: &BatchStatistics<Tensor>,
+    ) -> Result<(Tensor, Tensor)> {
+        host::fold(weight, bias, norm, statistics)
     }
 
     fn activation(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
@@ -359,8 +394,67 @@ impl Kernels for ChannelsLast {
         tensor(pool::global_average_gradient(input, &gradient), input.dims())
     }
 
+    fn flatten(&self, x: &Tensor) -> Result<Tensor> {
+        self.map_to_nchw(x)?.flatten_from(1)
+    }
+
     fn flatten_gradient(&self, x: &Tensor, gradient: &Tensor) -> Result<Tensor> {
         let (images, height, width, channels) = x.dims4()?;
         self.map_from_nchw(&gradient.reshape((images, channels, height, width))?)
+    }
+}
+
+impl Backend for ChannelsLast {
+    type Source<'a> = Source<'a>;
+    type Memory = HostMemory;
+
+    fn source<'a>(&self, source: Source<'a>) -> Result<Source<'a>> {
+        Ok(source)
+    }
+
+    fn batch(&self, source: &Source<'_>, picks: &[Pick]) -> Result<Batch<Tensor>> {
+        let dims = [picks.len(), source.samples.channels, source.samples.height, source.samples.width];
+        let labels = picks.iter().map(|pick| source.label(pick).map(f32::from));
+        let answers = source.answers.map(|answers| {
+            let rows = picks.iter().map(|pick| Source::answer(answers, pick));
+            host::tensor(rows.collect::<Result<Vec<_>>>()?.concat(), &[picks.len(), answers.classes])
+        });
+        Ok(Batch {
+            images: self.map_from_nchw(&host::tensor(source.values(picks)?, &dims)?)?,
+            labels: host::tensor(labels.collect::<Result<_>>()?, &[picks.len()])?,
+            answers: answers.transpose()?,
+        })
+    }
+
+    fn loss(&self, logits: &Tensor, batch: &Batch<Tensor>, terms: Terms) -> Result<Loss<Tensor>> {
+        let (images, classes) = logits.dims2()?;
+        let labels: Vec<u16> = host::values(&batch.labels)?.into_iter().map(|label| label as u16).collect();
+        let answers = batch.answers.as_ref().map(host::values).transpose()?;
+        let teacher = answers.as_deref().map(|answers| (answers, terms.lambda));
+        let target = Target { labels: &labels, label_smoothing: terms.label_smoothing, teacher };
+        let loss = loss(&host::values(logits)?, classes, target)?;
+        Ok(Loss {
+            gradient: host::tensor(loss.gradient, &[images, classes])?,
+            parts: host::tensor(vec![loss.cross_entropy as f32, loss.distillation as f32], &[2])?,
+        })
+    }
+
+    fn memory(&self, variable: &Tensor) -> Result<HostMemory> {
+        Ok(HostMemory::new(variable.elem_count()))
+    }
+
+    fn update(
+        &self,
+        moving: &mut [Moving<Tensor, HostMemory>],
+        gradients: &[Option<Tensor>],
+        rule: Rule,
+    ) -> Result<()> {
+        for (each, gradient) in moving.iter_mut().zip(gradients) {
+            if let Some(gradient) = gradient {
+                let rule = if each.decays { rule } else { rule.without_decay() };
+                update(&each.variable, gradient, &mut each.memory, rule)?;
+            }
+        }
+        Ok(())
     }
 }

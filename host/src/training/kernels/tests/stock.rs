@@ -1,17 +1,17 @@
-//! The same operations from candle's own, on any device: what CUDA runs until it has kernels of its own.
+//! The same operations from candle's own: what ours are compared with, where candle is right.
 //!
 //! Slow and plain. Maps are `[N, C, H, W]`. A gradient replays the forward pass under candle's autograd, for operations
 //! whose gradient candle gets right; its pooling gradients are wrong or limited, so pooling is composed of selections.
 
 use candle_core::{D, DType, Result, Tensor, Var};
 
-use super::{BatchNormGradient, BatchStatistics, Kernels, Norm};
+use super::super::{BatchNormGradient, BatchStatistics, Blend, Kernels, Norm, host};
 use crate::network::layer::{Activation, Conv, Pool};
 use crate::network::shape::positions;
 
 /// candle's own operations, composed.
 #[derive(Clone, Copy, Debug)]
-pub struct Stock;
+pub(in crate::training) struct Stock;
 
 /// Gradients of `forward(inputs)` by each input, given the gradient of its output.
 fn replay<const N: usize>(
@@ -70,7 +70,7 @@ fn convolve(x: &Tensor, weight: &Tensor, conv: &Conv) -> Result<Tensor> {
 
 fn normalise(
     x: &Tensor,
-    norm: Norm<'_>,
+    norm: Norm<'_, Tensor>,
     mean: &Tensor,
     variance: &Tensor,
     activation: Option<Activation>,
@@ -126,14 +126,25 @@ fn average(x: &Tensor, pool: &Pool) -> Result<Tensor> {
 }
 
 impl Kernels for Stock {
+    type Tensor = Tensor;
+
+    fn tensor(&self, values: Vec<f32>, dims: &[usize]) -> Result<Tensor> {
+        host::tensor(values, dims)
+    }
+    fn values(&self, tensor: &Tensor) -> Result<Vec<f32>> {
+        host::values(tensor)
+    }
+    fn dims(&self, tensor: &Tensor) -> Vec<usize> {
+        tensor.dims().to_vec()
+    }
     fn map_from_nchw(&self, images: &Tensor) -> Result<Tensor> {
         images.contiguous()
     }
     fn map_to_nchw(&self, map: &Tensor) -> Result<Tensor> {
         Ok(map.clone())
     }
-    fn channels(&self, map: &Tensor) -> Result<usize> {
-        map.dim(1)
+    fn map_dims(&self, map: &Tensor) -> Result<[usize; 4]> {
+        map.dims4().map(|(images, channels, height, width)| [images, channels, height, width])
     }
 
     fn convolution(
@@ -191,9 +202,9 @@ impl Kernels for Stock {
     fn batch_norm(
         &self,
         x: &Tensor,
-        norm: Norm<'_>,
+        norm: Norm<'_, Tensor>,
         activation: Option<Activation>,
-    ) -> Result<(Tensor, BatchStatistics)> {
+    ) -> Result<(Tensor, BatchStatistics<Tensor>)> {
         let (mean, variance) = moments(x)?;
         let y = normalise(x, norm, &mean, &variance, activation)?;
         Ok((y, BatchStatistics { mean, variance }))
@@ -201,8 +212,8 @@ impl Kernels for Stock {
     fn batch_norm_fixed(
         &self,
         x: &Tensor,
-        norm: Norm<'_>,
-        statistics: &BatchStatistics,
+        norm: Norm<'_, Tensor>,
+        statistics: &BatchStatistics<Tensor>,
         activation: Option<Activation>,
     ) -> Result<Tensor> {
         normalise(x, norm, &statistics.mean, &statistics.variance, activation)
@@ -210,18 +221,31 @@ impl Kernels for Stock {
     fn batch_norm_gradient(
         &self,
         x: &Tensor,
-        norm: Norm<'_>,
-        statistics: &BatchStatistics,
+        norm: Norm<'_, Tensor>,
+        statistics: &BatchStatistics<Tensor>,
         activation: Option<Activation>,
         gradient: &Tensor,
         fixed: bool,
-    ) -> Result<BatchNormGradient> {
+    ) -> Result<BatchNormGradient<Tensor>> {
         let [input, scale, shift] = replay([x, norm.scale, norm.shift], gradient, |[x, scale, shift]| {
             let (mean, variance) =
                 if fixed { (statistics.mean.clone(), statistics.variance.clone()) } else { moments(x)? };
             normalise(x, Norm { scale, shift, epsilon: norm.epsilon }, &mean, &variance, activation)
         })?;
         Ok(BatchNormGradient { input, scale, shift })
+    }
+
+    fn blend(&self, blends: Vec<Blend<'_, Tensor>>) -> Result<()> {
+        host::blend(blends)
+    }
+    fn fold(
+        &self,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        norm: Norm<'_, Tensor>,
+        statistics: &BatchStatistics<Tensor>,
+    ) -> Result<(Tensor, Tensor)> {
+        host::fold(weight, bias, norm, statistics)
     }
 
     fn activation(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
@@ -278,6 +302,9 @@ impl Kernels for Stock {
         (gradient.reshape((n, channels, 1, 1))?.broadcast_as((n, channels, height, width))?
             / (height * width) as f64)?
             .contiguous()
+    }
+    fn flatten(&self, x: &Tensor) -> Result<Tensor> {
+        x.flatten_from(1)
     }
     fn flatten_gradient(&self, x: &Tensor, gradient: &Tensor) -> Result<Tensor> {
         gradient.reshape(x.shape())

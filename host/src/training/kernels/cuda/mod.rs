@@ -1,0 +1,42 @@
+//! The GPU kernels: f32, channels last, cuDNN for convolutions and our own for the rest.
+//!
+//! | file | what |
+//! |---|---|
+//! | `gpu` | a GPU: libraries, context, kernels compiled for it |
+//! | `lane` | a stream with its arrays, and how a kernel is launched |
+//! | `dnn` | convolutions of one group by cuDNN |
+//! | `kernels.cu` | everything else |
+//! | `operations` | the two as [`Kernels`] |
+//! | `backend` | batches, loss and optimiser as [`Backend`] |
+//!
+//! Every model has a lane of its own, so students that are trained at once share the GPU. Results are the same bits for the
+//! same seed: no kernel adds atomically, and cuDNN is held to its deterministic algorithms.
+//!
+//! [`Kernels`]: super::Kernels
+//! [`Backend`]: super::Backend
+
+mod backend;
+mod dnn;
+mod gpu;
+mod lane;
+mod operations;
+
+use std::sync::Arc;
+
+pub use gpu::{Gpu, GpuError, Precision};
+pub use lane::Array;
+use lane::Lane;
+
+/// Kernels in a lane of their own; clones share it.
+#[derive(Clone)]
+pub struct Cuda(Arc<Lane>);
+
+impl Cuda {
+    /// A lane on `gpu`: one that was used before, if there is one.
+    ///
+    /// # Errors
+    /// The driver's, cuDNN's.
+    pub fn new(gpu: &Gpu) -> Result<Self, GpuError> {
+        Ok(Self(Arc::new(Lane::new(gpu)?)))
+    }
+}

@@ -1,0 +1,113 @@
+//! What batches are made of: images in bytes, how they vary, and a teacher's answers about them.
+
+use candle_core::{Result, bail};
+
+use crate::data::{Normalisation, Samples};
+
+/// One variation of one image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    /// Rows that the window lies below the image's top, pixels.
+    pub down: isize,
+    /// Columns that it lies right of the image's left edge, pixels.
+    pub right: isize,
+    /// Mirrored after the cut.
+    pub mirrored: bool,
+}
+
+impl View {
+    /// The image as it is.
+    pub const PLAIN: Self = Self { down: 0, right: 0, mirrored: false };
+}
+
+/// One image of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pick {
+    /// Its number.
+    pub image: usize,
+    /// Its variation.
+    pub view: View,
+    /// The row of the teacher's answers about it; 0 without a teacher.
+    pub answer: usize,
+}
+
+impl Pick {
+    /// A view of an image, compared with nothing.
+    pub fn of(image: usize, view: View) -> Self {
+        Self { image, view, answer: 0 }
+    }
+}
+
+/// Images with their labels, and a teacher's logits about views of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// Pixels are bytes until they are in a batch.
+    pub samples: &'a Samples,
+    /// As many channels as the samples have.
+    pub normalisation: &'a Normalisation,
+    /// Teacher's logits.
+    pub answers: Option<Answers<'a>>,
+}
+
+/// Rows of logits.
+#[derive(Clone, Copy, Debug)]
+pub struct Answers<'a> {
+    /// Row-major.
+    pub values: &'a [f32],
+    /// Values a row.
+    pub classes: usize,
+}
+
+impl Source<'_> {
+    /// For every channel, what each byte becomes: 256 values instead of a division a pixel.
+    pub(super) fn tables(&self) -> Vec<[f32; 256]> {
+        let channels = self.normalisation.mean.iter().zip(&self.normalisation.deviation);
+        channels
+            .map(|(mean, deviation)| std::array::from_fn(|byte| (byte as f32 / 255.0 - mean) / deviation))
+            .collect()
+    }
+
+    /// The row of logits about a picked view.
+    pub(super) fn answer(Answers { values, classes }: Answers<'_>, pick: &Pick) -> Result<Vec<f32>> {
+        match values.get(pick.answer * classes..(pick.answer + 1) * classes) {
+            Some(row) => Ok(row.to_vec()),
+            None => {
+                bail!("teacher logits: expected a row below {}, got {}", values.len() / classes, pick.answer)
+            }
+        }
+    }
+
+    /// The label of a picked image.
+    pub(super) fn label(&self, pick: &Pick) -> Result<u16> {
+        match self.samples.labels.get(pick.image) {
+            Some(&label) => Ok(label),
+            None => bail!("image index: expected below {}, got {}", self.samples.len(), pick.image),
+        }
+    }
+
+    /// Normalised values of the picked images, `[N, C, H, W]` row-major; black comes in from outside.
+    pub(in crate::training) fn values(&self, picks: &[Pick]) -> Result<Vec<f32>> {
+        let Samples { height, width, .. } = *self.samples;
+        let (length, tables) = (self.samples.image_len(), self.tables());
+        let mut values = Vec::with_capacity(picks.len() * length);
+        for Pick { image, view, .. } in picks {
+            let Some(pixels) = self.samples.pixels.get(image * length..(image + 1) * length) else {
+                bail!("image index: expected below {}, got {image}", self.samples.len());
+            };
+            for (plane, table) in pixels.chunks_exact(height * width).zip(&tables) {
+                for row in 0..height {
+                    let source =
+                        (row as isize + view.down).try_into().ok().filter(|&row: &usize| row < height);
+                    let source = source.map(|row| &plane[row * width..(row + 1) * width]);
+                    let pixel = |column: usize| {
+                        let column = if view.mirrored { width - 1 - column } else { column };
+                        let column = usize::try_from(column as isize + view.right).ok();
+                        source.zip(column).and_then(|(row, column)| row.get(column)).copied().unwrap_or(0)
+                    };
+                    values.extend((0..width).map(|column| table[usize::from(pixel(column))]));
+                }
+            }
+        }
+        Ok(values)
+    }
+}
