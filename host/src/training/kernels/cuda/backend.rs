@@ -4,7 +4,7 @@ use candle_core::{Error, Result, bail};
 use cudarc::driver::{CudaSlice, LaunchConfig};
 
 use super::lane::{Argument, BLOCK, DevicePick, walk};
-use super::operations::Row;
+use super::table::Row;
 use super::{Array, Cuda};
 use crate::data::Samples;
 use crate::training::kernels::source::{Pick, Source};

@@ -6,6 +6,7 @@
 //! | `lane` | a stream with its arrays, and how a kernel is launched |
 //! | `dnn` | convolutions of one group by cuDNN |
 //! | `kernels.cu` | everything else |
+//! | `geometry`, `table` | shapes and grids; many small tensors in one launch |
 //! | `operations` | the two as [`Kernels`] |
 //! | `backend` | batches, loss and optimiser as [`Backend`] |
 //!
@@ -17,9 +18,11 @@
 
 mod backend;
 mod dnn;
+mod geometry;
 mod gpu;
 mod lane;
 mod operations;
+mod table;
 
 use std::sync::Arc;
 

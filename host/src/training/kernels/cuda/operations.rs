@@ -2,153 +2,19 @@
 #![allow(unsafe_code)] // cuDNN is given addresses: of arrays whose shapes were checked just before.
 
 use candle_core::{Error, Result, bail};
-use cudarc::driver::LaunchConfig;
 
 use super::dnn::{Pass, Shape};
-use super::lane::{Argument, BLOCK, TABLE, Table, Window, walk};
+use super::geometry::{
+    Map, block_each, convolved, dense, expect, four, map, matrix, pooled, shape, sum_grid, weight_dims,
+    window,
+};
+use super::lane::{Argument, walk};
+use super::table::Row;
 use super::{Array, Cuda};
 use crate::network::layer::{Activation, Conv, Pool};
-use crate::network::shape::positions;
 use crate::training::kernels::{BatchNormGradient, BatchStatistics, Blend, Kernels, Norm, bounds};
 
 use Argument::{Float, Int, Null};
-
-/// Shape of a map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Map {
-    images: usize,
-    height: usize,
-    width: usize,
-    channels: usize,
-}
-
-impl Map {
-    fn dims(self) -> [usize; 4] {
-        [self.images, self.height, self.width, self.channels]
-    }
-
-    fn pixels(self) -> usize {
-        self.images * self.height * self.width
-    }
-}
-
-/// Most blocks that share a channel's sum.
-const CHUNKS: usize = 256;
-/// Rows that a thread adds up at least, before more blocks are asked for.
-const ROWS: usize = 8;
-/// Threads that finish a channel's sum.
-const FINISH: u32 = 128;
-
-fn map(x: &Array) -> Result<Map> {
-    match *x.dims.as_slice() {
-        [images, height, width, channels] => Ok(Map { images, height, width, channels }),
-        _ => bail!("expected a map, got dimensions {:?}", x.dims),
-    }
-}
-
-fn expect(what: &str, got: &Array, expected: &[usize]) -> Result<()> {
-    if got.dims != expected {
-        bail!("{what}: expected {expected:?}, got {:?}", got.dims);
-    }
-    Ok(())
-}
-
-fn matrix(what: &str, x: &Array) -> Result<(usize, usize)> {
-    match *x.dims.as_slice() {
-        [rows, columns] => Ok((rows, columns)),
-        _ => bail!("{what}: expected a matrix, got dimensions {:?}", x.dims),
-    }
-}
-
-/// What `kernel` pixels a side make of `input`.
-fn slide(
-    what: &str,
-    input: Map,
-    channels: usize,
-    kernel: usize,
-    stride: usize,
-    padding: usize,
-) -> Result<Map> {
-    let along = |size| positions(size, kernel, stride, padding);
-    let output =
-        Map { images: input.images, height: along(input.height), width: along(input.width), channels };
-    if output.height * output.width == 0 {
-        bail!("{what}: a {}x{} map is smaller than the window {kernel}", input.height, input.width);
-    }
-    Ok(output)
-}
-
-fn window(input: Map, output: Map, kernel: usize, stride: usize, padding: usize) -> Window {
-    let [kernel, stride, padding, height, width, rows, columns, channels] =
-        [kernel, stride, padding, input.height, input.width, output.height, output.width, input.channels]
-            .map(|number| number as i32);
-    Window { kernel, stride, padding, height, width, rows, columns, channels }
-}
-
-fn pooled(x: &Array, pool: &Pool) -> Result<(Map, Map, Window)> {
-    let input = map(x)?;
-    let output = slide("pool", input, input.channels, pool.kernel, pool.stride, pool.padding)?;
-    Ok((input, output, window(input, output, pool.kernel, pool.stride, pool.padding)))
-}
-
-fn shape(input: Map, output: Map, conv: &Conv) -> Shape {
-    let of = |map: Map| [map.channels as i32, map.height as i32, map.width as i32];
-    Shape {
-        images: input.images as i32,
-        input: of(input),
-        output: of(output),
-        kernel: conv.kernel as i32,
-        stride: conv.stride as i32,
-        padding: conv.padding as i32,
-    }
-}
-
-/// A weight in memory: `[outputs, kernel, kernel, inputs]`.
-fn weight_dims(conv: &Conv) -> [usize; 4] {
-    [conv.out_channels, conv.kernel, conv.kernel, conv.in_channels / conv.groups]
-}
-
-fn convolved(x: &Array, weight: Option<&Array>, conv: &Conv) -> Result<(Map, Map)> {
-    let input = map(x)?;
-    if input.channels != conv.in_channels {
-        bail!("convolution: expected {} channels, got {}", conv.in_channels, input.channels);
-    }
-    if let Some(weight) = weight {
-        expect("convolution weight", weight, &weight_dims(conv))?;
-    }
-    Ok((input, slide("convolution", input, conv.out_channels, conv.kernel, conv.stride, conv.padding)?))
-}
-
-/// A linear layer as the convolution of maps of one pixel.
-fn dense(inputs: usize, outputs: usize) -> Conv {
-    Conv {
-        in_channels: inputs,
-        out_channels: outputs,
-        kernel: 1,
-        stride: 1,
-        padding: 0,
-        groups: 1,
-        bias: false,
-    }
-}
-
-/// A grid for sums per channel, and in how many chunks they come.
-fn sum_grid(rows: usize, channels: usize) -> (LaunchConfig, usize) {
-    let across = channels.min(64) as u32;
-    let lanes = BLOCK / across;
-    let chunks = rows.div_ceil(lanes as usize * ROWS).clamp(1, CHUNKS);
-    let grid = LaunchConfig {
-        grid_dim: ((channels as u32).div_ceil(across), chunks as u32, 1),
-        block_dim: (across, lanes, 1),
-        shared_mem_bytes: 0,
-    };
-    (grid, chunks)
-}
-
-/// A block for each of so many sums.
-fn block_each(count: usize) -> LaunchConfig {
-    LaunchConfig { grid_dim: (count as u32, 1, 1), block_dim: (FINISH, 1, 1), shared_mem_bytes: 0 }
-}
 
 impl Cuda {
     /// Per image, rows and columns change places.
@@ -269,42 +135,6 @@ impl Cuda {
         self.0.launch(kernel, walk(y.len()), &arguments)?;
         Ok(y)
     }
-
-    /// Launches `kernel` over many small tensors, as many at once as a launch takes.
-    pub(super) fn launch_table(
-        &self,
-        kernel: &'static str,
-        rows: &[Row<'_>],
-        rest: &[Argument<'_>],
-    ) -> Result<()> {
-        for rows in rows.chunks(TABLE) {
-            let mut table =
-                Table { arrays: [[0; TABLE]; 4], factors: [[0.0; TABLE]; 2], lengths: [0; TABLE] };
-            for (place, row) in rows.iter().enumerate() {
-                for (column, array) in row.arrays.iter().enumerate() {
-                    table.arrays[column][place] = array.map_or(0, |array| self.0.address(array));
-                }
-                for (column, factor) in row.factors.into_iter().enumerate() {
-                    table.factors[column][place] = factor;
-                }
-                table.lengths[place] = row.length as i32;
-            }
-            let longest = rows.iter().map(|row| row.length).max().unwrap_or(0);
-            let (across, _, _) = walk(longest).grid_dim;
-            let grid = LaunchConfig { grid_dim: (across, rows.len() as u32, 1), ..walk(longest) };
-            let mut arguments = vec![Argument::Table(&table)];
-            arguments.extend(rest);
-            self.0.launch(kernel, grid, &arguments)?;
-        }
-        Ok(())
-    }
-}
-
-/// One tensor's part in a table.
-pub(super) struct Row<'a> {
-    pub(super) arrays: [Option<&'a Array>; 4],
-    pub(super) factors: [f32; 2],
-    pub(super) length: usize,
 }
 
 impl Kernels for Cuda {
@@ -693,12 +523,5 @@ impl Kernels for Cuda {
     fn flatten_gradient(&self, x: &Array, gradient: &Array) -> Result<Array> {
         let Map { images, height, width, channels } = map(x)?;
         self.map_from_nchw(&gradient.reshaped(&[images, channels, height, width])?)
-    }
-}
-
-fn four(x: &Array) -> Result<[usize; 4]> {
-    match *x.dims.as_slice() {
-        [a, b, c, d] => Ok([a, b, c, d]),
-        _ => bail!("expected four dimensions, got {:?}", x.dims),
     }
 }
