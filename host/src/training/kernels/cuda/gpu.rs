@@ -202,3 +202,30 @@ pub(super) fn options(architecture: &str) -> CompileOptions {
         ..CompileOptions::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// By the real compiler, for every generation that it knows: the emulated GPU's is a C++ compiler, which bears more.
+    #[test]
+    fn nvidias_compiler_takes_the_kernels() {
+        // SAFETY: loading the library runs its initialisers.
+        if !unsafe { cudarc::nvrtc::sys::is_culib_present() } {
+            #[allow(clippy::print_stderr)]
+            {
+                eprintln!(
+                    "SKIPPED: libnvrtc.so is not found (eval \"$(host/cuda/libraries compiler)\" brings it)"
+                );
+            }
+            return;
+        }
+        for architecture in ["75", "80", "86", "87", "89", "90", "100", "120"] {
+            let ptx = compile_ptx_with_opts(SOURCE, options(architecture));
+            let ptx = ptx.unwrap_or_else(|error| panic!("compute_{architecture}: {error:?}")).to_src();
+            for name in kernel_names() {
+                assert!(ptx.contains(&format!(".entry {name}(")), "compute_{architecture}: {name}");
+            }
+        }
+    }
+}
