@@ -30,9 +30,7 @@ use crate::network::layer::{Activation, Conv, Pool};
 
 pub use backend::{Backend, Batch, Loss, Moving, Terms};
 pub use channels_last::ChannelsLast;
-#[cfg(target_arch = "x86_64")]
-pub(crate) use channels_last::simd_available;
-pub(crate) use channels_last::vectorised;
+pub(crate) use channels_last::{Instructions, instructions, vectorised};
 pub use cuda::{Array, Cuda, Gpu, GpuError, Precision};
 /// Per-channel statistics of one batch, both `[C]`.
 #[derive(Clone, Debug)]

@@ -12,6 +12,7 @@ use super::*;
 
 mod emulated;
 mod ferried;
+mod fewer_instructions;
 pub(in crate::training) mod stock;
 
 use crate::network::shape::positions;
@@ -576,25 +577,4 @@ fn shapes_that_do_not_fit_are_errors() {
     );
     let error = ChannelsLast.convolution(&x, &weight, None, &conv(2, 8, 3, 1, 1, 1), None).unwrap_err();
     assert!(error.to_string().contains("expected 2 channels, got 3"), "{error}");
-}
-
-/// Whether this process was told to run the portable code.
-fn portable() -> bool {
-    std::env::var_os(channels_last::FORCE_PORTABLE).is_some()
-}
-
-#[test]
-fn portable_code_passes_the_same_suite() {
-    if portable() || gpu().is_some() {
-        return; // This is an inner run.
-    }
-    // A process of its own: the choice is made once, and other tests compare bits meanwhile.
-    let output = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["training::kernels::tests", "--test-threads=2"])
-        .env(channels_last::FORCE_PORTABLE, "1")
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && text.contains("test result: ok"), "{text}");
-    assert!(!text.contains(" 0 passed"), "nothing ran: {text}");
 }

@@ -10,11 +10,11 @@ use std::mem::MaybeUninit;
 use rayon::prelude::*;
 
 use super::panels::Panels;
-use super::simd::{LANES, Lanes, by_processor};
+use super::simd::{Lanes, by_processor, lanes};
 use super::strips::{Gathered, SCRATCH, Windows};
 
-/// Steps of the inner loop whose weights (at most 3 vectors each) stay in a 32 KiB first-level cache.
-const INNER_STEPS: usize = 256;
+/// Weights of the inner loop that stay in a 32 KiB first-level cache: 24 KiB.
+const INNER_WEIGHTS: usize = 6 * 1024;
 /// Where the values of an output pixel go, in values from the start of the output.
 #[derive(Clone, Copy)]
 pub(super) struct Places {
@@ -81,7 +81,7 @@ pub(super) fn correlate(
     assert!(places.last(windows) + channels <= output.len(), "an output pixel lies outside the output");
     let bias: Option<Vec<f32>> = finish.bias.map(|bias| {
         let mut padded = bias.to_vec();
-        padded.resize(channels.next_multiple_of(LANES) + 3 * LANES, 0.0);
+        padded.resize(channels.next_multiple_of(lanes()) + 3 * lanes(), 0.0);
         padded
     });
     let pointer = Output(output.as_mut_ptr().cast());
@@ -144,6 +144,13 @@ by_processor! {
 unsafe fn sized_tiles<V: Lanes>(job: &Job<'_>, vectors: usize) {
     // SAFETY: the caller's promise.
     unsafe {
+        if V::REGISTERS == 32 {
+            return match vectors {
+                1 => tiles::<V, 8, 1>(job),
+                2 => tiles::<V, 8, 2>(job),
+                _ => tiles::<V, 8, 3>(job),
+            };
+        }
         match vectors {
             1 => tiles::<V, 8, 1>(job),
             2 => tiles::<V, 6, 2>(job),
@@ -161,8 +168,9 @@ unsafe fn sized_tiles<V: Lanes>(job: &Job<'_>, vectors: usize) {
 /// (at most `NV` vectors) from every place plus `channel`; offsets and places have one length.
 #[inline(always)]
 unsafe fn tiles<V: Lanes, const MR: usize, const NV: usize>(job: &Job<'_>) {
-    let whole_rows = (INNER_STEPS / job.windows.run).clamp(1, job.windows.kernel_rows);
-    let pieces = job.windows.run.div_ceil(INNER_STEPS);
+    let steps = INNER_WEIGHTS / (3 * V::COUNT);
+    let whole_rows = (steps / job.windows.run).clamp(1, job.windows.kernel_rows);
+    let pieces = job.windows.run.div_ceil(steps);
     let piece = job.windows.run.div_ceil(pieces);
     let mut row = 0;
     while row < job.windows.kernel_rows {
@@ -204,7 +212,7 @@ unsafe fn segment_tiles<V: Lanes, const MR: usize, const NV: usize>(job: &Job<'_
     // real one, and are not stored.
     unsafe {
         let (low, high) = (V::splat(job.bounds.0), V::splat(job.bounds.1));
-        let panel = job.panel.add(segment.step * NV * LANES);
+        let panel = job.panel.add(segment.step * NV * V::COUNT);
         let mut pixel = 0;
         while pixel < pixels {
             let real = (pixels - pixel).min(MR);
@@ -219,12 +227,12 @@ unsafe fn segment_tiles<V: Lanes, const MR: usize, const NV: usize>(job: &Job<'_
             if !segment.first {
                 for i in 0..MR {
                     for v in 0..NV {
-                        sums[i][v] = load::<V>(outputs[i].add(v * LANES), job.channels - v * LANES);
+                        sums[i][v] = load::<V>(outputs[i].add(v * V::COUNT), job.channels - v * V::COUNT);
                     }
                 }
             } else if let Some(bias) = job.bias {
                 for v in 0..NV {
-                    let start = V::load(bias.add(v * LANES));
+                    let start = V::load(bias.add(v * V::COUNT));
                     for sum in &mut sums {
                         sum[v] = start;
                     }
@@ -235,7 +243,7 @@ unsafe fn segment_tiles<V: Lanes, const MR: usize, const NV: usize>(job: &Job<'_
                 if i < real {
                     for v in 0..NV {
                         let sum = if segment.last { sums[i][v].clip(low, high) } else { sums[i][v] };
-                        store(sum, outputs[i].add(v * LANES), job.channels - v * LANES);
+                        store(sum, outputs[i].add(v * V::COUNT), job.channels - v * V::COUNT);
                     }
                 }
             }
@@ -260,8 +268,8 @@ unsafe fn products<V: Lanes, const MR: usize, const NV: usize>(
         for k in 0..segment.length {
             // SAFETY: the caller's promise.
             unsafe {
-                let w: [V; NV] = std::array::from_fn(|v| V::load(weights.add(v * LANES)));
-                weights = weights.add(NV * LANES);
+                let w: [V; NV] = std::array::from_fn(|v| V::load(weights.add(v * V::COUNT)));
+                weights = weights.add(NV * V::COUNT);
                 for i in 0..MR {
                     let x = V::splat(*inputs[i].add(k));
                     for v in 0..NV {
@@ -283,7 +291,7 @@ unsafe fn products<V: Lanes, const MR: usize, const NV: usize>(
 #[inline(always)]
 unsafe fn load<V: Lanes>(from: *const f32, count: usize) -> V {
     // SAFETY: the caller's promise.
-    unsafe { if count >= LANES { V::load(from) } else { V::load_first(from, count) } }
+    unsafe { if count >= V::COUNT { V::load(from) } else { V::load_first(from, count) } }
 }
 
 /// # Safety
@@ -291,5 +299,5 @@ unsafe fn load<V: Lanes>(from: *const f32, count: usize) -> V {
 #[inline(always)]
 pub(super) unsafe fn store<V: Lanes>(value: V, to: *mut f32, count: usize) {
     // SAFETY: the caller's promise.
-    unsafe { if count >= LANES { value.store(to) } else { value.store_first(to, count) } }
+    unsafe { if count >= V::COUNT { value.store(to) } else { value.store_first(to, count) } }
 }

@@ -1,8 +1,8 @@
-//! The CPU kernels: f32, channels last, AVX2 where the processor has it, all threads of rayon's pool.
+//! The CPU kernels: f32, channels last, AVX-512 or AVX2 where the processor has it, all threads of rayon's pool.
 //!
 //! | file | what |
 //! |---|---|
-//! | `simd` | vectors of eight, run-time choice |
+//! | `simd` | vectors, run-time choice |
 //! | `buffer` | tensors to slices and back |
 //! | `panels`, `strips` | packed weights; padded input |
 //! | `correlate` | padded strips x packed weights: forward and input gradient of every convolution |
@@ -45,10 +45,8 @@ use buffer::{tensor, values};
 use convolution::Map;
 
 #[cfg(test)]
-pub(super) use simd::FORCE_PORTABLE;
-#[cfg(target_arch = "x86_64")]
-pub(crate) use simd::available as simd_available;
-pub(crate) use simd::vectorised;
+pub(super) use simd::FEWER_INSTRUCTIONS;
+pub(crate) use simd::{Instructions, instructions, vectorised};
 
 /// Maps are `[N, H, W, C]`, contiguous, on the CPU.
 #[derive(Clone, Copy, Debug)]

@@ -5,7 +5,7 @@
 
 use rayon::prelude::*;
 
-use super::simd::LANES;
+use super::simd::lanes;
 
 /// Inputs packed together.
 const INPUTS_AT_ONCE: usize = 16;
@@ -31,9 +31,9 @@ impl Taps<'_> {
     }
 }
 
-/// Output channels in vectors of eight, cut in blocks of one to three vectors, weights contiguous per block.
+/// Output channels in vectors, cut in blocks of one to three vectors, weights contiguous per block.
 ///
-/// Block layout: `[steps][vectors * LANES]`, zero beyond the last channel.
+/// Block layout: `[steps][vectors * lanes()]`, zero beyond the last channel.
 pub(super) struct Panels {
     /// The blocks, in channel order.
     pub(super) blocks: Vec<Block>,
@@ -48,7 +48,7 @@ pub(super) struct Panels {
 pub(super) struct Block {
     /// First channel.
     pub(super) start: usize,
-    /// Channels that exist, at most `vectors * LANES`.
+    /// Channels that exist, at most `vectors * lanes()`.
     pub(super) channels: usize,
     /// Vectors, 1 to 3.
     pub(super) vectors: usize,
@@ -59,13 +59,13 @@ pub(super) struct Block {
 impl Block {
     /// Values of one step: those of real channels, and zeros up to whole vectors.
     pub(super) fn lanes(&self) -> usize {
-        self.vectors * LANES
+        self.vectors * lanes()
     }
 }
 
 /// Cuts `channels` into blocks: threes have the best ratio of loads to products, a lone vector the worst.
 pub(super) fn blocks(channels: usize, steps: usize) -> Vec<Block> {
-    let vectors = channels.div_ceil(LANES);
+    let vectors = channels.div_ceil(lanes());
     let (threes, twos, ones) = match vectors {
         1 => (0, 0, 1),
         _ => match vectors % 3 {
@@ -82,11 +82,11 @@ pub(super) fn blocks(channels: usize, steps: usize) -> Vec<Block> {
         .map(|vectors| {
             let block = Block {
                 start,
-                channels: (channels - start).min(vectors * LANES),
+                channels: (channels - start).min(vectors * lanes()),
                 vectors,
                 offset: start * steps,
             };
-            start += vectors * LANES;
+            start += vectors * lanes();
             block
         })
         .collect()

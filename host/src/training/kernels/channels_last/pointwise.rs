@@ -5,10 +5,13 @@ use std::mem::MaybeUninit;
 use rayon::prelude::*;
 
 use super::buffer::filled;
-use super::simd::{LANES, clip, vectorised};
+use super::simd::{clip, vectorised};
 
 /// Values that a thread takes at once: 128 KiB, so that two or three streams stay in a second-level cache.
 pub(super) const PIECE: usize = 32 * 1024;
+
+/// Values in a vector of any processor, or a multiple.
+const LANES: usize = 16;
 
 /// A length that is a multiple of the channels and of the vectors, so that loops over any width run in whole vectors.
 pub(super) fn period(channels: usize) -> usize {
@@ -17,7 +20,7 @@ pub(super) fn period(channels: usize) -> usize {
         length *= 2;
     }
     // A short period would make the loop around it cost more than the loop.
-    while length < 8 * LANES {
+    while length < 4 * LANES {
         length *= 2;
     }
     length

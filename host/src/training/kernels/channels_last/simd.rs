@@ -1,23 +1,93 @@
-//! Vectors of eight f32, and the choice at run time between AVX2 code and portable code.
+//! Vectors of f32, and the choice at run time between AVX-512, AVX2 and portable code.
 //!
-//! A kernel is written once over [`Lanes`]; another instruction set (AVX-512, NEON by hand) is one more
-//! implementation here. No kernel names an intrinsic.
+//! A kernel is written once over [`Lanes`]; another instruction set (NEON by hand) is one more implementation here. No
+//! kernel names an intrinsic.
 #![allow(unsafe_code)] // Intrinsics and raw loads: the point of this file.
 
-/// Values in one vector.
-pub(super) const LANES: usize = 8;
+use std::sync::OnceLock;
 
-/// A vector of [`LANES`] f32.
+/// Instructions that kernels are compiled for, from the least to the most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Instructions {
+    /// What the target has at the least: NEON on 64-bit ARM, SSE2 on x86-64.
+    Portable,
+    /// AVX2 with FMA.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// AVX-512 as all processors since Skylake-X and Zen 4 have it.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+/// The best that this processor has.
+#[inline]
+pub(crate) fn instructions() -> Instructions {
+    static BEST: OnceLock<Instructions> = OnceLock::new();
+    *BEST.get_or_init(|| {
+        let best = detected();
+        #[cfg(test)]
+        let best = best.min(most_allowed());
+        best
+    })
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn detected() -> Instructions {
+    Instructions::Portable
+}
+
+#[cfg(target_arch = "x86_64")]
+fn detected() -> Instructions {
+    use std::arch::is_x86_feature_detected as has;
+    if !(has!("avx2") && has!("fma")) {
+        Instructions::Portable
+    } else if has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") {
+        Instructions::Avx512
+    } else {
+        Instructions::Avx2
+    }
+}
+
+/// Variable that makes a test process do with fewer instructions: `portable` or `avx2`.
+#[cfg(test)]
+pub(crate) const FEWER_INSTRUCTIONS: &str = "N2N_TEST_INSTRUCTIONS";
+
+#[cfg(test)]
+fn most_allowed() -> Instructions {
+    match std::env::var(FEWER_INSTRUCTIONS).as_deref() {
+        Ok("portable") => Instructions::Portable,
+        #[cfg(target_arch = "x86_64")]
+        Ok("avx2") => Instructions::Avx2,
+        Ok(other) => panic!("{FEWER_INSTRUCTIONS}: expected portable or avx2, got {other}"),
+        Err(_) => detected(),
+    }
+}
+
+/// Values in one vector of this processor's [`instructions`]: [`Lanes::COUNT`] of what [`by_processor`] chooses.
+#[inline]
+pub(super) fn lanes() -> usize {
+    match instructions() {
+        #[cfg(target_arch = "x86_64")]
+        Instructions::Avx512 => x86::Avx512::COUNT,
+        _ => Portable::COUNT,
+    }
+}
+
+/// A vector of f32.
 ///
 /// # Safety
 /// Every method is unsafe for one reason: the caller must run where the implementation's instructions exist, and the
 /// pointers of loads and stores must cover the values that they name.
 pub(super) trait Lanes: Copy {
+    /// Values in a vector: 8 or 16.
+    const COUNT: usize;
+    /// Vectors that the processor holds in registers.
+    const REGISTERS: usize;
     /// All lanes `value`.
     unsafe fn splat(value: f32) -> Self;
-    /// Eight values from `from`, unaligned.
+    /// A vector from `from`, unaligned.
     unsafe fn load(from: *const f32) -> Self;
-    /// Eight values to `to`, unaligned.
+    /// A vector to `to`, unaligned.
     unsafe fn store(self, to: *mut f32);
     /// `self + other`.
     unsafe fn plus(self, other: Self) -> Self;
@@ -27,26 +97,36 @@ pub(super) trait Lanes: Copy {
     unsafe fn add_product(self, a: Self, b: Self) -> Self;
     /// Clips to `low..=high`; not-a-number stays what it is, so that a divergence is seen.
     unsafe fn clip(self, low: Self, high: Self) -> Self;
-    /// The first `count < LANES` values from `from`, the rest zero.
-    #[inline(always)]
-    unsafe fn load_first(from: *const f32, count: usize) -> Self {
-        let mut whole = [0.0f32; LANES];
-        // SAFETY: the caller says that `from` covers `count` values, and `count` is below LANES.
-        unsafe {
-            copy_few(from, whole.as_mut_ptr(), count);
-            Self::load(whole.as_ptr())
+    /// The first `count < COUNT` values from `from`, the rest zero.
+    unsafe fn load_first(from: *const f32, count: usize) -> Self;
+    /// The first `count < COUNT` values to `to`.
+    unsafe fn store_first(self, to: *mut f32, count: usize);
+}
+
+/// Vectors of eight have no masks: the first few go through memory.
+macro_rules! eight_by_copies {
+    () => {
+        const COUNT: usize = 8;
+        const REGISTERS: usize = 16;
+        #[inline(always)]
+        unsafe fn load_first(from: *const f32, count: usize) -> Self {
+            let mut whole = [0.0f32; Self::COUNT];
+            // SAFETY: the caller says that `from` covers `count` values, and `count` is below eight.
+            unsafe {
+                copy_few(from, whole.as_mut_ptr(), count);
+                Self::load(whole.as_ptr())
+            }
         }
-    }
-    /// The first `count < LANES` values to `to`.
-    #[inline(always)]
-    unsafe fn store_first(self, to: *mut f32, count: usize) {
-        let mut whole = [0.0f32; LANES];
-        // SAFETY: the caller says that `to` covers `count` values, and `count` is below LANES.
-        unsafe {
-            self.store(whole.as_mut_ptr());
-            copy_few(whole.as_ptr(), to, count);
+        #[inline(always)]
+        unsafe fn store_first(self, to: *mut f32, count: usize) {
+            let mut whole = [0.0f32; Self::COUNT];
+            // SAFETY: the caller says that `to` covers `count` values, and `count` is below eight.
+            unsafe {
+                self.store(whole.as_mut_ptr());
+                copy_few(whole.as_ptr(), to, count);
+            }
         }
-    }
+    };
 }
 
 /// Copies fewer than eight values in pieces of 4, 2 and 1: a call to memcpy would spill every vector register.
@@ -76,22 +156,23 @@ unsafe fn copy_few(from: *const f32, to: *mut f32, count: usize) {
 
 /// Plain code; LLVM makes NEON of it on aarch64 and SSE2 on old x86-64.
 #[derive(Clone, Copy)]
-pub(super) struct Portable([f32; LANES]);
+pub(super) struct Portable([f32; 8]);
 
 impl Lanes for Portable {
+    eight_by_copies!();
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
-        Self([value; LANES])
+        Self([value; 8])
     }
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
-        // SAFETY: the caller says that `from` covers LANES values.
-        Self(unsafe { from.cast::<[f32; LANES]>().read_unaligned() })
+        // SAFETY: the caller says that `from` covers eight values.
+        Self(unsafe { from.cast::<[f32; 8]>().read_unaligned() })
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
-        // SAFETY: the caller says that `to` covers LANES values.
-        unsafe { to.cast::<[f32; LANES]>().write_unaligned(self.0) }
+        // SAFETY: the caller says that `to` covers eight values.
+        unsafe { to.cast::<[f32; 8]>().write_unaligned(self.0) }
     }
     #[inline(always)]
     unsafe fn plus(self, other: Self) -> Self {
@@ -128,11 +209,13 @@ pub(super) fn clip(value: f32, low: f32, high: f32) -> f32 {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        __m256, _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_min_ps,
-        _mm256_set1_ps, _mm256_storeu_ps, _mm256_sub_ps,
+        __m256, __m512, _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_min_ps,
+        _mm256_set1_ps, _mm256_storeu_ps, _mm256_sub_ps, _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
+        _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_min_ps, _mm512_set1_ps,
+        _mm512_storeu_ps, _mm512_sub_ps,
     };
 
-    use super::Lanes;
+    use super::{Lanes, copy_few};
 
     /// AVX2 with FMA.
     #[derive(Clone, Copy)]
@@ -140,6 +223,7 @@ mod x86 {
 
     // SAFETY of every block below: the caller runs inside a function with the features avx2 and fma (see `Lanes`).
     impl Lanes for Avx2 {
+        eight_by_copies!();
         #[inline(always)]
         unsafe fn splat(value: f32) -> Self {
             Self(unsafe { _mm256_set1_ps(value) })
@@ -170,32 +254,59 @@ mod x86 {
             Self(unsafe { _mm256_min_ps(high.0, _mm256_max_ps(low.0, self.0)) })
         }
     }
-}
-#[cfg(target_arch = "x86_64")]
-pub(super) use x86::Avx2;
 
-/// Whether this processor runs the AVX2 code.
-#[inline]
-#[cfg(target_arch = "x86_64")]
-pub(crate) fn available() -> bool {
-    #[cfg(test)]
-    if portable_is_forced() {
-        return false;
+    /// AVX-512.
+    #[derive(Clone, Copy)]
+    pub(in super::super) struct Avx512(__m512);
+
+    // SAFETY of every block below: the caller runs inside a function with the feature avx512f (see `Lanes`); a masked
+    // load or store touches only the lanes of its mask.
+    impl Lanes for Avx512 {
+        const COUNT: usize = 16;
+        const REGISTERS: usize = 32;
+        #[inline(always)]
+        unsafe fn splat(value: f32) -> Self {
+            Self(unsafe { _mm512_set1_ps(value) })
+        }
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self {
+            Self(unsafe { _mm512_loadu_ps(from) })
+        }
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            unsafe { _mm512_storeu_ps(to, self.0) }
+        }
+        #[inline(always)]
+        unsafe fn plus(self, other: Self) -> Self {
+            Self(unsafe { _mm512_add_ps(self.0, other.0) })
+        }
+        #[inline(always)]
+        unsafe fn minus(self, other: Self) -> Self {
+            Self(unsafe { _mm512_sub_ps(self.0, other.0) })
+        }
+        #[inline(always)]
+        unsafe fn add_product(self, a: Self, b: Self) -> Self {
+            Self(unsafe { _mm512_fmadd_ps(a.0, b.0, self.0) })
+        }
+        #[inline(always)]
+        unsafe fn clip(self, low: Self, high: Self) -> Self {
+            // As AVX2's.
+            Self(unsafe { _mm512_min_ps(high.0, _mm512_max_ps(low.0, self.0)) })
+        }
+        #[inline(always)]
+        unsafe fn load_first(from: *const f32, count: usize) -> Self {
+            Self(unsafe { _mm512_maskz_loadu_ps((1 << count) - 1, from) })
+        }
+        #[inline(always)]
+        unsafe fn store_first(self, to: *mut f32, count: usize) {
+            unsafe { _mm512_mask_storeu_ps(to, (1 << count) - 1, self.0) }
+        }
     }
-    std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
 }
+#[cfg(target_arch = "x86_64")]
+pub(super) use x86::{Avx2, Avx512};
 
-/// Variable that makes a test process run the portable code.
-#[cfg(test)]
-pub(crate) const FORCE_PORTABLE: &str = "N2N_TEST_PORTABLE";
-
-#[cfg(all(test, target_arch = "x86_64"))]
-fn portable_is_forced() -> bool {
-    static FORCED: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
-    *FORCED.get_or_init(|| std::env::var_os(FORCE_PORTABLE).is_some())
-}
-
-/// Compiles a plain loop twice, for the baseline and for AVX2, and picks at run time.
+/// Compiles a plain loop for each of [`Instructions`], and picks at run time.
 macro_rules! vectorised {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $kind:ty),* $(,)?) $body:block) => {
         $(#[$meta])*
@@ -205,13 +316,21 @@ macro_rules! vectorised {
             fn body($($arg: $kind),*) $body
             #[cfg(target_arch = "x86_64")]
             {
+                use $crate::training::kernels::{Instructions, instructions};
                 #[target_feature(enable = "avx2,fma")]
                 fn wide($($arg: $kind),*) {
                     body($($arg),*);
                 }
-                if $crate::training::kernels::simd_available() {
-                    // SAFETY: the features that `wide` needs were just detected.
-                    return unsafe { wide($($arg),*) };
+                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+                fn widest($($arg: $kind),*) {
+                    body($($arg),*);
+                }
+                match instructions() {
+                    // SAFETY: the features that each needs were detected.
+                    Instructions::Avx512 => return unsafe { widest($($arg),*) },
+                    // SAFETY: as above.
+                    Instructions::Avx2 => return unsafe { wide($($arg),*) },
+                    Instructions::Portable => {}
                 }
             }
             #[allow(unreachable_code)]
@@ -233,9 +352,17 @@ macro_rules! by_processor {
                     // SAFETY: the caller's promise; the features are this function's.
                     unsafe { $kernel::<super::simd::Avx2>($($arg),*) }
                 }
-                if super::simd::available() {
-                    // SAFETY: the features were just detected; the rest is the caller's promise.
-                    return unsafe { wide($($arg),*) };
+                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+                unsafe fn widest($($arg: $kind),*) {
+                    // SAFETY: as above.
+                    unsafe { $kernel::<super::simd::Avx512>($($arg),*) }
+                }
+                match super::simd::instructions() {
+                    // SAFETY: the features were detected; the rest is the caller's promise.
+                    super::simd::Instructions::Avx512 => return unsafe { widest($($arg),*) },
+                    // SAFETY: as above.
+                    super::simd::Instructions::Avx2 => return unsafe { wide($($arg),*) },
+                    super::simd::Instructions::Portable => {}
                 }
             }
             #[allow(unreachable_code)]

@@ -8,7 +8,7 @@
 use rayon::prelude::*;
 
 use super::panels::{Block, blocks, parts};
-use super::simd::{LANES, Lanes, by_processor};
+use super::simd::{Lanes, by_processor};
 use super::strips::{Gathered, SCRATCH, SLACK, Strip, Windows};
 
 /// Values that all chunks' sums may take together: 16 MiB.
@@ -50,7 +50,7 @@ pub(super) fn weight_sums(
         })
         .collect();
     let mut jobs: Vec<Vec<(usize, Block, &mut [f32])>> = Vec::new();
-    let together = if total * LANES > SUM_VALUES { 4 } else { blocks.len() };
+    let together = if total * 8 > SUM_VALUES { 4 } else { blocks.len() };
     for piece in pieces {
         match jobs.last_mut() {
             Some(job) if job[0].0 == piece.0 && job.len() < together => job.push(piece),
@@ -176,6 +176,13 @@ by_processor! {
 unsafe fn sized_tiles<V: Lanes>(job: &Job<'_>, vectors: usize) {
     // SAFETY: the caller's promise.
     unsafe {
+        if V::REGISTERS == 32 {
+            return match vectors {
+                1 => tiles::<V, 16, 1>(job),
+                2 => tiles::<V, 12, 2>(job),
+                _ => tiles::<V, 8, 3>(job),
+            };
+        }
         match vectors {
             1 => tiles::<V, 12, 1>(job),
             2 => tiles::<V, 6, 2>(job),
@@ -200,11 +207,11 @@ unsafe fn tiles<V: Lanes, const MR: usize, const NV: usize>(job: &Job<'_>) {
                 let input = job.windows.input.add(kernel_row * job.windows.row_values + k);
                 let sums = products::<V, MR, NV>(input, job);
                 let one = V::splat(1.0);
-                let out = job.sums.add((kernel_row * job.windows.run + k) * NV * LANES);
+                let out = job.sums.add((kernel_row * job.windows.run + k) * NV * V::COUNT);
                 for i in 0..MR {
                     if i < real {
                         for v in 0..NV {
-                            let at = out.add((i * NV + v) * LANES);
+                            let at = out.add((i * NV + v) * V::COUNT);
                             V::load(at).add_product(sums[i][v], one).store(at);
                         }
                     }
@@ -230,8 +237,8 @@ unsafe fn products<V: Lanes, const MR: usize, const NV: usize>(
         let mut gradient = job.panel;
         for &offset in job.windows.offsets {
             let x = input.add(offset);
-            let g: [V; NV] = std::array::from_fn(|v| V::load(gradient.add(v * LANES)));
-            gradient = gradient.add(NV * LANES);
+            let g: [V; NV] = std::array::from_fn(|v| V::load(gradient.add(v * V::COUNT)));
+            gradient = gradient.add(NV * V::COUNT);
             for i in 0..MR {
                 let x = V::splat(*x.add(i));
                 for v in 0..NV {

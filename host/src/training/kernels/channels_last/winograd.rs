@@ -12,10 +12,12 @@ use rayon::prelude::*;
 
 use super::correlate::{self, Finish, Output, Places};
 use super::panels::{Block, Taps, blocks, parts};
-use super::simd::{LANES, Lanes, by_processor, vectorised};
+use super::simd::{Lanes, by_processor, lanes, vectorised};
 use super::strips::{Gathered, SCRATCH, SLACK, Strip, Windows, grow};
 use super::weight_gradient;
 
+/// Channels whose weights pass through the maps at once.
+const GROUP: usize = 8;
 /// Edge of a patch of the input.
 const PATCH: usize = 4;
 /// Edge of a tile of the output.
@@ -84,17 +86,17 @@ impl Filters {
         let parts = parts(&blocks, &mut values, |block| PLACES * block.lanes() * inputs);
         parts.into_par_iter().for_each(|(block, part)| {
             let lanes = block.lanes();
-            for (input, first) in (0..inputs).flat_map(|i| (0..lanes).step_by(LANES).map(move |f| (i, f))) {
-                let mut weights = [[0.0; LANES]; 9];
-                for lane in 0..LANES.min(block.channels.saturating_sub(first)) {
+            for (input, first) in (0..inputs).flat_map(|i| (0..lanes).step_by(GROUP).map(move |f| (i, f))) {
+                let mut weights = [[0.0; GROUP]; 9];
+                for lane in 0..GROUP.min(block.channels.saturating_sub(first)) {
                     for (place, values) in weights.iter_mut().enumerate() {
                         values[lane] = taps.at(place, input, block.start + first + lane);
                     }
                 }
-                let mut transformed = [[0.0; LANES]; PLACES];
+                let mut transformed = [[0.0; GROUP]; PLACES];
                 transform_filter(&weights, &mut transformed);
                 for (place, values) in transformed.iter().enumerate() {
-                    part[(place * inputs + input) * lanes + first..][..LANES].copy_from_slice(values);
+                    part[(place * inputs + input) * lanes + first..][..GROUP].copy_from_slice(values);
                 }
             }
         });
@@ -109,8 +111,8 @@ impl Filters {
 
 vectorised! {
     /// `G W G'`.
-    fn transform_filter(taps: &[[f32; LANES]; 9], out: &mut [[f32; LANES]; PLACES]) {
-        for lane in 0..LANES {
+    fn transform_filter(taps: &[[f32; GROUP]; 9], out: &mut [[f32; GROUP]; PLACES]) {
+        for lane in 0..GROUP {
             let mut rows = [[0.0; 3]; PATCH];
             for column in 0..3 {
                 let [a, b, c] = [0, 3, 6].map(|row| taps[row + column][lane]);
@@ -129,8 +131,8 @@ vectorised! {
 
 vectorised! {
     /// `G' U G`: the gradient of a weight from that of its transform.
-    fn gather_filter(places: &[[f32; LANES]; PLACES], out: &mut [[f32; LANES]; 9]) {
-        for lane in 0..LANES {
+    fn gather_filter(places: &[[f32; GROUP]; PLACES], out: &mut [[f32; GROUP]; 9]) {
+        for lane in 0..GROUP {
             let mut rows = [[0.0; PATCH]; 3];
             for column in 0..PATCH {
                 let [a, b, c, d] = [0, 1, 2, 3].map(|row| places[PATCH * row + column][lane]);
@@ -164,7 +166,7 @@ pub(super) fn correlate(
     windows.assert_within(source);
     assert!(places.last(windows) + channels <= output.len(), "an output pixel lies outside the output");
     let patches = patches(windows);
-    let (inputs, outputs) = (filters.inputs.next_multiple_of(LANES), channels.next_multiple_of(LANES));
+    let (inputs, outputs) = (filters.inputs.next_multiple_of(lanes()), channels.next_multiple_of(lanes()));
     let mut bias = finish.bias.map_or_else(Vec::new, <[f32]>::to_vec);
     bias.resize(outputs, 0.0);
     let pointer = Output(output.as_mut_ptr().cast());
@@ -259,7 +261,7 @@ pub(super) fn weight_gradient(
         left: 0,
         ..patches
     };
-    let (inputs, outputs) = (read.next_multiple_of(LANES), channels.next_multiple_of(LANES));
+    let (inputs, outputs) = (read.next_multiple_of(lanes()), channels.next_multiple_of(lanes()));
     let tiles_at_once = tiles_of_strip(inputs, outputs);
     let sums = weight_gradient::in_chunks(windows.images, PLACES * place, |start, count, sums| {
         let mut buffers = Buffers::default();
@@ -294,18 +296,18 @@ pub(super) fn weight_gradient(
     parts.into_par_iter().for_each(|(block, target)| {
         let lanes = block.lanes();
         for input in 0..read {
-            for vector in 0..block.vectors {
-                let at = block.offset + input * lanes + vector * LANES;
-                let mut places = [[0.0; LANES]; PLACES];
+            for first in (0..block.channels).step_by(GROUP) {
+                let at = block.offset + input * lanes + first;
+                let mut places = [[0.0; GROUP]; PLACES];
                 for (index, values) in places.iter_mut().enumerate() {
-                    values.copy_from_slice(&sums[index * place + at..][..LANES]);
+                    values.copy_from_slice(&sums[index * place + at..][..GROUP]);
                 }
-                let mut taps = [[0.0; LANES]; 9];
+                let mut taps = [[0.0; GROUP]; 9];
                 gather_filter(&places, &mut taps);
-                for lane in vector * LANES..block.channels.min((vector + 1) * LANES) {
+                for lane in first..block.channels.min(first + GROUP) {
                     let weight = &mut target[(lane * read + input) * 9..][..9];
                     for (weight, values) in weight.iter_mut().zip(&taps) {
-                        *weight = values[lane % LANES];
+                        *weight = values[lane % GROUP];
                     }
                 }
             }
@@ -342,8 +344,8 @@ impl Buffers {
         patches.fill(source, strip, &mut self.input, &mut self.offsets);
         tiles_of_gradient.fill(gradient, strip, &mut self.gradient, &mut self.gradient_offsets);
         let tiles = self.offsets.len();
-        let inputs = patches.read_channels.next_multiple_of(LANES);
-        let outputs = tiles_of_gradient.read_channels.next_multiple_of(LANES);
+        let inputs = patches.read_channels.next_multiple_of(lanes());
+        let outputs = tiles_of_gradient.read_channels.next_multiple_of(lanes());
         grow(&mut self.transformed, PLACES * slab(tiles, inputs) + SLACK);
         grow(&mut self.products, PLACES * slab(tiles, outputs));
         self.rows.clear();
@@ -423,7 +425,7 @@ by_processor! {
 unsafe fn input_patches<V: Lanes>(patch: &Patch<'_>, padded: usize, out: *mut f32) {
     let slab = slab(patch.offsets.len(), padded);
     for (tile, &offset) in patch.offsets.iter().enumerate() {
-        for channel in (0..patch.channels).step_by(LANES) {
+        for channel in (0..patch.channels).step_by(V::COUNT) {
             // SAFETY: the caller's promise.
             unsafe {
                 let from = patch.input.add(offset + channel);
@@ -457,8 +459,8 @@ unsafe fn gradient_tiles<V: Lanes>(tile: &Patch<'_>, blocks: &[Block], padded: u
             for vector in 0..block.vectors {
                 // SAFETY: the caller's promise.
                 unsafe {
-                    let from = tile.input.add(offset + block.start + vector * LANES);
-                    let to = out.add(block.start * tiles + (index * block.vectors + vector) * LANES);
+                    let from = tile.input.add(offset + block.start + vector * V::COUNT);
+                    let to = out.add(block.start * tiles + (index * block.vectors + vector) * V::COUNT);
                     let zero = V::splat(0.0);
                     let mut rows = [[zero; TILE]; PATCH];
                     for column in 0..TILE {
@@ -494,7 +496,7 @@ unsafe fn output_tiles<V: Lanes>(tile: &Tiles<'_>) {
             + row * tile.places.row
             + column * tile.places.column;
         let (down, across) = (tile.windows.rows - row, tile.windows.columns - column);
-        for channel in (0..tile.channels).step_by(LANES) {
+        for channel in (0..tile.channels).step_by(V::COUNT) {
             // SAFETY: the caller's promise; only pixels of the output are stored to.
             unsafe {
                 let from = tile.products.add(index * tile.padded + channel);

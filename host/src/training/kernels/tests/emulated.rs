@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
-use super::portable;
+use super::fewer_instructions::told;
 use crate::training::kernels::{Gpu, Precision};
 
 /// Variable that makes the tests use the first GPU, and fail without.
@@ -20,7 +20,7 @@ pub(in crate::training) fn gpu() -> Option<&'static Gpu> {
 /// are right; nothing about time, nor about how real hardware rounds or reorders.
 #[test]
 fn an_emulated_gpu_passes_every_training_test() {
-    if gpu().is_some() || portable() {
+    if gpu().is_some() || told() {
         return; // This is an inner run.
     }
     let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/emulated/cuda");
