@@ -242,18 +242,20 @@ fn steps(criterion: &mut Criterion) {
         let method = Method::Sgd { momentum: 0.9, nesterov: false, weight_decay: 5e-4 };
         let variables = model.variables().iter().map(|each| (each.tensor.clone(), true));
         let mut optimiser = Optimiser::new(method, ChannelsLast, variables).expect("an optimiser");
+        // In the kernels' own pool, as `Classifier` trains.
         group.bench_function(BenchmarkId::new("training", name), |bencher| {
-            bencher.iter(|| {
+            let mut step = || {
                 let (logits, tape) = model.forward_train(&batch.images).expect("forward");
                 let loss = ChannelsLast.loss(&logits, &batch, Terms::default()).expect("loss");
                 let gradients = model.backward(tape, &loss.gradient).expect("backward");
                 optimiser.step(&gradients, 0.01).expect("a step");
                 loss.parts
-            });
+            };
+            rayon::scope(|_| bencher.iter(&mut step));
         });
         group.bench_function(BenchmarkId::new("evaluation", name), |bencher| {
             let folded = model.fold().expect("folded batch norms");
-            bencher.iter(|| black_box(model.logits_folded(&folded, &batch.images)));
+            rayon::scope(|_| bencher.iter(|| black_box(model.logits_folded(&folded, &batch.images))));
         });
     }
     group.finish();
@@ -278,7 +280,7 @@ fn candidates(criterion: &mut Criterion) {
             .expect("a training")
     };
     group.bench_function("one by one", |bencher| {
-        bencher.iter(|| black_box(networks.iter().map(one).collect::<Vec<_>>()));
+        rayon::scope(|_| bencher.iter(|| black_box(networks.iter().map(one).collect::<Vec<_>>())));
     });
     group.bench_function("at once", |bencher| {
         bencher.iter(|| black_box(networks.par_iter().with_max_len(1).map(one).collect::<Vec<_>>()));

@@ -37,8 +37,11 @@ pub(super) struct Distillation<'a> {
     pub(super) seed: u64,
 }
 
-/// One training, told about as it goes.
-type Training<'a, J, T> = dyn Fn(&J, &mut dyn FnMut(&TrainProgress)) -> T + Sync + 'a;
+/// What is told as a training goes.
+type Tell<'a> = dyn FnMut(&TrainProgress) + Send + 'a;
+
+/// One training.
+type Training<'a, J, T> = dyn Fn(&J, &mut Tell<'_>) -> T + Sync + 'a;
 
 /// Trains candidates and finalists.
 pub(super) struct Distiller<'a> {
@@ -78,7 +81,7 @@ impl<'a> Distiller<'a> {
     ) -> Result<Vec<Outcome<Trained>>, Fault> {
         let began = Instant::now();
         let this = &*self;
-        let one = |job: &&Job, tell: &mut dyn FnMut(&TrainProgress)| {
+        let one = |job: &&Job, tell: &mut Tell<'_>| {
             let began = Instant::now();
             (this.trained(job, tell), began.elapsed().as_secs_f64())
         };
@@ -129,7 +132,7 @@ impl<'a> Distiller<'a> {
             )?);
         }
         let this = &*self;
-        let one = |distillation: &Distillation<'_>, tell: &mut dyn FnMut(&TrainProgress)| {
+        let one = |distillation: &Distillation<'_>, tell: &mut Tell<'_>| {
             let mut model = Classifier::new(distillation.network, distillation.start, &this.device)?;
             let recipe = Recipe {
                 length: Length::Epochs(distillation.epochs),
@@ -167,7 +170,7 @@ impl<'a> Distiller<'a> {
     fn trained(
         &self,
         job: &Job,
-        observer: &mut dyn FnMut(&TrainProgress),
+        tell: &mut Tell<'_>,
     ) -> Result<(Weights, Accuracy, Vec<String>), TrainingError> {
         let (weights, fresh) = match &job.start {
             StartingWeights::Inherited { source, inheritance } => {
@@ -188,7 +191,7 @@ impl<'a> Distiller<'a> {
             }
             Some(length) => {
                 let recipe = Recipe { length, seed: job.seed, ..self.proxy.clone() };
-                self.distil(&mut model, Some(&self.plain), &recipe, observer)?;
+                self.distil(&mut model, Some(&self.plain), &recipe, tell)?;
                 // A short training leaves running statistics that lag behind the weights.
                 model.reestimate(samples, normalisation, REESTIMATION_IMAGES, job.seed)?;
             }
@@ -203,7 +206,7 @@ impl<'a> Distiller<'a> {
         model: &mut Classifier,
         logits: Option<&TeacherLogits>,
         recipe: &Recipe,
-        tell: &mut dyn FnMut(&TrainProgress),
+        tell: &mut Tell<'_>,
     ) -> Result<(), TrainingError> {
         let (samples, normalisation) = (&self.dataset.train, &self.dataset.normalisation);
         model.train(samples, normalisation, logits, recipe, &mut |progress, _| {
@@ -215,16 +218,13 @@ impl<'a> Distiller<'a> {
 }
 
 /// Runs all of them as tasks of the thread pool. On a CPU, as long as there are as many as threads, each has a thread to
-/// itself and nothing to wait for; the last ones have the others' help. On a GPU each has a stream of its own. What they tell is passed on to `observer` on
-/// the calling thread, as one training of all their steps.
+/// itself and nothing to wait for; the last ones have the others' help. On a GPU each has a stream of its own. What they
+/// tell is passed on to `observer` on the calling thread, as one training of all their steps.
 fn at_once<J: Sync, T: Send>(
     jobs: &[J],
     one: &Training<'_, J, T>,
     observer: &mut dyn FnMut(&TrainProgress),
 ) -> Vec<T> {
-    if jobs.len() < 2 {
-        return jobs.iter().map(|job| one(job, observer)).collect();
-    }
     let (send, receive) = mpsc::channel::<(usize, TrainProgress)>();
     std::thread::scope(|scope| {
         let work = scope.spawn(move || {

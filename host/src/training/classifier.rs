@@ -34,6 +34,12 @@ macro_rules! either {
     };
 }
 
+/// Works as a task of the kernels' own thread pool. From any other thread each of the some hundred kernels of a step would
+/// wait for a thread of the pool to wake up: a quarter of a small student's time.
+fn in_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    rayon::scope(|_| work())
+}
+
 impl Classifier {
     /// Puts `weights` on `device`.
     ///
@@ -54,7 +60,7 @@ impl Classifier {
         either!(self, model => model.weights())
     }
 
-    /// As [`trainer::train`]; the observer sees the model as something to ask.
+    /// As [`trainer::train`]; the observer, on a thread of the pool, sees the model as something to ask.
     ///
     /// # Errors
     /// As [`trainer::train`].
@@ -64,11 +70,13 @@ impl Classifier {
         normalisation: &Normalisation,
         teacher: Option<&TeacherLogits>,
         recipe: &Recipe,
-        observer: &mut dyn FnMut(&TrainProgress, &dyn Classify) -> ControlFlow<()>,
+        observer: &mut (dyn FnMut(&TrainProgress, &dyn Classify) -> ControlFlow<()> + Send),
     ) -> Result<TrainSummary, TrainingError> {
-        either!(self, model => trainer::train(model, samples, normalisation, teacher, recipe, &mut |now, model| {
-            observer(now, model)
-        }))
+        in_pool(|| {
+            either!(self, model => trainer::train(model, samples, normalisation, teacher, recipe, &mut |now, model| {
+                observer(now, model)
+            }))
+        })
     }
 
     /// As [`batch_norm::reestimate`].
@@ -82,7 +90,9 @@ impl Classifier {
         images: usize,
         seed: u64,
     ) -> Result<(), TrainingError> {
-        either!(self, model => batch_norm::reestimate(model, samples, normalisation, images, seed))
+        in_pool(
+            || either!(self, model => batch_norm::reestimate(model, samples, normalisation, images, seed)),
+        )
     }
 
     /// As [`TeacherLogits::compute`], of this teacher.
@@ -97,7 +107,9 @@ impl Classifier {
         views: usize,
         seed: u64,
     ) -> Result<TeacherLogits, TrainingError> {
-        either!(self, model => TeacherLogits::compute(model, samples, normalisation, augmentation, views, seed))
+        in_pool(
+            || either!(self, model => TeacherLogits::compute(model, samples, normalisation, augmentation, views, seed)),
+        )
     }
 }
 
@@ -107,6 +119,6 @@ impl Classify for Classifier {
     }
 
     fn logits(&self, samples: &Samples, normalisation: &Normalisation) -> Result<Vec<f32>, TrainingError> {
-        either!(self, model => Classify::logits(model, samples, normalisation))
+        in_pool(|| either!(self, model => Classify::logits(model, samples, normalisation)))
     }
 }

@@ -70,17 +70,19 @@ fn apply(
     source: &[f32],
     windows: &Windows,
     channels: usize,
-    taps: &Taps<'_>,
+    taps: Taps<'_>,
     finish: Finish<'_>,
     out: &mut [MaybeUninit<f32>],
     places: Places,
 ) {
-    if winograd::pays(windows, channels) {
-        let filters = Filters::new(channels, windows.read_channels, taps);
-        winograd::correlate(source, windows, &filters, finish, out, places);
+    let (windows, kept) = windows.trimmed();
+    let taps = Taps { places: kept.into_iter().map(|place| taps.places[place]).collect(), ..taps };
+    if winograd::pays(&windows, channels) {
+        let filters = Filters::new(channels, windows.read_channels, &taps);
+        winograd::correlate(source, &windows, &filters, finish, out, places);
     } else {
-        let panels = Panels::pack(channels, windows.read_channels, taps);
-        correlate(source, windows, &panels, finish, out, places);
+        let panels = Panels::pack(channels, windows.read_channels, &taps);
+        correlate(source, &windows, &panels, finish, out, places);
     }
 }
 
@@ -113,7 +115,7 @@ pub(super) fn forward(
             };
             let bias = bias.map(|bias| &bias[group * outputs..(group + 1) * outputs]);
             let windows = windows(input, output, conv, group);
-            apply(x, &windows, outputs, &taps, Finish { bias, bounds }, out, places);
+            apply(x, &windows, outputs, taps, Finish { bias, bounds }, out, places);
         }
     })
 }
@@ -194,7 +196,7 @@ pub(super) fn input_gradient(input: Map, weight: &[f32], gradient: &[f32], conv:
                     column: stride * input.channels,
                 };
                 let finish = Finish { bias: None, bounds: (f32::NEG_INFINITY, f32::INFINITY) };
-                apply(gradient, &windows, inputs, &taps, finish, out, places);
+                apply(gradient, &windows, inputs, taps, finish, out, places);
             }
         }
     })
@@ -207,7 +209,7 @@ pub(super) fn weight_gradient(x: &[f32], input: Map, gradient: &[f32], conv: &Co
     let area = conv.kernel * conv.kernel;
     let mut result = vec![0.0; conv.out_channels * inputs * area];
     for group in 0..conv.groups {
-        let windows = windows(input, output, conv, group);
+        let (windows, kept) = windows(input, output, conv, group).trimmed();
         let target = &mut result[group * outputs * inputs * area..(group + 1) * outputs * inputs * area];
         if winograd::pays(&windows, outputs) {
             let first = group * outputs;
@@ -220,8 +222,8 @@ pub(super) fn weight_gradient(x: &[f32], input: Map, gradient: &[f32], conv: &Co
         parts.into_par_iter().for_each(|(block, target)| {
             let lanes = block.lanes();
             for input in 0..inputs {
-                for place in 0..area {
-                    let row = &sums.values[block.offset + (place * inputs + input) * lanes..];
+                for (index, place) in kept.iter().enumerate() {
+                    let row = &sums.values[block.offset + (index * inputs + input) * lanes..];
                     for (lane, &value) in row[..block.channels].iter().enumerate() {
                         target[(lane * inputs + input) * area + place] = value;
                     }

@@ -4,6 +4,7 @@
 //! padding, so that a window row is one contiguous run and every window an offset. Geometry and copies only.
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 /// A strip's input, in f32 values: 192 KiB, well under half of a 512 KiB second-level cache.
 const STRIP_VALUES: usize = 48 * 1024;
@@ -52,7 +53,31 @@ pub(super) struct Strip {
     pub(super) rows: usize,
 }
 
+/// Taps of a window along one axis that lie over the source for some of the windows.
+fn reached(taps: usize, before: isize, windows: usize, stride: usize, size: usize) -> Range<usize> {
+    // Tap t of window w reads position w * stride + t - before.
+    let furthest = (windows.saturating_sub(1) * stride) as isize;
+    let first = (before - furthest).clamp(0, taps as isize - 1);
+    first as usize..(before + size as isize).clamp(first + 1, taps as isize) as usize
+}
+
 impl Windows {
+    /// Without the rows and columns of the window that lie in the padding for all windows: of a 3x3 kernel over 1x1 maps,
+    /// only the centre is left. Also the places of the window (row by row) that are left.
+    pub(super) fn trimmed(&self) -> (Self, Vec<usize>) {
+        let rows = reached(self.kernel_rows, self.top, self.rows, self.stride, self.height);
+        let columns = reached(self.kernel_columns, self.left, self.columns, self.stride, self.width);
+        let windows = Self {
+            kernel_rows: rows.len(),
+            kernel_columns: columns.len(),
+            top: self.top - rows.start as isize,
+            left: self.left - columns.start as isize,
+            ..*self
+        };
+        let places = rows.flat_map(|row| columns.clone().map(move |column| (row, column)));
+        (windows, places.map(|(row, column)| row * self.kernel_columns + column).collect())
+    }
+
     /// Values of one window row in the buffer.
     pub(super) fn run(&self) -> usize {
         self.kernel_columns * self.read_channels

@@ -168,24 +168,43 @@ by_processor! {
     pub(super) fn dispatch(job: &Job<'_>, vectors: usize) => sized_tiles
 }
 
-/// Tile heights leave a register spare: with 4 x 3 sums and 7 operands LLVM spills one sum, at half the speed.
+/// Of heights that leave a register spare, the one that takes the least time over a run: the last tile's surplus rows are
+/// computed for nothing, and every tile loads its operands anew, which takes as long as some 4 rows.
+///
+/// Without the spare register LLVM spills a sum (4 x 3 sums and 7 operands of 16 registers), at half the speed.
 ///
 /// # Safety
 /// As [`dispatch`], and the instructions of `V` exist.
 #[inline(always)]
 unsafe fn sized_tiles<V: Lanes>(job: &Job<'_>, vectors: usize) {
+    let best = |heights: &[usize]| {
+        let cost = |height: &usize| job.windows.run.div_ceil(*height) * (*height + 4);
+        heights.iter().copied().min_by_key(cost)
+    };
     // SAFETY: the caller's promise.
     unsafe {
-        if V::REGISTERS == 32 {
-            return match vectors {
-                1 => tiles::<V, 16, 1>(job),
-                2 => tiles::<V, 12, 2>(job),
-                _ => tiles::<V, 8, 3>(job),
-            };
-        }
-        match vectors {
-            1 => tiles::<V, 12, 1>(job),
-            2 => tiles::<V, 6, 2>(job),
+        match (V::REGISTERS, vectors) {
+            (32, 1) => match best(&[16, 12, 8, 4]) {
+                Some(16) => tiles::<V, 16, 1>(job),
+                Some(12) => tiles::<V, 12, 1>(job),
+                Some(8) => tiles::<V, 8, 1>(job),
+                _ => tiles::<V, 4, 1>(job),
+            },
+            (32, 2) => match best(&[12, 10, 8]) {
+                Some(12) => tiles::<V, 12, 2>(job),
+                Some(10) => tiles::<V, 10, 2>(job),
+                _ => tiles::<V, 8, 2>(job),
+            },
+            (32, _) => tiles::<V, 8, 3>(job),
+            (_, 1) => match best(&[12, 8, 4]) {
+                Some(12) => tiles::<V, 12, 1>(job),
+                Some(8) => tiles::<V, 8, 1>(job),
+                _ => tiles::<V, 4, 1>(job),
+            },
+            (_, 2) => match best(&[6, 5]) {
+                Some(6) => tiles::<V, 6, 2>(job),
+                _ => tiles::<V, 5, 2>(job),
+            },
             _ => tiles::<V, 3, 3>(job),
         }
     }
