@@ -13,7 +13,9 @@ use n2n::data::{Normalisation, Samples};
 use n2n::network::layer::{Activation, Conv, Input, Pool};
 use n2n::network::zoo::{Architecture, build};
 use n2n::network::{Network, Shape};
+use n2n::training::DeviceChoice;
 use n2n::training::batches::{self, Augmentation, Pick};
+use n2n::training::device;
 use n2n::training::inheritance::initial_weights;
 use n2n::training::kernels::{Backend, Batch, ChannelsLast, Kernels, Norm, Terms};
 use n2n::training::model::Model;
@@ -221,6 +223,7 @@ fn zoo(architecture: Architecture, channels: usize, edge: usize, width: f64) -> 
 }
 
 fn steps(criterion: &mut Criterion) {
+    let _cpu = device::open(DeviceChoice::Cpu).expect("a CPU");
     let mut group = criterion.benchmark_group("step");
     group.sample_size(10);
     group.throughput(Throughput::Elements(BATCH as u64));

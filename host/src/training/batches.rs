@@ -96,24 +96,34 @@ pub fn source<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::training::kernels::source::Order;
 
     fn samples() -> Samples {
         Samples { channels: 1, height: 2, width: 3, pixels: (0..12).collect(), labels: vec![0, 1] }
     }
 
-    fn identity() -> Normalisation {
-        Normalisation { mean: vec![0.0], deviation: vec![1.0 / 255.0] }
+    /// Values of image 1, to the nearest whole number.
+    fn values(samples: &Samples, view: View, order: Order) -> Vec<f32> {
+        let scale = vec![1.0 / 255.0; samples.channels];
+        let normalisation = Normalisation { mean: vec![0.0; samples.channels], deviation: scale };
+        let source = source(samples, &normalisation).unwrap();
+        source.values(&[Pick::of(1, view)], order).unwrap().into_iter().map(f32::round).collect()
     }
 
     fn pixels(view: View) -> Vec<f32> {
-        let (samples, identity) = (samples(), identity());
-        let values = source(&samples, &identity).unwrap().values(&[Pick::of(1, view)]).unwrap();
-        values.iter().map(|value| value.round()).collect()
+        values(&samples(), view, Order::ChannelsFirst)
     }
 
     #[test]
     fn a_plain_view_is_the_image() {
         assert_eq!(pixels(View::PLAIN), [6.0, 7.0, 8.0, 9.0, 10.0, 11.0]);
+    }
+
+    #[test]
+    fn channels_come_first_or_last() {
+        let samples = Samples { channels: 3, height: 1, width: 2, ..samples() };
+        assert_eq!(values(&samples, View::PLAIN, Order::ChannelsFirst), [6.0, 7.0, 8.0, 9.0, 10.0, 11.0]);
+        assert_eq!(values(&samples, View::PLAIN, Order::ChannelsLast), [6.0, 8.0, 10.0, 7.0, 9.0, 11.0]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::kernels::{Gpu, GpuError, Precision};
+use super::kernels::{Gpu, GpuError, Precision, memory};
 
 /// What the user asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,11 +72,12 @@ impl fmt::Display for DeviceChoice {
     }
 }
 
-/// Opens the device.
+/// Opens the device. From then on this process keeps the memory that it frees.
 ///
 /// # Errors
 /// A GPU asked for by name that cannot be used.
 pub fn open(choice: DeviceChoice) -> Result<Device, DeviceError> {
+    memory::keep();
     match choice {
         DeviceChoice::Cpu => Ok(Device::Cpu),
         DeviceChoice::Auto => Ok(Gpu::open(0, Precision::F32).map_or_else(

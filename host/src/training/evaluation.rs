@@ -2,6 +2,7 @@
 
 use super::batches::{Pick, View, source};
 use super::kernels::Backend;
+use super::kernels::source::Order;
 use super::model::Model;
 use super::{TrainingError, mismatch};
 use crate::data::{Normalisation, Samples};
@@ -114,6 +115,6 @@ pub fn evaluate(
 /// As [`Classify::logits`].
 pub fn inputs(samples: &Samples, normalisation: &Normalisation) -> Result<Vec<Vec<f32>>, TrainingError> {
     let picks: Vec<Pick> = (0..samples.len()).map(|image| Pick::of(image, View::PLAIN)).collect();
-    let values = source(samples, normalisation)?.values(&picks)?;
+    let values = source(samples, normalisation)?.values(&picks, Order::ChannelsFirst)?;
     Ok(values.chunks_exact(samples.image_len()).map(<[f32]>::to_vec).collect())
 }

@@ -1,6 +1,7 @@
 //! What batches are made of: images in bytes, how they vary, and a teacher's answers about them.
 
 use candle_core::{Result, bail};
+use rayon::prelude::*;
 
 use crate::data::{Normalisation, Samples};
 
@@ -37,6 +38,18 @@ impl Pick {
         Self { image, view, answer: 0 }
     }
 }
+
+/// How the values of an image lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::training) enum Order {
+    /// `[C, H, W]`.
+    ChannelsFirst,
+    /// `[H, W, C]`.
+    ChannelsLast,
+}
+
+/// Images that a thread takes at once: fewer do not pay for waking it.
+const IMAGES_AT_ONCE: usize = 32;
 
 /// Images with their labels, and a teacher's logits about views of them.
 #[derive(Clone, Copy, Debug)]
@@ -85,29 +98,44 @@ impl Source<'_> {
         }
     }
 
-    /// Normalised values of the picked images, `[N, C, H, W]` row-major; black comes in from outside.
-    pub(in crate::training) fn values(&self, picks: &[Pick]) -> Result<Vec<f32>> {
-        let Samples { height, width, .. } = *self.samples;
+    /// Normalised values of the picked images; black comes in from outside.
+    pub(in crate::training) fn values(&self, picks: &[Pick], order: Order) -> Result<Vec<f32>> {
+        if let Some(pick) = picks.iter().find(|pick| pick.image >= self.samples.len()) {
+            bail!("image index: expected below {}, got {}", self.samples.len(), pick.image);
+        }
         let (length, tables) = (self.samples.image_len(), self.tables());
-        let mut values = Vec::with_capacity(picks.len() * length);
-        for Pick { image, view, .. } in picks {
-            let Some(pixels) = self.samples.pixels.get(image * length..(image + 1) * length) else {
-                bail!("image index: expected below {}, got {image}", self.samples.len());
-            };
-            for (plane, table) in pixels.chunks_exact(height * width).zip(&tables) {
-                for row in 0..height {
-                    let source =
-                        (row as isize + view.down).try_into().ok().filter(|&row: &usize| row < height);
-                    let source = source.map(|row| &plane[row * width..(row + 1) * width]);
-                    let pixel = |column: usize| {
-                        let column = if view.mirrored { width - 1 - column } else { column };
-                        let column = usize::try_from(column as isize + view.right).ok();
-                        source.zip(column).and_then(|(row, column)| row.get(column)).copied().unwrap_or(0)
-                    };
-                    values.extend((0..width).map(|column| table[usize::from(pixel(column))]));
+        let mut values = vec![0.0; picks.len() * length];
+        values
+            .par_chunks_mut(length)
+            .zip(picks)
+            .with_min_len(IMAGES_AT_ONCE)
+            .for_each(|(out, pick)| self.write(pick, &tables, order, out));
+        Ok(values)
+    }
+
+    /// One image.
+    fn write(&self, Pick { image, view, .. }: &Pick, tables: &[[f32; 256]], order: Order, out: &mut [f32]) {
+        let Samples { channels, height, width, .. } = *self.samples;
+        let (channel_step, pixel_step) = match order {
+            Order::ChannelsFirst => (height * width, 1),
+            Order::ChannelsLast => (1, channels),
+        };
+        let pixels = &self.samples.pixels[image * out.len()..][..out.len()];
+        for (channel, (plane, table)) in pixels.chunks_exact(height * width).zip(tables).enumerate() {
+            for row in 0..height {
+                let source = (row as isize + view.down).try_into().ok().filter(|&row: &usize| row < height);
+                let source = source.map(|row| &plane[row * width..(row + 1) * width]);
+                let pixel = |column: usize| {
+                    let column = if view.mirrored { width - 1 - column } else { column };
+                    let column = usize::try_from(column as isize + view.right).ok();
+                    source.zip(column).and_then(|(row, column)| row.get(column)).copied().unwrap_or(0)
+                };
+                let start = channel * channel_step + row * width * pixel_step;
+                let targets = out[start..].iter_mut().step_by(pixel_step).take(width);
+                for (column, value) in targets.enumerate() {
+                    *value = table[usize::from(pixel(column))];
                 }
             }
         }
-        Ok(values)
     }
 }

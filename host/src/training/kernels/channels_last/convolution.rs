@@ -70,13 +70,13 @@ fn apply(
     source: &[f32],
     windows: &Windows,
     channels: usize,
-    taps: Taps<'_>,
+    mut taps: Taps<'_>,
     finish: Finish<'_>,
     out: &mut [MaybeUninit<f32>],
     places: Places,
 ) {
     let (windows, kept) = windows.trimmed();
-    let taps = Taps { places: kept.into_iter().map(|place| taps.places[place]).collect(), ..taps };
+    taps.places = kept.into_iter().map(|place| taps.places[place]).collect();
     if winograd::pays(&windows, channels) {
         let filters = Filters::new(channels, windows.read_channels, &taps);
         winograd::correlate(source, &windows, &filters, finish, out, places);

@@ -289,7 +289,7 @@ unsafe fn products<V: Lanes, const MR: usize, const NV: usize>(
 /// # Safety
 /// As [`Lanes::load`], for `count` values if that is less than a vector.
 #[inline(always)]
-unsafe fn load<V: Lanes>(from: *const f32, count: usize) -> V {
+pub(super) unsafe fn load<V: Lanes>(from: *const f32, count: usize) -> V {
     // SAFETY: the caller's promise.
     unsafe { if count >= V::COUNT { V::load(from) } else { V::load_first(from, count) } }
 }

@@ -34,7 +34,7 @@ mod winograd;
 use candle_core::{CpuStorage, Device, Result, Storage, Tensor, bail};
 
 use super::loss::{Target, loss};
-use super::source::{Pick, Source};
+use super::source::{Order, Pick, Source};
 use super::update::{HostMemory, Rule, update};
 use super::{
     Backend, Batch, BatchNormGradient, BatchStatistics, Blend, Kernels, Loss, Moving, Norm, Terms, bounds,
@@ -411,14 +411,14 @@ impl Backend for ChannelsLast {
     }
 
     fn batch(&self, source: &Source<'_>, picks: &[Pick]) -> Result<Batch<Tensor>> {
-        let dims = [picks.len(), source.samples.channels, source.samples.height, source.samples.width];
+        let dims = [picks.len(), source.samples.height, source.samples.width, source.samples.channels];
         let labels = picks.iter().map(|pick| source.label(pick).map(f32::from));
         let answers = source.answers.map(|answers| {
             let rows = picks.iter().map(|pick| Source::answer(answers, pick));
             host::tensor(rows.collect::<Result<Vec<_>>>()?.concat(), &[picks.len(), answers.classes])
         });
         Ok(Batch {
-            images: self.map_from_nchw(&host::tensor(source.values(picks)?, &dims)?)?,
+            images: host::tensor(source.values(picks, Order::ChannelsLast)?, &dims)?,
             labels: host::tensor(labels.collect::<Result<_>>()?, &[picks.len()])?,
             answers: answers.transpose()?,
         })

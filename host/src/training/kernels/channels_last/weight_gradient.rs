@@ -7,9 +7,10 @@
 
 use rayon::prelude::*;
 
+use super::correlate;
 use super::panels::{Block, blocks, parts};
 use super::simd::{Lanes, by_processor};
-use super::strips::{Gathered, SCRATCH, SLACK, Strip, Windows};
+use super::strips::{Gathered, SCRATCH, SLACK, Strip, Windows, grow};
 
 /// Values that all chunks' sums may take together: 16 MiB.
 const SUM_VALUES: usize = 4 * 1024 * 1024;
@@ -67,17 +68,20 @@ pub(super) fn weight_sums(
                 let pixels = scratch.offsets.len();
                 let base = (strip.image * windows.rows + strip.row) * windows.columns;
                 for (_, block, sums) in &mut job {
-                    let lanes = block.lanes();
-                    scratch.panel.resize(pixels * lanes, 0.0);
-                    let from = gradient[base * width..].chunks_exact(width);
-                    for (to, from) in scratch.panel.chunks_exact_mut(lanes).zip(from) {
-                        let at = first + block.start;
-                        to[..block.channels].copy_from_slice(&from[at..at + block.channels]);
-                        to[block.channels..].fill(0.0);
-                    }
+                    let (lanes, rows) = (block.lanes(), &gradient[base * width..(base + pixels) * width]);
+                    // A block that is all of a pixel's channels is a panel as it lies there.
+                    let panel = if block.channels == width && lanes == width {
+                        rows.as_ptr()
+                    } else {
+                        grow(&mut scratch.panel, pixels * lanes);
+                        let part = Part { rows, width, at: first + block.start, channels: block.channels };
+                        // SAFETY: every row holds the block's channels; the panel was just sized.
+                        unsafe { copy_part(&part, scratch.panel.as_mut_ptr()) };
+                        scratch.panel.as_ptr()
+                    };
                     let job = Job {
                         windows: Gathered::strip(windows, &scratch.input, &scratch.offsets),
-                        panel: scratch.panel.as_ptr(),
+                        panel,
                         sums: sums.as_mut_ptr(),
                     };
                     // SAFETY: `fill` made the buffer cover every window and SLACK more; the panel holds a vector block
@@ -151,6 +155,41 @@ fn strips(windows: &Windows, start: usize, count: usize, images: usize) -> Vec<S
             })
         })
         .collect()
+}
+
+/// Some channels of every pixel.
+struct Part<'a> {
+    rows: &'a [f32],
+    /// Channels of a row.
+    width: usize,
+    /// The first one wanted.
+    at: usize,
+    /// How many are wanted.
+    channels: usize,
+}
+
+by_processor! {
+    /// Copies a part to whole vectors, zero beyond the last channel.
+    ///
+    /// # Safety
+    /// Every row has `at + channels` values at the least; `to` covers whole vectors for each.
+    fn copy_part(part: &Part<'_>, to: *mut f32) => part_of_rows
+}
+
+/// # Safety
+/// As [`copy_part`], and the instructions of `V` exist.
+#[inline(always)]
+unsafe fn part_of_rows<V: Lanes>(part: &Part<'_>, mut to: *mut f32) {
+    for row in part.rows.chunks_exact(part.width) {
+        for channel in (0..part.channels).step_by(V::COUNT) {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let from = row.as_ptr().add(part.at + channel);
+                correlate::load::<V>(from, part.channels - channel).store(to);
+                to = to.add(V::COUNT);
+            }
+        }
+    }
 }
 
 /// One block of output channels over one strip.
