@@ -34,7 +34,7 @@ fn noise(dims: &[usize]) -> Tensor {
 }
 
 /// (input channels, output channels, edge of the map, kernel, stride)
-const LAYERS: [(usize, usize, usize, usize, usize); 17] = [
+const LAYERS: [(usize, usize, usize, usize, usize); 19] = [
     (64, 64, 32, 3, 1),
     (128, 128, 16, 3, 1),
     (256, 256, 8, 3, 1),
@@ -52,6 +52,8 @@ const LAYERS: [(usize, usize, usize, usize, usize); 17] = [
     (64, 64, 7, 3, 1),
     (128, 128, 3, 3, 1),
     (128, 128, 1, 3, 1),
+    (12, 12, 28, 3, 1),
+    (16, 32, 14, 3, 1),
 ];
 
 fn convolutions(criterion: &mut Criterion) {

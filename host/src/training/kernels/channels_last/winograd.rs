@@ -28,10 +28,14 @@ const PLACES: usize = PATCH * PATCH;
 const STRIP_VALUES: usize = 64 * 1024;
 /// Fewer tiles in a strip stream the weights too often: 512 channels ran at 65 GFLOP/s with 16 tiles, at 83 with 32.
 const FEWEST_TILES: usize = 32;
-/// Fewer channels on either side do not pay for the maps: 16 ran at 72 GFLOP/s against 85 direct, 20 at 83 against 70.
-const FEWEST_CHANNELS: usize = 17;
+/// Fewer channels on either side do not pay for the maps. In vectors of eight (Zen 3), 16 ran at 72 GFLOP/s against 85
+/// direct, 20 at 83 against 70; in vectors of sixteen (Zen 5), 12 at 117 against 134, 16 to 32 at 260 against 208.
+fn fewest_channels() -> usize {
+    if lanes() == 16 { 16 } else { 17 }
+}
+
 /// Share of the tiles' pixels that lie within the output, at the least; the rest is computed for nothing. A 7x7 map (0.77) ran
-/// at 97 GFLOP/s against 83 direct, a 3x3 map (0.56) at 54 against 70.
+/// at 97 GFLOP/s against 83 direct, a 3x3 map (0.56) at 54 against 70 (Zen 3; Zen 5: 153 against 176).
 const LEAST_FILLING: f64 = 0.7;
 /// Values between the matrices of two places: a cache line, since matrices a power of two apart would share the few lines
 /// of one cache set.
@@ -44,7 +48,7 @@ pub(super) fn pays(windows: &Windows, outputs: usize) -> bool {
     let fits = (windows.kernel_rows, windows.kernel_columns, windows.stride) == (3, 3, 1);
     let tiles = windows.rows.div_ceil(TILE) * windows.columns.div_ceil(TILE);
     let filling = (windows.rows * windows.columns) as f64 / (tiles * TILE * TILE).max(1) as f64;
-    fits && windows.read_channels.min(outputs) >= FEWEST_CHANNELS && filling >= LEAST_FILLING
+    fits && windows.read_channels.min(outputs) >= fewest_channels() && filling >= LEAST_FILLING
 }
 
 /// The patches of 3x3 windows.
