@@ -4,7 +4,8 @@ VGG-13 of quarter width on Fashion-MNIST: SGD with Nesterov momentum, a cosine w
 both sides learn from the same images and hold out the same ones (n2n's own cut, made again here and checked by the
 normalisation that n2n writes); initial weights, order and augmentation are each side's own draws from the same
 distributions. The sides take turns, and each run is kept in a folder as soon as it is done, so a second start goes on
-where the first one ended. See README.md in this folder.
+where the first one ended. `--tf32` adds PyTorch with what a GPU's tensor cores do to f32 EMULATED: the operands of every
+convolution and linear layer, forward and in both gradients, are rounded to TF32. See README.md in this folder.
 """
 
 import argparse
@@ -87,7 +88,54 @@ def optimiser_of(network):
     return torch.optim.SGD(groups, lr=RATE, momentum=0.9, nesterov=True)
 
 
-def theirs(seed, options):
+def tf32(values):
+    """To ten bits behind the point, to nearest, ties to even."""
+    bits = values.view(torch.int32)
+    return ((bits + 0xFFF + (bits >> 13 & 1)) & ~0x1FFF).view(torch.float32)
+
+
+class RoundedConvolution(torch.autograd.Function):
+    """A convolution, forward and backward, whose operands are rounded and whose sums are not."""
+
+    @staticmethod
+    def forward(context, x, weight, stride, padding):
+        x, weight = tf32(x), tf32(weight)
+        context.save_for_backward(x, weight)
+        context.stride, context.padding = stride, padding
+        return torch.nn.functional.conv2d(x, weight, None, stride, padding)
+
+    @staticmethod
+    def backward(context, gradient):
+        x, weight = context.saved_tensors
+        needed = [context.needs_input_grad[0], True, False]
+        gradients = torch.ops.aten.convolution_backward(tf32(gradient), x, weight, None, context.stride,
+                                                        context.padding, [1, 1], False, [0, 0], 1, needed)
+        return gradients[0], gradients[1], None, None
+
+
+def round_operands(network):
+    """Replaces the forward pass of every convolution and linear layer by one of rounded operands."""
+    def convolution(module):
+        return lambda x: (RoundedConvolution.apply(x, module.weight, module.stride, module.padding)
+                          + module.bias[:, None, None])
+
+    def linear(module):
+        return lambda x: RoundedConvolution.apply(x[:, :, None, None], module.weight[:, :, None, None], [1, 1],
+                                                  [0, 0])[:, :, 0, 0] + module.bias
+
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.forward = convolution(module)
+        elif isinstance(module, torch.nn.Linear):
+            module.forward = linear(module)
+
+
+def rounded(seed, options):
+    """PyTorch's side with TF32 EMULATED."""
+    return theirs(seed, options, change=round_operands)
+
+
+def theirs(seed, options, change=lambda network: None):
     """PyTorch's side."""
     images, labels, held_images, held_labels, mean, deviation = data(seed)
     torch.manual_seed(seed)
@@ -97,6 +145,7 @@ def theirs(seed, options):
             torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             torch.nn.init.zeros_(module.bias)
     network = network.to(memory_format=torch.channels_last)
+    change(network)
     optimiser = optimiser_of(network)
     loss = torch.nn.CrossEntropyLoss()
     per_epoch = len(images) // BATCH
@@ -122,7 +171,6 @@ def theirs(seed, options):
             right = sum((network(part).argmax(1) == wanted).sum().item()
                         for part, wanted in zip(normal.split(500), held_labels.split(500)))
         accuracies.append(right / len(held_labels))
-    torch.save(network.state_dict(), options.folder / f"pytorch-{seed}.pt")
     return losses, accuracies
 
 
@@ -167,13 +215,16 @@ def compared(ours, theirs):
     return difference, error, tail(difference / error, freedom), paired, tail(difference / paired, len(pairs) - 1)
 
 
-def report(runs, options):
+SIDES = {"n2n": ours, "PyTorch": theirs, "PyTorch, TF32 EMULATED": rounded}
+
+
+def report(runs, names, options):
     """Tables of what was measured."""
     head = " | ".join(f"epoch {epoch + 1}" for epoch in range(options.epochs))
     print(f"\nPyTorch {torch.__version__}, {time.strftime('%d %B %Y')}; validation accuracy, %\n\n| side, seed | {head} |")
     print("|---|" + "---|" * options.epochs)
     columns = {}
-    for name in ("n2n", "PyTorch"):
+    for name in names:
         curves = [[100 * accuracy for accuracy in runs[name, seed]["accuracies"]] for seed in range(options.seeds)]
         for seed, curve in enumerate(curves):
             print(f"| {name}, {seed} | " + " | ".join(f"{accuracy:.2f}" for accuracy in curve) + " |")
@@ -181,19 +232,22 @@ def report(runs, options):
         if options.seeds > 1:
             row = " | ".join(f"**{statistics.mean(c):.2f}** ± {statistics.stdev(c):.2f}" for c in columns[name])
             print(f"| **{name}, mean ± deviation** | {row} |")
-    if options.seeds > 1:
-        print(f"\n| n2n less PyTorch | {head} |\n|---|" + "---|" * options.epochs)
-        results = [compared(*sides) for sides in zip(columns["n2n"], columns["PyTorch"])]
+    for name in names if options.seeds > 1 else []:
+        if name == "PyTorch":
+            continue
+        print(f"\n| {name} less PyTorch | {head} |\n|---|" + "---|" * options.epochs)
+        results = [compared(*sides) for sides in zip(columns[name], columns["PyTorch"])]
         print("| difference | " + " | ".join(f"{result[0]:+.2f}" for result in results) + " |")
-        for name, at in (("independent runs (Welch)", 1), ("pairs of a seed", 3)):
+        for kind, at in (("independent runs (Welch)", 1), ("pairs of a seed", 3)):
             row = " | ".join(f"± {result[at]:.2f}, p {result[at + 1]:.2f}" for result in results)
-            print(f"| standard error, {name} | {row} |")
+            print(f"| standard error, {kind} | {row} |")
 
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--epochs", type=int, default=5)
     arguments.add_argument("--seeds", type=int, default=6)
+    arguments.add_argument("--tf32", action="store_true", help="also PyTorch with TF32's rounding EMULATED")
     arguments.add_argument("--threads", type=int, default=os.cpu_count(), help="of either side; accuracies do not depend on it")
     arguments.add_argument("--program", type=Path, help="n2n, if it is not to be built here")
     arguments.add_argument("--folder", type=Path, default=ROOT / "target/accuracy", help="where runs and models are kept")
@@ -206,19 +260,20 @@ def main():
     file = options.folder / f"epochs-{options.epochs}.jsonl"
     lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
     runs = {(line["side"], line["seed"]): line for line in lines}
+    names = [name for name, side in SIDES.items() if side is not rounded or options.tf32]
     for seed in range(options.seeds):
-        for name, side in (("n2n", ours), ("PyTorch", theirs)):
+        for name in names:
             if (name, seed) in runs:
                 continue
             start = time.perf_counter()
-            losses, accuracies = side(seed, options)
+            losses, accuracies = SIDES[name](seed, options)
             seconds = round(time.perf_counter() - start)
             run = {"side": name, "seed": seed, "losses": losses, "accuracies": accuracies, "seconds": seconds}
             runs[name, seed] = run
             with file.open("a") as lines:
                 lines.write(json.dumps(run) + "\n")
             print(f"{name}, seed {seed}: {100 * accuracies[-1]:.2f} % after {seconds} s", flush=True)
-    report(runs, options)
+    report(runs, names, options)
 
 
 if __name__ == "__main__":

@@ -109,6 +109,13 @@ fn mistakes_on_the_command_line_are_usage_errors() {
             hint: "30min",
         },
         Case {
+            name: "no such GPU",
+            line: "teacher train --arch vgg11 --width 0.1 --data bundled --device cuda:99 --out t.onnx",
+            code: FAILED,
+            error: &["device cuda:99: "],
+            hint: "--device cpu",
+        },
+        Case {
             name: "no such device",
             line: "compress --teacher t.onnx --data bundled --device gpu",
             code: USAGE,

@@ -144,7 +144,7 @@ fn processor() -> Check {
 fn gpu() -> Check {
     let what = "GPU";
     match device::open(DeviceChoice::Cuda(0, Precision::F32)) {
-        Ok(device) => Check { what, state: State::Fine, found: format!("{device:?}"), mend: None },
+        Ok(device) => Check { what, state: State::Fine, found: device.to_string(), mend: None },
         Err(error) => Check {
             what,
             state: State::Optional,

@@ -8,6 +8,9 @@ use crate::model_io::onnx::ModelFileError;
 use crate::profile::ProfileError;
 use crate::run::report::ReportError;
 use crate::shipping::{KeyFileError, ShipError};
+use crate::training::device::DeviceError;
+
+const NO_GPU: &str = "--device cpu trains without; `n2n doctor` and host/cuda/README.md say what a GPU needs";
 
 /// Looks through the chain of causes for the first kind that is known.
 pub(super) fn classify(error: &anyhow::Error) -> (Code, Option<String>) {
@@ -28,6 +31,9 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<(Code, Option<Stri
         return Some((code, error.hint()));
     }
     if let Some(error) = cause.downcast_ref::<compress::Error>() {
+        if let compress::Error::Other(inner) = error {
+            return Some(classify(inner));
+        }
         return Some((job_code(error), error.hint().map(str::to_owned)));
     }
     if let Some(error) = cause.downcast_ref::<BoardError>() {
@@ -40,6 +46,12 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<(Code, Option<Stri
         let hint = matches!(error, BookError::Taken(_))
             .then(|| "`n2n board remove NAME` forgets the old one".into());
         return Some((book_code(error), hint));
+    }
+    if let Some(error) = cause.downcast_ref::<DeviceError>() {
+        return Some(match error {
+            DeviceError::Unknown(_) => (Code::Usage, None),
+            DeviceError::Unavailable { .. } => (Code::Failed, Some(NO_GPU.into())),
+        });
     }
     if cause.is::<AddressError>() {
         return Some((Code::Usage, None));
@@ -92,6 +104,17 @@ fn ship_code(error: &ShipError) -> Code {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_gpu_that_is_not_there_is_told_alike_by_every_verb() {
+        let missing = || {
+            crate::training::device::open("cuda:99".parse().unwrap())
+                .map_or_else(anyhow::Error::from, |_| unreachable!("a hundred GPUs"))
+        };
+        for error in [missing(), compress::Error::from(missing()).into()] {
+            assert_eq!(classify(&error), (Code::Failed, Some(NO_GPU.into())), "{error}");
+        }
+    }
 
     #[test]
     fn a_board_that_is_lost_while_shipping_is_unavailable_whichever_verb_ships() {

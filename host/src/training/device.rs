@@ -26,6 +26,15 @@ pub enum Device {
     Cuda(Gpu),
 }
 
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("CPU"),
+            Self::Cuda(gpu) => f.write_str(gpu.name()),
+        }
+    }
+}
+
 /// Why no device was opened.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
