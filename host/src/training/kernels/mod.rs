@@ -19,6 +19,7 @@ mod channels_last;
 mod cuda;
 mod host;
 pub mod loss;
+mod map;
 pub(in crate::training) mod memory;
 pub mod source;
 pub mod update;

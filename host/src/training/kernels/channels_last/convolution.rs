@@ -14,36 +14,11 @@ use super::strips::Windows;
 use super::weight_gradient::weight_sums;
 use super::winograd::{self, Filters};
 use crate::network::layer::Conv;
-use crate::network::shape::positions;
-
-/// Shape of a map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Map {
-    pub(super) images: usize,
-    pub(super) height: usize,
-    pub(super) width: usize,
-    pub(super) channels: usize,
-}
-
-impl Map {
-    pub(super) fn len(self) -> usize {
-        self.images * self.height * self.width * self.channels
-    }
-
-    pub(super) fn dims(self) -> (usize, usize, usize, usize) {
-        (self.images, self.height, self.width, self.channels)
-    }
-}
+use crate::training::kernels::map::Map;
 
 /// Shape that `conv` makes of `input`.
 pub(super) fn output_map(input: Map, conv: &Conv) -> Map {
-    let along = |size| positions(size, conv.kernel, conv.stride, conv.padding);
-    Map {
-        images: input.images,
-        height: along(input.height),
-        width: along(input.width),
-        channels: conv.out_channels,
-    }
+    input.slid(conv.kernel, conv.stride, conv.padding, conv.out_channels)
 }
 
 fn windows(input: Map, output: Map, conv: &Conv, group: usize) -> Windows {

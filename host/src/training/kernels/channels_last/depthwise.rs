@@ -2,9 +2,10 @@
 
 use rayon::prelude::*;
 
-use super::convolution::{Map, output_map};
+use super::convolution::output_map;
 use super::simd::vectorised;
 use crate::network::layer::Conv;
+use crate::training::kernels::map::Map;
 
 /// Whether a convolution is one filter a channel.
 pub(super) fn is_depthwise(conv: &Conv) -> bool {

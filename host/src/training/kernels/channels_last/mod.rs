@@ -34,6 +34,7 @@ mod winograd;
 use candle_core::{CpuStorage, Device, Result, Storage, Tensor, bail};
 
 use super::loss::{Target, loss};
+use super::map::Map;
 use super::source::{Order, Pick, Source};
 use super::update::{HostMemory, Rule, update};
 use super::{
@@ -42,7 +43,6 @@ use super::{
 };
 use crate::network::layer::{Activation, Conv, Pool};
 use buffer::{tensor, values};
-use convolution::Map;
 
 #[cfg(test)]
 pub(super) use simd::FEWER_INSTRUCTIONS;
@@ -175,7 +175,7 @@ impl Kernels for ChannelsLast {
         } else {
             convolution::forward(&x, input, &weight, bias.as_deref(), conv, bounds(activation))
         };
-        tensor(result, output.dims())
+        tensor(result, &output.dims())
     }
 
     fn convolution_input_gradient(
@@ -187,7 +187,7 @@ impl Kernels for ChannelsLast {
     ) -> Result<Tensor> {
         let input = map(x)?;
         let output = expect_conv(input, Some(weight), conv)?;
-        expect("convolution gradient", gradient, output.dims())?;
+        expect("convolution gradient", gradient, &output.dims())?;
         let (weight, gradient) =
             (values(weight, "convolution weight")?, values(gradient, "convolution gradient")?);
         let result = if depthwise::is_depthwise(conv) {
@@ -195,13 +195,13 @@ impl Kernels for ChannelsLast {
         } else {
             convolution::input_gradient(input, &weight, &gradient, conv)
         };
-        tensor(result, input.dims())
+        tensor(result, &input.dims())
     }
 
     fn convolution_weight_gradient(&self, x: &Tensor, gradient: &Tensor, conv: &Conv) -> Result<Tensor> {
         let input = map(x)?;
         let output = expect_conv(input, None, conv)?;
-        expect("convolution gradient", gradient, output.dims())?;
+        expect("convolution gradient", gradient, &output.dims())?;
         let (x, gradient) = (values(x, "convolution")?, values(gradient, "convolution gradient")?);
         let result = if depthwise::is_depthwise(conv) {
             depthwise::weight_gradient(&x, input, &gradient, conv)
@@ -276,7 +276,7 @@ impl Kernels for ChannelsLast {
         let result = with_channels(norm, statistics, input.channels, |channels| {
             batch_norm::normalise(&x, channels, bounds(activation))
         })?;
-        tensor(result, input.dims())
+        tensor(result, &input.dims())
     }
 
     fn batch_norm_gradient(
@@ -289,13 +289,13 @@ impl Kernels for ChannelsLast {
         fixed: bool,
     ) -> Result<BatchNormGradient<Tensor>> {
         let input = map(x)?;
-        expect("batch norm gradient", gradient, input.dims())?;
+        expect("batch norm gradient", gradient, &input.dims())?;
         let (x, gradient) = (values(x, "batch norm")?, values(gradient, "batch norm gradient")?);
         let (input_gradient, scale, shift) = with_channels(norm, statistics, input.channels, |channels| {
             batch_norm::gradient(&x, channels, &gradient, bounds(activation), fixed)
         })?;
         Ok(BatchNormGradient {
-            input: tensor(input_gradient, input.dims())?,
+            input: tensor(input_gradient, &input.dims())?,
             scale: tensor(scale, input.channels)?,
             shift: tensor(shift, input.channels)?,
         })
@@ -343,7 +343,7 @@ impl Kernels for ChannelsLast {
         let input = map(x)?;
         let output = pool::output_map(input, window);
         let (best, winners) = pool::max(&values(x, "max pool")?, input, window);
-        Ok((tensor(best, output.dims())?, Tensor::from_vec(winners, output.dims(), &Device::Cpu)?))
+        Ok((tensor(best, &output.dims())?, Tensor::from_vec(winners, &output.dims(), &Device::Cpu)?))
     }
 
     fn max_pool_gradient(
@@ -355,28 +355,28 @@ impl Kernels for ChannelsLast {
     ) -> Result<Tensor> {
         let input = map(x)?;
         let output = pool::output_map(input, window);
-        expect("max pool gradient", gradient, output.dims())?;
-        expect("max pool winners", winners, output.dims())?;
+        expect("max pool gradient", gradient, &output.dims())?;
+        expect("max pool winners", winners, &output.dims())?;
         let (storage, layout) = winners.storage_and_layout();
         let (Storage::Cpu(CpuStorage::U32(taps)), Some((0, _))) = (&*storage, layout.contiguous_offsets())
         else {
             bail!("max pool winners: expected u32 as the forward pass made them, got {:?}", winners.dtype());
         };
         let gradient = values(gradient, "max pool gradient")?;
-        tensor(pool::max_gradient(input, taps, &gradient, window), input.dims())
+        tensor(pool::max_gradient(input, taps, &gradient, window), &input.dims())
     }
 
     fn average_pool(&self, x: &Tensor, window: &Pool) -> Result<Tensor> {
         let input = map(x)?;
         let result = pool::average(&values(x, "average pool")?, input, window);
-        tensor(result, pool::output_map(input, window).dims())
+        tensor(result, &pool::output_map(input, window).dims())
     }
 
     fn average_pool_gradient(&self, x: &Tensor, gradient: &Tensor, window: &Pool) -> Result<Tensor> {
         let input = map(x)?;
-        expect("average pool gradient", gradient, pool::output_map(input, window).dims())?;
+        expect("average pool gradient", gradient, &pool::output_map(input, window).dims())?;
         let gradient = values(gradient, "average pool gradient")?;
-        tensor(pool::average_gradient(input, &gradient, window), input.dims())
+        tensor(pool::average_gradient(input, &gradient, window), &input.dims())
     }
 
     fn global_average(&self, x: &Tensor) -> Result<Tensor> {
@@ -389,7 +389,7 @@ impl Kernels for ChannelsLast {
         let input = map(x)?;
         expect("global average gradient", gradient, (input.images, input.channels))?;
         let gradient = values(gradient, "global average gradient")?;
-        tensor(pool::global_average_gradient(input, &gradient), input.dims())
+        tensor(pool::global_average_gradient(input, &gradient), &input.dims())
     }
 
     fn flatten(&self, x: &Tensor) -> Result<Tensor> {

@@ -6,15 +6,13 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::buffer::filled;
-use super::convolution::Map;
 use super::simd::vectorised;
 use crate::network::layer::Pool;
-use crate::network::shape::positions;
+use crate::training::kernels::map::Map;
 
 /// Shape that `pool` makes of `input`.
 pub(super) fn output_map(input: Map, pool: &Pool) -> Map {
-    let along = |size| positions(size, pool.kernel, pool.stride, pool.padding);
-    Map { height: along(input.height), width: along(input.width), ..input }
+    input.slid(pool.kernel, pool.stride, pool.padding, input.channels)
 }
 
 /// Source positions under window `index` along one axis: (tap, position).

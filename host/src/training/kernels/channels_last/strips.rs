@@ -246,3 +246,62 @@ pub(super) struct Scratch {
 thread_local! {
     pub(super) static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn windows(size: (usize, usize), kernel: usize, stride: usize, padding: usize) -> Windows {
+        let along = |size: usize| (size + 2 * padding - kernel) / stride + 1;
+        Windows {
+            images: 1,
+            height: size.0,
+            width: size.1,
+            channels: 1,
+            first_channel: 0,
+            read_channels: 1,
+            kernel_rows: kernel,
+            kernel_columns: kernel,
+            stride,
+            top: padding as isize,
+            left: padding as isize,
+            rows: along(size.0),
+            columns: along(size.1),
+        }
+    }
+
+    #[test]
+    fn taps_that_only_see_padding_go() {
+        let kept = |size, kernel, stride, padding| windows(size, kernel, stride, padding).trimmed().1;
+        assert_eq!(kept((1, 1), 3, 1, 1), [4]);
+        assert_eq!(kept((1, 2), 3, 1, 1), [3, 4, 5]);
+        assert_eq!(kept((2, 2), 3, 1, 1), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+        // The one window of stride 2 stands with its first row and column in the padding.
+        assert_eq!(kept((2, 2), 3, 2, 1), [4, 5, 7, 8]);
+        let trimmed = windows((1, 1), 3, 1, 1).trimmed().0;
+        assert_eq!((trimmed.kernel_rows, trimmed.kernel_columns, trimmed.top, trimmed.left), (1, 1, 0, 0));
+    }
+
+    #[test]
+    fn no_tap_that_sees_the_source_goes() {
+        for (size, kernel, stride, padding) in (1..6).flat_map(|s| {
+            (1..6).flat_map(move |k| (1..4).flat_map(move |t| (0..4).map(move |p| (s, k, t, p))))
+        }) {
+            if size + 2 * padding < kernel {
+                continue;
+            }
+            let windows = windows((size, size), kernel, stride, padding);
+            let (trimmed, kept) = windows.trimmed();
+            let seen = |tap: usize| {
+                (0..windows.rows).any(|row| (padding..padding + size).contains(&(row * stride + tap)))
+            };
+            for row in (0..kernel).filter(|&row| seen(row)) {
+                for column in (0..kernel).filter(|&column| seen(column)) {
+                    assert!(kept.contains(&(row * kernel + column)), "{size} {kernel} {stride} {padding}");
+                }
+            }
+            assert_eq!(kept.len(), trimmed.kernel_rows * trimmed.kernel_columns);
+            assert!(!kept.is_empty());
+        }
+    }
+}

@@ -42,8 +42,8 @@ pub(super) enum Pass {
     Weight { x: u64, gradient: u64, weight: u64 },
 }
 
-/// An algorithm and the bytes it works in.
-type Choice<A> = Option<(A, usize)>;
+/// What cuDNN answered once it was asked: an algorithm and the bytes it works in, or that it has none.
+type Choice<A> = Option<Option<(A, usize)>>;
 
 /// Descriptors of one shape, and what was chosen for it.
 struct Plan {
@@ -133,23 +133,32 @@ impl Plan {
     }
 }
 
-/// Asks cuDNN to rank algorithms by `$ask(count, &mut returned, results)` and takes the first that will do. For use in an
-/// `unsafe` block: results are a C structure of numbers, for which all zeroes is a value.
+/// Asks cuDNN to rank algorithms by `$ask(count, &mut returned, results)` and takes the first that will do; returns false if
+/// there is none. For use in an `unsafe` block: results are a C structure of numbers, for which all zeroes is a value.
 macro_rules! choose {
-    ($place:expr, $performance:ty, $ask:expr) => {{
+    ($place:expr, $what:literal, $shape:expr, $performance:ty, $ask:expr) => {{
         if $place.is_none() {
             let mut returned = 0;
             let mut ranked: [$performance; RANKED] = [std::mem::zeroed(); RANKED];
             let ask: &dyn Fn(i32, *mut i32, *mut $performance) -> Result<(), CudnnError> = &$ask;
-            ask(RANKED as i32, &raw mut returned, ranked.as_mut_ptr())?;
+            match ask(RANKED as i32, &raw mut returned, ranked.as_mut_ptr()) {
+                Err(CudnnError(sys::cudnnStatus_t::CUDNN_STATUS_NOT_SUPPORTED)) => returned = 0,
+                answer => answer?,
+            }
             let usable = ranked.iter().take(usize::try_from(returned).unwrap_or(0)).find(|algorithm| {
                 algorithm.status == sys::cudnnStatus_t::CUDNN_STATUS_SUCCESS
                     && algorithm.determinism == sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC
                     && algorithm.memory <= WORKSPACE
             });
-            *$place = usable.map(|algorithm| (algorithm.algo, algorithm.memory));
+            if usable.is_none() {
+                tracing::warn!("cuDNN has no algorithm for {} of {:?}: slower kernels do it", $what, $shape);
+            }
+            *$place = Some(usable.map(|algorithm| (algorithm.algo, algorithm.memory)));
         }
-        (*$place).ok_or(CudnnError(sys::cudnnStatus_t::CUDNN_STATUS_NOT_SUPPORTED))?
+        match (*$place).flatten() {
+            Some(choice) => choice,
+            None => return Ok(false),
+        }
     }};
 }
 
@@ -164,11 +173,11 @@ impl Dnn {
         Ok(dnn)
     }
 
-    /// Runs one pass.
+    /// Runs one pass; false, with nothing done, if cuDNN has no algorithm for it.
     ///
     /// # Safety
     /// The addresses are those of arrays of this lane, contiguous f32, of the sizes that the shape gives.
-    pub(super) unsafe fn run(&mut self, shape: Shape, pass: Pass) -> Result<(), GpuError> {
+    pub(super) unsafe fn run(&mut self, shape: Shape, pass: Pass) -> Result<bool, GpuError> {
         // SAFETY: as the caller has promised.
         unsafe { self.attempt(shape, pass) }.map_err(|error| GpuError::Driver {
             what: match pass {
@@ -180,12 +189,12 @@ impl Dnn {
         })
     }
 
-    unsafe fn attempt(&mut self, shape: Shape, pass: Pass) -> Result<(), CudnnError> {
+    unsafe fn attempt(&mut self, shape: Shape, pass: Pass) -> Result<bool, CudnnError> {
         let handle = self.handle;
         if !self.plans.contains_key(&shape) {
             self.plans.insert(shape, Plan::new(shape, self.precision)?);
         }
-        let Some(plan) = self.plans.get_mut(&shape) else { return Ok(()) };
+        let Some(plan) = self.plans.get_mut(&shape) else { return Ok(false) };
         let (x, y, weight, convolution) = (plan.x, plan.y, plan.weight, plan.convolution);
         let (one, zero) = (1.0f32, 0.0f32);
         let (one, zero) = ((&raw const one).cast::<c_void>(), (&raw const zero).cast::<c_void>());
@@ -197,6 +206,8 @@ impl Dnn {
                 Pass::Forward { x: from, weight: filter, y: to } => {
                     let (algorithm, bytes) = choose!(
                         &mut plan.forward,
+                        "the forward pass",
+                        shape,
                         sys::cudnnConvolutionFwdAlgoPerf_t,
                         |count, returned, ranked| {
                             result::get_convolution_forward_algorithm(
@@ -226,11 +237,13 @@ impl Dnn {
                         zero,
                         y,
                         at(to),
-                    )
+                    )?;
                 }
                 Pass::Input { weight: filter, gradient, x: to } => {
                     let (algorithm, bytes) = choose!(
                         &mut plan.input,
+                        "the input gradient",
+                        shape,
                         sys::cudnnConvolutionBwdDataAlgoPerf_t,
                         |count, returned, ranked| {
                             result::get_convolution_backward_data_algorithm(
@@ -260,11 +273,13 @@ impl Dnn {
                         zero,
                         x,
                         at(to),
-                    )
+                    )?;
                 }
                 Pass::Weight { x: from, gradient, weight: to } => {
                     let (algorithm, bytes) = choose!(
                         &mut plan.filter,
+                        "the weight gradient",
+                        shape,
                         sys::cudnnConvolutionBwdFilterAlgoPerf_t,
                         |count, returned, ranked| {
                             result::get_convolution_backward_filter_algorithm(
@@ -294,10 +309,11 @@ impl Dnn {
                         zero,
                         weight,
                         at(to),
-                    )
+                    )?;
                 }
             }
         }
+        Ok(true)
     }
 }
 

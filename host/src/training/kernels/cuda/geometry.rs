@@ -7,26 +7,7 @@ use super::Array;
 use super::dnn::Shape;
 use super::lane::{BLOCK, Window};
 use crate::network::layer::{Conv, Pool};
-use crate::network::shape::positions;
-
-/// Shape of a map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Map {
-    pub(super) images: usize,
-    pub(super) height: usize,
-    pub(super) width: usize,
-    pub(super) channels: usize,
-}
-
-impl Map {
-    pub(super) fn dims(self) -> [usize; 4] {
-        [self.images, self.height, self.width, self.channels]
-    }
-
-    pub(super) fn pixels(self) -> usize {
-        self.images * self.height * self.width
-    }
-}
+use crate::training::kernels::map::Map;
 
 /// Most blocks that share a channel's sum.
 const CHUNKS: usize = 256;
@@ -65,9 +46,7 @@ pub(super) fn slide(
     stride: usize,
     padding: usize,
 ) -> Result<Map> {
-    let along = |size| positions(size, kernel, stride, padding);
-    let output =
-        Map { images: input.images, height: along(input.height), width: along(input.width), channels };
+    let output = input.slid(kernel, stride, padding, channels);
     if output.height * output.width == 0 {
         bail!("{what}: a {}x{} map is smaller than the window {kernel}", input.height, input.width);
     }

@@ -1,4 +1,4 @@
-// Everything of a training step but convolutions of one group, which are cuDNN's. Compiled at run time for the GPU that is
+// Everything of a training step but convolutions of one group, which are cuDNN's where it can. Compiled at run time for the GPU that is
 // there; the names and arguments are called from `lane.rs`'s neighbours, and nobody checks them but the tests.
 //
 // Maps are [images][pixels][channels], contiguous f32, of less than 2^31 values. Sums have a fixed order: no atomics, so the
@@ -454,7 +454,7 @@ extern "C" __global__ void global_average_gradient(const float *gradient, float 
     }
 }
 
-// ---- convolutions of several groups, depthwise among them: one thread a result. Weights [outputs][kernel][kernel][inputs]
+// ---- convolutions of several groups, depthwise among them, and what cuDNN has no algorithm for: one thread a result. Weights [outputs][kernel][kernel][inputs]
 
 extern "C" __global__ void grouped(const float *x, const float *weight, float *y, Window w, int outputs, int groups,
                                    int count) {

@@ -3,15 +3,15 @@
 
 use candle_core::{Error, Result, bail};
 
-use super::dnn::{Pass, Shape};
+use super::dnn::Pass;
 use super::geometry::{
-    Map, block_each, convolved, dense, expect, four, map, matrix, pooled, shape, sum_grid, weight_dims,
-    window,
+    block_each, convolved, dense, expect, four, map, matrix, pooled, shape, sum_grid, weight_dims, window,
 };
 use super::lane::{Argument, walk};
 use super::table::Row;
 use super::{Array, Cuda};
 use crate::network::layer::{Activation, Conv, Pool};
+use crate::training::kernels::map::Map;
 use crate::training::kernels::{BatchNormGradient, BatchStatistics, Blend, Kernels, Norm, bounds};
 
 use Argument::{Float, Int, Null};
@@ -36,18 +36,48 @@ impl Cuda {
         Ok(y)
     }
 
-    fn dnn(&self, shape: Shape, pass: Pass) -> Result<()> {
-        // SAFETY: callers give addresses of arrays of this lane that they have checked against, or made for, the shape.
-        unsafe { self.0.dnn().run(shape, pass) }.map_err(|error| Error::msg(error.to_string()))
+    /// Leaves a pass to cuDNN, given the addresses of its arrays; whether that did it.
+    fn by_dnn(
+        &self,
+        conv: &Conv,
+        input: Map,
+        output: Map,
+        arrays: [&Array; 3],
+        pass: impl Fn([u64; 3]) -> Pass,
+    ) -> Result<bool> {
+        if conv.groups > 1 {
+            return Ok(false);
+        }
+        let pass = pass(arrays.map(|array| self.0.address(array)));
+        // SAFETY: callers give arrays of this lane that they have checked against, or made for, the shape.
+        unsafe { self.0.dnn().run(shape(input, output, conv), pass) }
+            .map_err(|error| Error::msg(error.to_string()))
     }
 
     fn convolve(&self, x: &Array, weight: &Array, input: Map, output: Map, conv: &Conv) -> Result<Array> {
         let y = self.0.array(&output.dims())?;
-        if conv.groups == 1 {
-            let [x, weight, y] = [x, weight, &y].map(|array| self.0.address(array));
-            self.dnn(shape(input, output, conv), Pass::Forward { x, weight, y })?;
-        } else {
+        if !self.by_dnn(conv, input, output, [x, weight, &y], |[x, weight, y]| Pass::Forward {
+            x,
+            weight,
+            y,
+        })? {
             self.grouped("grouped", [x, weight, &y], input, output, conv)?;
+        }
+        Ok(y)
+    }
+
+    fn input_gradient(
+        &self,
+        weight: &Array,
+        gradient: &Array,
+        input: Map,
+        output: Map,
+        conv: &Conv,
+    ) -> Result<Array> {
+        let y = self.0.array(&input.dims())?;
+        let pass = |[weight, gradient, x]: [u64; 3]| Pass::Input { weight, gradient, x };
+        if !self.by_dnn(conv, input, output, [weight, gradient, &y], pass)? {
+            self.grouped("grouped_input_gradient", [gradient, weight, &y], input, output, conv)?;
         }
         Ok(y)
     }
@@ -217,24 +247,15 @@ impl Kernels for Cuda {
     ) -> Result<Array> {
         let (input, output) = convolved(x, Some(weight), conv)?;
         expect("convolution gradient", gradient, &output.dims())?;
-        let y = self.0.array(&input.dims())?;
-        if conv.groups == 1 {
-            let [weight, gradient, x] = [weight, gradient, &y].map(|array| self.0.address(array));
-            self.dnn(shape(input, output, conv), Pass::Input { weight, gradient, x })?;
-        } else {
-            self.grouped("grouped_input_gradient", [gradient, weight, &y], input, output, conv)?;
-        }
-        Ok(y)
+        self.input_gradient(weight, gradient, input, output, conv)
     }
 
     fn convolution_weight_gradient(&self, x: &Array, gradient: &Array, conv: &Conv) -> Result<Array> {
         let (input, output) = convolved(x, None, conv)?;
         expect("convolution gradient", gradient, &output.dims())?;
         let y = self.0.array(&weight_dims(conv))?;
-        if conv.groups == 1 {
-            let [x, gradient, weight] = [x, gradient, &y].map(|array| self.0.address(array));
-            self.dnn(shape(input, output, conv), Pass::Weight { x, gradient, weight })?;
-        } else {
+        let pass = |[x, gradient, weight]: [u64; 3]| Pass::Weight { x, gradient, weight };
+        if !self.by_dnn(conv, input, output, [x, gradient, &y], pass)? {
             let window = window(input, output, conv.kernel, conv.stride, conv.padding);
             let arguments = [
                 Argument::Array(x),
@@ -279,10 +300,8 @@ impl Kernels for Cuda {
             (matrix("linear weight", weight)?, matrix("linear gradient", gradient)?);
         expect("linear gradient", gradient, &[images, outputs])?;
         let [input, output] = [inputs, outputs].map(|channels| Map { images, height: 1, width: 1, channels });
-        let y = self.0.array(&[images, inputs])?;
-        let [weight, gradient, x] = [weight, gradient, &y].map(|array| self.0.address(array));
-        self.dnn(shape(input, output, &dense(inputs, outputs)), Pass::Input { weight, gradient, x })?;
-        Ok(y)
+        self.input_gradient(weight, gradient, input, output, &dense(inputs, outputs))?
+            .reshaped(&[images, inputs])
     }
 
     fn linear_weight_gradient(&self, x: &Array, gradient: &Array) -> Result<Array> {
