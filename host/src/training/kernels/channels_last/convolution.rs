@@ -56,7 +56,7 @@ fn apply(
         let filters = Filters::new(channels, windows.read_channels, &taps);
         winograd::correlate(source, &windows, &filters, finish, out, places);
     } else {
-        let panels = Panels::pack(channels, windows.read_channels, &taps);
+        let panels = Panels::pack(channels, windows.read_channels, windows.run(), &taps);
         correlate(source, &windows, &panels, finish, out, places);
     }
 }

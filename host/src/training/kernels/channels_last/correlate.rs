@@ -9,7 +9,7 @@ use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
-use super::panels::Panels;
+use super::panels::{Panels, Width};
 use super::simd::{Lanes, by_processor, lanes};
 use super::strips::{Gathered, SCRATCH, Windows};
 
@@ -110,7 +110,7 @@ pub(super) fn correlate(
                 };
                 // SAFETY: `fill` made the buffer cover every window of `offsets`; the places were checked above to
                 // lie within the output, and belong to this strip alone; the panel holds `steps` rows.
-                unsafe { dispatch(&job, block.vectors) };
+                unsafe { dispatch(&job, block.width) };
             }
         });
     });
@@ -132,8 +132,8 @@ by_processor! {
     /// Runs a job.
     ///
     /// # Safety
-    /// As [`tiles`], with `vectors` those of the job's block.
-    pub(super) fn dispatch(job: &Job<'_>, vectors: usize) => sized_tiles
+    /// As [`tiles`], with the width of the job's block.
+    pub(super) fn dispatch(job: &Job<'_>, width: Width) => sized_tiles
 }
 
 /// Tile heights leave a register spare: with 4 x 3 sums and 7 operands LLVM spills one sum, at half the speed.
@@ -141,19 +141,15 @@ by_processor! {
 /// # Safety
 /// As [`dispatch`], and the instructions of `V` exist.
 #[inline(always)]
-unsafe fn sized_tiles<V: Lanes>(job: &Job<'_>, vectors: usize) {
+unsafe fn sized_tiles<V: Lanes>(job: &Job<'_>, width: Width) {
     // SAFETY: the caller's promise.
     unsafe {
-        if V::REGISTERS == 32 {
-            return match vectors {
-                1 => tiles::<V, 8, 1>(job),
-                2 => tiles::<V, 8, 2>(job),
-                _ => tiles::<V, 8, 3>(job),
-            };
-        }
-        match vectors {
-            1 => tiles::<V, 8, 1>(job),
-            2 => tiles::<V, 6, 2>(job),
+        match (V::REGISTERS, width) {
+            (_, Width::Pairs) => tiles::<V::Pairs, 8, 1>(job),
+            (_, Width::Vectors(1)) => tiles::<V, 8, 1>(job),
+            (32, Width::Vectors(2)) => tiles::<V, 8, 2>(job),
+            (32, _) => tiles::<V, 8, 3>(job),
+            (_, Width::Vectors(2)) => tiles::<V, 6, 2>(job),
             _ => tiles::<V, 3, 3>(job),
         }
     }
@@ -171,7 +167,7 @@ unsafe fn tiles<V: Lanes, const MR: usize, const NV: usize>(job: &Job<'_>) {
     let steps = INNER_WEIGHTS / (3 * V::COUNT);
     let whole_rows = (steps / job.windows.run).clamp(1, job.windows.kernel_rows);
     let pieces = job.windows.run.div_ceil(steps);
-    let piece = job.windows.run.div_ceil(pieces);
+    let piece = job.windows.run.div_ceil(pieces).next_multiple_of(V::STEPS);
     let mut row = 0;
     while row < job.windows.kernel_rows {
         let rows = whole_rows.min(job.windows.kernel_rows - row);
@@ -242,7 +238,8 @@ unsafe fn segment_tiles<V: Lanes, const MR: usize, const NV: usize>(job: &Job<'_
             for i in 0..MR {
                 if i < real {
                     for v in 0..NV {
-                        let sum = if segment.last { sums[i][v].clip(low, high) } else { sums[i][v] };
+                        let sum = sums[i][v].summed();
+                        let sum = if segment.last { sum.clip(low, high) } else { sum };
                         store(sum, outputs[i].add(v * V::COUNT), job.channels - v * V::COUNT);
                     }
                 }
@@ -265,13 +262,14 @@ unsafe fn products<V: Lanes, const MR: usize, const NV: usize>(
     row_values: usize,
 ) -> [[V; NV]; MR] {
     for _ in 0..segment.rows {
-        for k in 0..segment.length {
+        for k in (0..segment.length).step_by(V::STEPS) {
             // SAFETY: the caller's promise.
             unsafe {
-                let w: [V; NV] = std::array::from_fn(|v| V::load(weights.add(v * V::COUNT)));
-                weights = weights.add(NV * V::COUNT);
+                let w: [V; NV] =
+                    std::array::from_fn(|v| V::load_weights(weights.add(v * V::COUNT * V::STEPS)));
+                weights = weights.add(NV * V::COUNT * V::STEPS);
                 for i in 0..MR {
-                    let x = V::splat(*inputs[i].add(k));
+                    let x = V::broadcast(inputs[i].add(k));
                     for v in 0..NV {
                         sums[i][v] = sums[i][v].add_product(x, w[v]);
                     }

@@ -31,9 +31,9 @@ impl Taps<'_> {
     }
 }
 
-/// Output channels in vectors, cut in blocks of one to three vectors, weights contiguous per block.
+/// Output channels in blocks of one to three vectors, weights contiguous per block.
 ///
-/// Block layout: `[steps][vectors * lanes()]`, zero beyond the last channel.
+/// Block layout: `[steps][lanes]`, zero beyond the last channel; of pairs `[steps / 2][lanes][2]`.
 pub(super) struct Panels {
     /// The blocks, in channel order.
     pub(super) blocks: Vec<Block>,
@@ -43,15 +43,24 @@ pub(super) struct Panels {
     pub(super) steps: usize,
 }
 
+/// How wide a block of weights is.
+#[derive(Clone, Copy)]
+pub(super) enum Width {
+    /// So many vectors.
+    Vectors(usize),
+    /// One of [`super::simd::Lanes::Pairs`].
+    Pairs,
+}
+
 /// One block of output channels.
 #[derive(Clone, Copy)]
 pub(super) struct Block {
     /// First channel.
     pub(super) start: usize,
-    /// Channels that exist, at most `vectors * lanes()`.
+    /// Channels that exist, at most [`Block::lanes`].
     pub(super) channels: usize,
-    /// Vectors, 1 to 3.
-    pub(super) vectors: usize,
+    /// Its weights of one step, or of two.
+    pub(super) width: Width,
     /// Where its values start in [`Panels::values`].
     pub(super) offset: usize,
 }
@@ -59,12 +68,20 @@ pub(super) struct Block {
 impl Block {
     /// Values of one step: those of real channels, and zeros up to whole vectors.
     pub(super) fn lanes(&self) -> usize {
-        self.vectors * lanes()
+        match self.width {
+            Width::Vectors(vectors) => vectors * lanes(),
+            Width::Pairs => lanes() / 2,
+        }
     }
 }
 
-/// Cuts `channels` into blocks: threes have the best ratio of loads to products, a lone vector the worst.
-pub(super) fn blocks(channels: usize, steps: usize) -> Vec<Block> {
+/// Cuts `channels` into blocks: threes have the best ratio of loads to products, a lone vector the worst. So few channels
+/// that they would leave half of a wide vector idle take two steps of a `run` at once; a pair must not reach into the next
+/// run.
+pub(super) fn blocks(channels: usize, steps: usize, run: usize) -> Vec<Block> {
+    if lanes() == 16 && channels <= 8 && run.is_multiple_of(2) {
+        return vec![Block { start: 0, channels, width: Width::Pairs, offset: 0 }];
+    }
     let vectors = channels.div_ceil(lanes());
     let (threes, twos, ones) = match vectors {
         1 => (0, 0, 1),
@@ -80,12 +97,8 @@ pub(super) fn blocks(channels: usize, steps: usize) -> Vec<Block> {
     let mut start = 0;
     sizes
         .map(|vectors| {
-            let block = Block {
-                start,
-                channels: (channels - start).min(vectors * lanes()),
-                vectors,
-                offset: start * steps,
-            };
+            let channels = (channels - start).min(vectors * lanes());
+            let block = Block { start, channels, width: Width::Vectors(vectors), offset: start * steps };
             start += vectors * lanes();
             block
         })
@@ -108,20 +121,23 @@ pub(super) fn parts<'a>(
 }
 
 impl Panels {
-    /// Packs the weights of `channels` output channels and `inputs` inputs.
-    pub(super) fn pack(channels: usize, inputs: usize, taps: &Taps<'_>) -> Self {
+    /// Packs the weights of `channels` output channels and `inputs` inputs, for windows whose rows are runs of `run` steps.
+    pub(super) fn pack(channels: usize, inputs: usize, run: usize, taps: &Taps<'_>) -> Self {
         let steps = taps.places.len() * inputs;
-        let blocks = blocks(channels, steps);
+        let blocks = blocks(channels, steps, run);
         let total = blocks.last().map_or(0, |last| last.offset + last.lanes() * steps);
         let mut values = vec![0.0; total];
         let fill = |(block, part): (Block, &mut [f32])| {
             let width = block.lanes();
+            let at_once = if matches!(block.width, Width::Pairs) { 2 } else { 1 };
             // A few inputs of all channels at a time: both what is read and what is written then stay in the first-level cache.
             for first in (0..inputs).step_by(INPUTS_AT_ONCE) {
                 for lane in 0..block.channels {
                     for place in 0..taps.places.len() {
                         for input in first..inputs.min(first + INPUTS_AT_ONCE) {
-                            part[(place * inputs + input) * width + lane] =
+                            let step = place * inputs + input;
+                            let first = (step - step % at_once) * width;
+                            part[first + lane * at_once + step % at_once] =
                                 taps.at(place, input, block.start + lane);
                         }
                     }

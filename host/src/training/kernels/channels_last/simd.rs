@@ -79,10 +79,15 @@ pub(super) fn lanes() -> usize {
 /// Every method is unsafe for one reason: the caller must run where the implementation's instructions exist, and the
 /// pointers of loads and stores must cover the values that they name.
 pub(super) trait Lanes: Copy {
-    /// Values in a vector: 8 or 16.
+    /// Output channels in a vector: 8 or 16.
     const COUNT: usize;
     /// Vectors that the processor holds in registers.
     const REGISTERS: usize;
+    /// Steps of a sum of products that one multiplication takes: 2 in [`Lanes::Pairs`].
+    const STEPS: usize = 1;
+    /// Vectors of half as many channels, for each of which two lanes take turns at the steps of its sum; the same as
+    /// `Self` where there is nothing to gain.
+    type Pairs: Lanes;
     /// All lanes `value`.
     unsafe fn splat(value: f32) -> Self;
     /// A vector from `from`, unaligned.
@@ -97,6 +102,34 @@ pub(super) trait Lanes: Copy {
     unsafe fn add_product(self, a: Self, b: Self) -> Self;
     /// Clips to `low..=high`; not-a-number stays what it is, so that a divergence is seen.
     unsafe fn clip(self, low: Self, high: Self) -> Self;
+    /// For every channel, the next [`Lanes::STEPS`] values from `from`.
+    #[inline(always)]
+    unsafe fn broadcast(from: *const f32) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { Self::splat(*from) }
+    }
+    /// For every channel, its weights of [`Lanes::STEPS`] steps.
+    #[inline(always)]
+    unsafe fn load_weights(from: *const f32) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { Self::load(from) }
+    }
+    /// A vector from `from`, for each of [`Lanes::STEPS`] steps the same.
+    #[inline(always)]
+    unsafe fn load_for_steps(from: *const f32) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { Self::load(from) }
+    }
+    /// What was computed for one of [`Lanes::STEPS`] steps, as a vector to store.
+    #[inline(always)]
+    unsafe fn of_step(self, _step: usize) -> Self {
+        self
+    }
+    /// Sums over the steps that were taken apart.
+    #[inline(always)]
+    unsafe fn summed(self) -> Self {
+        self
+    }
     /// The first `count < COUNT` values from `from`, the rest zero.
     unsafe fn load_first(from: *const f32, count: usize) -> Self;
     /// The first `count < COUNT` values to `to`.
@@ -108,6 +141,7 @@ macro_rules! eight_by_copies {
     () => {
         const COUNT: usize = 8;
         const REGISTERS: usize = 16;
+        type Pairs = Self;
         #[inline(always)]
         unsafe fn load_first(from: *const f32, count: usize) -> Self {
             let mut whole = [0.0f32; Self::COUNT];
@@ -210,9 +244,11 @@ pub(super) fn clip(value: f32, low: f32, high: f32) -> f32 {
 mod x86 {
     use std::arch::x86_64::{
         __m256, __m512, _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_min_ps,
-        _mm256_set1_ps, _mm256_storeu_ps, _mm256_sub_ps, _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
-        _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_min_ps, _mm512_set1_ps,
-        _mm512_storeu_ps, _mm512_sub_ps,
+        _mm256_set1_ps, _mm256_storeu_ps, _mm256_sub_ps, _mm512_add_ps, _mm512_castpd_ps,
+        _mm512_castps256_ps512, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps,
+        _mm512_maskz_compress_ps, _mm512_maskz_expand_ps, _mm512_maskz_loadu_ps, _mm512_max_ps,
+        _mm512_min_ps, _mm512_permute_ps, _mm512_permutexvar_ps, _mm512_set1_pd, _mm512_set1_ps,
+        _mm512_setr_epi32, _mm512_storeu_ps, _mm512_sub_ps,
     };
 
     use super::{Lanes, copy_few};
@@ -264,6 +300,7 @@ mod x86 {
     impl Lanes for Avx512 {
         const COUNT: usize = 16;
         const REGISTERS: usize = 32;
+        type Pairs = Avx512Pairs;
         #[inline(always)]
         unsafe fn splat(value: f32) -> Self {
             Self(unsafe { _mm512_set1_ps(value) })
@@ -300,6 +337,86 @@ mod x86 {
         #[inline(always)]
         unsafe fn store_first(self, to: *mut f32, count: usize) {
             unsafe { _mm512_mask_storeu_ps(to, (1 << count) - 1, self.0) }
+        }
+    }
+
+    /// Eight channels in AVX-512: a channel's value is in its even lane, or is the sum of its two.
+    #[derive(Clone, Copy)]
+    pub(in super::super) struct Avx512Pairs(__m512);
+
+    /// The even lanes.
+    const EVEN: u16 = 0x5555;
+
+    // SAFETY of every block below: as for Avx512.
+    impl Lanes for Avx512Pairs {
+        const COUNT: usize = 8;
+        const REGISTERS: usize = 32;
+        const STEPS: usize = 2;
+        type Pairs = Self;
+        #[inline(always)]
+        unsafe fn splat(value: f32) -> Self {
+            Self(unsafe { _mm512_set1_ps(value) })
+        }
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self {
+            unsafe { Self::load_first(from, 8) }
+        }
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            unsafe { self.store_first(to, 8) }
+        }
+        #[inline(always)]
+        unsafe fn plus(self, other: Self) -> Self {
+            Self(unsafe { _mm512_add_ps(self.0, other.0) })
+        }
+        #[inline(always)]
+        unsafe fn minus(self, other: Self) -> Self {
+            Self(unsafe { _mm512_sub_ps(self.0, other.0) })
+        }
+        #[inline(always)]
+        unsafe fn add_product(self, a: Self, b: Self) -> Self {
+            Self(unsafe { _mm512_fmadd_ps(a.0, b.0, self.0) })
+        }
+        #[inline(always)]
+        unsafe fn clip(self, low: Self, high: Self) -> Self {
+            // As AVX2's.
+            Self(unsafe { _mm512_min_ps(high.0, _mm512_max_ps(low.0, self.0)) })
+        }
+        #[inline(always)]
+        unsafe fn broadcast(from: *const f32) -> Self {
+            Self(unsafe { _mm512_castpd_ps(_mm512_set1_pd(from.cast::<f64>().read_unaligned())) })
+        }
+        #[inline(always)]
+        unsafe fn load_weights(from: *const f32) -> Self {
+            Self(unsafe { _mm512_loadu_ps(from) })
+        }
+        #[inline(always)]
+        unsafe fn load_for_steps(from: *const f32) -> Self {
+            let twice = unsafe { _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7) };
+            Self(unsafe { _mm512_permutexvar_ps(twice, _mm512_castps256_ps512(_mm256_loadu_ps(from))) })
+        }
+        #[inline(always)]
+        unsafe fn of_step(self, step: usize) -> Self {
+            // Of the second step, the odd lanes' values in the even ones.
+            Self(unsafe { if step == 0 { self.0 } else { _mm512_permute_ps::<0b10_11_00_01>(self.0) } })
+        }
+        #[inline(always)]
+        unsafe fn summed(self) -> Self {
+            unsafe { self.plus(self.of_step(1)) }
+        }
+        #[inline(always)]
+        unsafe fn load_first(from: *const f32, count: usize) -> Self {
+            unsafe {
+                let values = _mm512_maskz_loadu_ps((1 << count) - 1, from);
+                Self(_mm512_maskz_expand_ps(EVEN, values))
+            }
+        }
+        #[inline(always)]
+        unsafe fn store_first(self, to: *mut f32, count: usize) {
+            unsafe {
+                let values = _mm512_maskz_compress_ps(EVEN, self.0);
+                _mm512_mask_storeu_ps(to, (1 << count) - 1, values);
+            }
         }
     }
 }

@@ -8,7 +8,7 @@
 use rayon::prelude::*;
 
 use super::correlate;
-use super::panels::{Block, blocks, parts};
+use super::panels::{Block, Width, blocks, parts};
 use super::simd::{Lanes, by_processor};
 use super::strips::{Gathered, SCRATCH, SLACK, Strip, Windows, grow};
 
@@ -35,7 +35,7 @@ pub(super) fn weight_sums(
     channels: usize,
 ) -> Sums {
     let steps = windows.kernel_rows * windows.run();
-    let blocks = blocks(channels, steps);
+    let blocks = blocks(channels, steps, windows.run());
     let total = blocks.last().map_or(0, |last| last.offset + last.lanes() * steps);
     windows.assert_within(source);
     assert!(gradient.len() >= windows.images * windows.rows * windows.columns * width);
@@ -76,7 +76,7 @@ pub(super) fn weight_sums(
                         grow(&mut scratch.panel, pixels * lanes);
                         let part = Part { rows, width, at: first + block.start, channels: block.channels };
                         // SAFETY: every row holds the block's channels; the panel was just sized.
-                        unsafe { copy_part(&part, scratch.panel.as_mut_ptr()) };
+                        unsafe { copy_part(&part, block.width, scratch.panel.as_mut_ptr()) };
                         scratch.panel.as_ptr()
                     };
                     let job = Job {
@@ -86,7 +86,7 @@ pub(super) fn weight_sums(
                     };
                     // SAFETY: `fill` made the buffer cover every window and SLACK more; the panel holds a vector block
                     // per pixel; the sums hold `steps` rows of the block.
-                    unsafe { dispatch(&job, block.vectors) };
+                    unsafe { dispatch(&job, block.width) };
                 }
             });
         }
@@ -173,7 +173,20 @@ by_processor! {
     ///
     /// # Safety
     /// Every row has `at + channels` values at the least; `to` covers whole vectors for each.
-    fn copy_part(part: &Part<'_>, to: *mut f32) => part_of_rows
+    fn copy_part(part: &Part<'_>, width: Width, to: *mut f32) => sized_part
+}
+
+/// # Safety
+/// As [`copy_part`], and the instructions of `V` exist.
+#[inline(always)]
+unsafe fn sized_part<V: Lanes>(part: &Part<'_>, width: Width, to: *mut f32) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match width {
+            Width::Vectors(_) => part_of_rows::<V>(part, to),
+            Width::Pairs => part_of_rows::<V::Pairs>(part, to),
+        }
+    }
 }
 
 /// # Safety
@@ -203,8 +216,8 @@ by_processor! {
     /// Runs a job.
     ///
     /// # Safety
-    /// As [`tiles`], with `vectors` those of the block.
-    pub(super) fn dispatch(job: &Job<'_>, vectors: usize) => sized_tiles
+    /// As [`tiles`], with the width of the block.
+    pub(super) fn dispatch(job: &Job<'_>, width: Width) => sized_tiles
 }
 
 /// Of heights that leave a register spare, the one that takes the least time over a run: the last tile's surplus rows are
@@ -215,36 +228,41 @@ by_processor! {
 /// # Safety
 /// As [`dispatch`], and the instructions of `V` exist.
 #[inline(always)]
-unsafe fn sized_tiles<V: Lanes>(job: &Job<'_>, vectors: usize) {
+unsafe fn sized_tiles<V: Lanes>(job: &Job<'_>, width: Width) {
     let best = |heights: &[usize]| {
         let cost = |height: &usize| job.windows.run.div_ceil(*height) * (*height + 4);
         heights.iter().copied().min_by_key(cost)
     };
     // SAFETY: the caller's promise.
     unsafe {
-        match (V::REGISTERS, vectors) {
-            (32, 1) => match best(&[16, 12, 8, 4]) {
+        match (V::REGISTERS, width) {
+            (_, Width::Pairs) => match best(&[16, 12, 8]) {
+                Some(16) => tiles::<V::Pairs, 8, 1>(job),
+                Some(12) => tiles::<V::Pairs, 6, 1>(job),
+                _ => tiles::<V::Pairs, 4, 1>(job),
+            },
+            (32, Width::Vectors(1)) => match best(&[16, 12, 8, 4]) {
                 Some(16) => tiles::<V, 16, 1>(job),
                 Some(12) => tiles::<V, 12, 1>(job),
                 Some(8) => tiles::<V, 8, 1>(job),
                 _ => tiles::<V, 4, 1>(job),
             },
-            (32, 2) => match best(&[12, 10, 8]) {
+            (32, Width::Vectors(2)) => match best(&[12, 10, 8]) {
                 Some(12) => tiles::<V, 12, 2>(job),
                 Some(10) => tiles::<V, 10, 2>(job),
                 _ => tiles::<V, 8, 2>(job),
             },
-            (32, _) => tiles::<V, 8, 3>(job),
-            (_, 1) => match best(&[12, 8, 4]) {
+            (32, Width::Vectors(_)) => tiles::<V, 8, 3>(job),
+            (_, Width::Vectors(1)) => match best(&[12, 8, 4]) {
                 Some(12) => tiles::<V, 12, 1>(job),
                 Some(8) => tiles::<V, 8, 1>(job),
                 _ => tiles::<V, 4, 1>(job),
             },
-            (_, 2) => match best(&[6, 5]) {
+            (_, Width::Vectors(2)) => match best(&[6, 5]) {
                 Some(6) => tiles::<V, 6, 2>(job),
                 _ => tiles::<V, 5, 2>(job),
             },
-            _ => tiles::<V, 3, 3>(job),
+            (_, Width::Vectors(_)) => tiles::<V, 3, 3>(job),
         }
     }
 }
@@ -255,27 +273,30 @@ unsafe fn sized_tiles<V: Lanes>(job: &Job<'_>, vectors: usize) {
 /// `kernel_rows * run * NV` vectors.
 #[inline(always)]
 unsafe fn tiles<V: Lanes, const MR: usize, const NV: usize>(job: &Job<'_>) {
-    const { assert!(MR <= SLACK) };
+    const { assert!(MR * V::STEPS <= SLACK) };
     for kernel_row in 0..job.windows.kernel_rows {
         let mut k = 0;
         while k < job.windows.run {
-            let real = (job.windows.run - k).min(MR);
-            // SAFETY: reads stay within a window and MR past it; only real rows of the sums are touched.
+            let real = (job.windows.run - k).min(MR * V::STEPS);
+            // SAFETY: reads stay within a window and a tile past it; only real rows of the sums are touched.
             unsafe {
                 let input = job.windows.input.add(kernel_row * job.windows.row_values + k);
                 let sums = products::<V, MR, NV>(input, job);
                 let one = V::splat(1.0);
                 let out = job.sums.add((kernel_row * job.windows.run + k) * NV * V::COUNT);
                 for i in 0..MR {
-                    if i < real {
-                        for v in 0..NV {
-                            let at = out.add((i * NV + v) * V::COUNT);
-                            V::load(at).add_product(sums[i][v], one).store(at);
+                    for step in 0..V::STEPS {
+                        let row = i * V::STEPS + step;
+                        if row < real {
+                            for v in 0..NV {
+                                let at = out.add((row * NV + v) * V::COUNT);
+                                V::load(at).add_product(sums[i][v].of_step(step), one).store(at);
+                            }
                         }
                     }
                 }
             }
-            k += MR;
+            k += MR * V::STEPS;
         }
     }
 }
@@ -295,10 +316,10 @@ unsafe fn products<V: Lanes, const MR: usize, const NV: usize>(
         let mut gradient = job.panel;
         for &offset in job.windows.offsets {
             let x = input.add(offset);
-            let g: [V; NV] = std::array::from_fn(|v| V::load(gradient.add(v * V::COUNT)));
+            let g: [V; NV] = std::array::from_fn(|v| V::load_for_steps(gradient.add(v * V::COUNT)));
             gradient = gradient.add(NV * V::COUNT);
             for i in 0..MR {
-                let x = V::splat(*x.add(i));
+                let x = V::broadcast(x.add(i * V::STEPS));
                 for v in 0..NV {
                     sums[i][v] = sums[i][v].add_product(x, g[v]);
                 }

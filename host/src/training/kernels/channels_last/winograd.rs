@@ -85,7 +85,7 @@ impl Filters {
     /// Transforms the 3x3 weights of `channels` output channels and `inputs` inputs.
     pub(super) fn new(channels: usize, inputs: usize, taps: &Taps<'_>) -> Self {
         assert_eq!(taps.places.len(), 9, "expected 3x3 weights");
-        let blocks = blocks(channels, PLACES * inputs);
+        let blocks = blocks(channels, PLACES * inputs, inputs);
         let mut values = vec![0.0; blocks.iter().map(|block| PLACES * block.lanes() * inputs).sum()];
         let parts = parts(&blocks, &mut values, |block| PLACES * block.lanes() * inputs);
         parts.into_par_iter().for_each(|(block, part)| {
@@ -211,7 +211,7 @@ pub(super) fn correlate(
                         channel: block.start,
                     };
                     // SAFETY: every row of both matrices was sized above; the panel holds `inputs` rows of the block.
-                    unsafe { correlate::dispatch(&job, block.vectors) };
+                    unsafe { correlate::dispatch(&job, block.width) };
                 }
             }
 
@@ -245,7 +245,7 @@ pub(super) fn weight_gradient(
     result: &mut [f32],
 ) {
     let read = windows.read_channels;
-    let blocks = blocks(channels, read);
+    let blocks = blocks(channels, read, read);
     let place = blocks.last().map_or(0, |last| last.offset + last.lanes() * read);
     windows.assert_within(source);
     assert!(gradient.len() >= windows.images * windows.rows * windows.columns * width);
@@ -286,7 +286,7 @@ pub(super) fn weight_gradient(
                     };
                     // SAFETY: `transformed` covers a row of `inputs` values for every tile and SLACK more; the panel
                     // holds a vector block per tile; the sums hold `read` rows of the block.
-                    unsafe { weight_gradient::dispatch(&job, block.vectors) };
+                    unsafe { weight_gradient::dispatch(&job, block.width) };
                 }
             };
             if read * channels >= SHARED_PAIRS {
@@ -459,12 +459,13 @@ unsafe fn gradient_tiles<V: Lanes>(tile: &Patch<'_>, blocks: &[Block], padded: u
     let tiles = tile.offsets.len();
     let slab = slab(tiles, padded);
     for block in blocks {
+        let vectors = block.lanes() / V::COUNT;
         for (index, &offset) in tile.offsets.iter().enumerate() {
-            for vector in 0..block.vectors {
+            for vector in 0..vectors {
                 // SAFETY: the caller's promise.
                 unsafe {
                     let from = tile.input.add(offset + block.start + vector * V::COUNT);
-                    let to = out.add(block.start * tiles + (index * block.vectors + vector) * V::COUNT);
+                    let to = out.add(block.start * tiles + (index * vectors + vector) * V::COUNT);
                     let zero = V::splat(0.0);
                     let mut rows = [[zero; TILE]; PATCH];
                     for column in 0..TILE {
