@@ -11,7 +11,7 @@ const STRIP_VALUES: usize = 48 * 1024;
 /// Fewer output pixels than this in a strip would stream the weights too often.
 const STRIP_PIXELS: usize = 48;
 /// Readable values after a strip: tiles of the weight gradient read up to a tile's rows past the last run.
-pub(super) const SLACK: usize = 16;
+pub(super) const SLACK: usize = 24;
 
 /// A padded input and the windows over it. Lengths in values, positions in pixels.
 #[derive(Clone, Copy)]

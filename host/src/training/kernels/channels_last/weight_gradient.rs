@@ -236,7 +236,8 @@ unsafe fn sized_tiles<V: Lanes>(job: &Job<'_>, width: Width) {
     // SAFETY: the caller's promise.
     unsafe {
         match (V::REGISTERS, width) {
-            (_, Width::Pairs) => match best(&[16, 12, 8]) {
+            (_, Width::Pairs) => match best(&[24, 16, 12, 8]) {
+                Some(24) => tiles::<V::Pairs, 12, 1>(job),
                 Some(16) => tiles::<V::Pairs, 8, 1>(job),
                 Some(12) => tiles::<V::Pairs, 6, 1>(job),
                 _ => tiles::<V::Pairs, 4, 1>(job),
@@ -269,7 +270,7 @@ unsafe fn sized_tiles<V: Lanes>(job: &Job<'_>, width: Width) {
 
 /// # Safety
 /// The instructions of `V` exist; from every offset, `job.windows.input` covers `kernel_rows` rows of `run` values,
-/// `row_values` apart, and MR more; `job.panel` covers NV vectors per offset; `job.sums` covers
+/// `row_values` apart, and a tile's rows more; `job.panel` covers NV vectors per offset; `job.sums` covers
 /// `kernel_rows * run * NV` vectors.
 #[inline(always)]
 unsafe fn tiles<V: Lanes, const MR: usize, const NV: usize>(job: &Job<'_>) {
