@@ -56,6 +56,11 @@ const LAYERS: [(usize, usize, usize, usize, usize); 19] = [
     (16, 32, 14, 3, 1),
 ];
 
+/// First of all: what a training process does before it trains.
+fn opening(_: &mut Criterion) {
+    let _cpu = device::open(DeviceChoice::Cpu).expect("a CPU");
+}
+
 fn convolutions(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("convolution");
     group.sample_size(20);
@@ -225,7 +230,6 @@ fn zoo(architecture: Architecture, channels: usize, edge: usize, width: f64) -> 
 }
 
 fn steps(criterion: &mut Criterion) {
-    let _cpu = device::open(DeviceChoice::Cpu).expect("a CPU");
     let mut group = criterion.benchmark_group("step");
     group.sample_size(10);
     group.throughput(Throughput::Elements(BATCH as u64));
@@ -293,5 +297,16 @@ fn candidates(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, convolutions, batch_norms, pools, losses, assembly, optimisers, steps, candidates);
+criterion_group!(
+    benches,
+    opening,
+    convolutions,
+    batch_norms,
+    pools,
+    losses,
+    assembly,
+    optimisers,
+    steps,
+    candidates
+);
 criterion_main!(benches);
