@@ -8,7 +8,7 @@ use super::json::SCHEMA;
 use super::{Context, target_board};
 use crate::data::{DataKind, DataSpec};
 use crate::exit::{Code, Failure};
-use crate::training::kernels::Precision;
+use crate::training::kernels::{Instructions, Precision, instructions};
 use crate::training::{DeviceChoice, device};
 use crate::{ui, units};
 
@@ -117,27 +117,17 @@ fn images(spec: &DataSpec) -> Check {
     }
 }
 
-/// Vector instructions that the training kernels can use.
+/// Vector instructions that the training kernels use here.
 fn processor() -> Check {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
-    #[cfg(target_arch = "x86_64")]
-    let (wide, names) = {
-        let features = [
-            ("AVX-512", std::arch::is_x86_feature_detected!("avx512f")),
-            ("AVX2", std::arch::is_x86_feature_detected!("avx2")),
-            ("FMA", std::arch::is_x86_feature_detected!("fma")),
-        ];
-        let names: Vec<&str> = features.iter().filter(|it| it.1).map(|it| it.0).collect();
-        (features[1].1 && features[2].1, names.join(", "))
-    };
-    #[cfg(not(target_arch = "x86_64"))]
-    let (wide, names) = (true, std::env::consts::ARCH);
+    let best = instructions();
+    // Portable code is NEON on ARM, but on x86-64 what every processor has.
+    let wide = cfg!(not(target_arch = "x86_64")) || best > Instructions::Portable;
     Check {
         what: "processor",
         state: if wide { State::Fine } else { State::Optional },
-        found: format!("{cores} cores, {names}"),
-        mend: (!wide)
-            .then(|| "training is several times slower without AVX2 and FMA: use another machine".into()),
+        found: format!("{cores} cores, {best}"),
+        mend: (!wide).then(|| "training is slower without AVX2 and FMA: use another machine".into()),
     }
 }
 

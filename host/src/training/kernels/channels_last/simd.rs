@@ -19,6 +19,18 @@ pub(crate) enum Instructions {
     Avx512,
 }
 
+impl std::fmt::Display for Instructions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Portable => std::env::consts::ARCH,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => "AVX2",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => "AVX-512",
+        })
+    }
+}
+
 /// The best that this processor has.
 #[inline]
 pub(crate) fn instructions() -> Instructions {
@@ -291,6 +303,34 @@ mod x86 {
         }
     }
 
+    /// What is the same in sixteen lanes, whatever they stand for.
+    macro_rules! sixteen_lanes {
+        () => {
+            const REGISTERS: usize = 32;
+            #[inline(always)]
+            unsafe fn splat(value: f32) -> Self {
+                Self(unsafe { _mm512_set1_ps(value) })
+            }
+            #[inline(always)]
+            unsafe fn plus(self, other: Self) -> Self {
+                Self(unsafe { _mm512_add_ps(self.0, other.0) })
+            }
+            #[inline(always)]
+            unsafe fn minus(self, other: Self) -> Self {
+                Self(unsafe { _mm512_sub_ps(self.0, other.0) })
+            }
+            #[inline(always)]
+            unsafe fn add_product(self, a: Self, b: Self) -> Self {
+                Self(unsafe { _mm512_fmadd_ps(a.0, b.0, self.0) })
+            }
+            #[inline(always)]
+            unsafe fn clip(self, low: Self, high: Self) -> Self {
+                // As AVX2's.
+                Self(unsafe { _mm512_min_ps(high.0, _mm512_max_ps(low.0, self.0)) })
+            }
+        };
+    }
+
     /// AVX-512.
     #[derive(Clone, Copy)]
     pub(in super::super) struct Avx512(__m512);
@@ -298,13 +338,9 @@ mod x86 {
     // SAFETY of every block below: the caller runs inside a function with the feature avx512f (see `Lanes`); a masked
     // load or store touches only the lanes of its mask.
     impl Lanes for Avx512 {
+        sixteen_lanes!();
         const COUNT: usize = 16;
-        const REGISTERS: usize = 32;
         type Pairs = Avx512Pairs;
-        #[inline(always)]
-        unsafe fn splat(value: f32) -> Self {
-            Self(unsafe { _mm512_set1_ps(value) })
-        }
         #[inline(always)]
         unsafe fn load(from: *const f32) -> Self {
             Self(unsafe { _mm512_loadu_ps(from) })
@@ -312,23 +348,6 @@ mod x86 {
         #[inline(always)]
         unsafe fn store(self, to: *mut f32) {
             unsafe { _mm512_storeu_ps(to, self.0) }
-        }
-        #[inline(always)]
-        unsafe fn plus(self, other: Self) -> Self {
-            Self(unsafe { _mm512_add_ps(self.0, other.0) })
-        }
-        #[inline(always)]
-        unsafe fn minus(self, other: Self) -> Self {
-            Self(unsafe { _mm512_sub_ps(self.0, other.0) })
-        }
-        #[inline(always)]
-        unsafe fn add_product(self, a: Self, b: Self) -> Self {
-            Self(unsafe { _mm512_fmadd_ps(a.0, b.0, self.0) })
-        }
-        #[inline(always)]
-        unsafe fn clip(self, low: Self, high: Self) -> Self {
-            // As AVX2's.
-            Self(unsafe { _mm512_min_ps(high.0, _mm512_max_ps(low.0, self.0)) })
         }
         #[inline(always)]
         unsafe fn load_first(from: *const f32, count: usize) -> Self {
@@ -349,14 +368,10 @@ mod x86 {
 
     // SAFETY of every block below: as for Avx512.
     impl Lanes for Avx512Pairs {
+        sixteen_lanes!();
         const COUNT: usize = 8;
-        const REGISTERS: usize = 32;
         const STEPS: usize = 2;
         type Pairs = Self;
-        #[inline(always)]
-        unsafe fn splat(value: f32) -> Self {
-            Self(unsafe { _mm512_set1_ps(value) })
-        }
         #[inline(always)]
         unsafe fn load(from: *const f32) -> Self {
             unsafe { Self::load_first(from, 8) }
@@ -364,23 +379,6 @@ mod x86 {
         #[inline(always)]
         unsafe fn store(self, to: *mut f32) {
             unsafe { self.store_first(to, 8) }
-        }
-        #[inline(always)]
-        unsafe fn plus(self, other: Self) -> Self {
-            Self(unsafe { _mm512_add_ps(self.0, other.0) })
-        }
-        #[inline(always)]
-        unsafe fn minus(self, other: Self) -> Self {
-            Self(unsafe { _mm512_sub_ps(self.0, other.0) })
-        }
-        #[inline(always)]
-        unsafe fn add_product(self, a: Self, b: Self) -> Self {
-            Self(unsafe { _mm512_fmadd_ps(a.0, b.0, self.0) })
-        }
-        #[inline(always)]
-        unsafe fn clip(self, low: Self, high: Self) -> Self {
-            // As AVX2's.
-            Self(unsafe { _mm512_min_ps(high.0, _mm512_max_ps(low.0, self.0)) })
         }
         #[inline(always)]
         unsafe fn broadcast(from: *const f32) -> Self {

@@ -42,7 +42,7 @@ pub(super) fn weight_sums(
     assert!(first + channels <= width, "channels beyond the gradient's");
     let per_chunk = images_of_chunk(windows.images, total);
     let mut partial = empty_sums(windows.images, total);
-    // Few chunks (large weights): blocks are shared out among threads as well.
+    // Fewer than eight chunks (large weights): blocks are shared out among threads as well.
     let pieces: Vec<(usize, Block, &mut [f32])> = partial
         .iter_mut()
         .flat_map(|(start, values)| {
