@@ -201,6 +201,16 @@ fn convolutions_of_every_block_size_and_inner_cut_match() {
     check_convolution(17, 2, 6, 5, &conv(10, 10, 3, 2, 1, 10));
 }
 
+/// Runs of every length that a tile's height is chosen for, by blocks of every width (pairs, one to three vectors, several).
+#[test]
+fn convolutions_of_every_tile_height_match() {
+    for (inputs, kernel) in [(1, 3), (5, 1), (8, 1), (10, 1), (4, 3), (16, 1), (8, 3), (15, 3)] {
+        for outputs in [8, 16, 20, 40, 88] {
+            check_convolution(outputs as u64, 2, 4, 5, &conv(inputs, outputs, kernel, 1, kernel / 2, 1));
+        }
+    }
+}
+
 /// Shapes that the CPU kernels leave to Winograd's algorithm.
 #[test]
 fn convolutions_by_patches_match() {
