@@ -48,7 +48,7 @@ pub(in crate::training) enum Order {
     ChannelsLast,
 }
 
-/// Images that a thread takes at once: fewer do not pay for waking it.
+/// Images that a thread takes at once; two threads share a usual batch. Not tuned.
 const IMAGES_AT_ONCE: usize = 32;
 
 /// Images with their labels, and a teacher's logits about views of them.
@@ -100,10 +100,11 @@ impl Source<'_> {
 
     /// Normalised values of the picked images; black comes in from outside.
     pub(in crate::training) fn values(&self, picks: &[Pick], order: Order) -> Result<Vec<f32>> {
-        if let Some(pick) = picks.iter().find(|pick| pick.image >= self.samples.len()) {
-            bail!("image index: expected below {}, got {}", self.samples.len(), pick.image);
+        let (length, tables) = (self.samples.image_len().max(1), self.tables());
+        let images = self.samples.pixels.len() / length;
+        if let Some(pick) = picks.iter().find(|pick| pick.image >= images) {
+            bail!("image index: expected below {images}, got {}", pick.image);
         }
-        let (length, tables) = (self.samples.image_len(), self.tables());
         let mut values = vec![0.0; picks.len() * length];
         values
             .par_chunks_mut(length)
