@@ -18,9 +18,8 @@ use crate::store::Store;
 use crate::worker_command::WorkerCommand;
 use crate::worker_job::InferInput;
 use crate::{golden, measure};
-use files::{Disk, Slot, Stored};
+use files::{Disk, Slot, State, Stored, disk_failure};
 use n2n_protocol::{BundleManifest, Failure, Golden, MeasurePlan, SlotContent, SlotStatus};
-use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -33,34 +32,6 @@ const LATENCY_SAMPLES: u32 = 50;
 const LATENCY_BUDGET_MS: u32 = 120_000;
 /// Memory of the latency check's workers.
 const LATENCY_MEMORY_BYTES: u64 = 1 << 30;
-
-/// Which slot is what. The whole truth, in one file.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct State {
-    active: Option<Slot>,
-    previous: Option<Slot>,
-    staged: Option<Slot>,
-    on_trial: bool,
-}
-
-impl State {
-    /// A slot that may be overwritten.
-    fn free(self) -> Slot {
-        let used = [self.active, self.previous];
-        Slot::ALL.into_iter().find(|slot| !used.contains(&Some(*slot))).unwrap_or(Slot::ALL[0])
-    }
-
-    /// The state after the staged slot became the active one.
-    fn activated(self) -> Self {
-        Self { active: self.staged, previous: self.active, staged: None, on_trial: true }
-    }
-
-    /// The state after going back.
-    fn rolled_back(self) -> Self {
-        Self { active: self.previous, previous: None, staged: self.staged, on_trial: false }
-    }
-}
 
 /// The slots of this board. One agent owns the folder at a time, and verbs come one after the other.
 #[derive(Debug)]
@@ -274,11 +245,6 @@ impl Slots {
             "its median latency here is up to {upper_ns} ns, the limit is {limit_ns} ns"
         )))
     }
-}
-
-#[allow(clippy::needless_pass_by_value, reason = "the form that map_err takes")]
-fn disk_failure(error: io::Error) -> Failure {
-    Failure::Failed(format!("the board's disk: {error}"))
 }
 
 #[cfg(test)]

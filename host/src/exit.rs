@@ -5,10 +5,8 @@
 //! hint: fetch the file again: apt-get install -y dataset-fashion-mnist
 //! ```
 //!
-//! The thing first, expected against got, then what to do next. This file decides codes and renders text; it prints
-//! nothing and knows nothing of terminals.
-
-mod hints;
+//! The thing first, expected against got, then what to do next. Which code and which next step an error has, it says itself
+//! ([`Diagnostic`]): this file knows no other room, renders text, prints nothing and knows nothing of terminals.
 
 use std::fmt;
 
@@ -27,9 +25,27 @@ pub enum Code {
     BoardUnavailable = 4,
 }
 
+/// What an error tells a user beside its text. Implemented by the errors themselves, in their own rooms: an error that
+/// quotes another one passes on what that one says.
+pub trait Diagnostic: std::error::Error + Send + Sync + 'static {
+    /// The exit code of a verb that ends with this error.
+    fn exit_code(&self) -> Code {
+        Code::Failed
+    }
+
+    /// What the user can do next, without the word "hint"; `None` where nothing better than the text is known.
+    fn next_step(&self) -> Option<String> {
+        None
+    }
+}
+
+// The system's own errors: what is wrong stands in their text, with the context that a verb adds.
+impl Diagnostic for std::io::Error {}
+
 /// An error on its way out of a verb: the chain of causes, the code, and the next step where one is known.
 ///
-/// Not an [`std::error::Error`] itself, so that `?` turns every such error into one of these.
+/// Not an [`std::error::Error`] itself, so that `?` turns every [`Diagnostic`] into one of these. Errors of other kinds have
+/// no conversion: a code and a hint cannot be lost on the way by accident.
 #[derive(Debug)]
 pub struct Failure {
     error: anyhow::Error,
@@ -43,7 +59,12 @@ impl Failure {
         Self::new(Code::Usage, anyhow::anyhow!("{message}"))
     }
 
-    /// An error with a code of its own.
+    /// A message with the code for what could not be done.
+    pub fn failed(message: impl fmt::Display) -> Self {
+        Self::new(Code::Failed, anyhow::anyhow!("{message}"))
+    }
+
+    /// An error with the code that the caller chooses.
     pub fn new(code: Code, error: impl Into<anyhow::Error>) -> Self {
         Self { error: error.into(), code, hint: None }
     }
@@ -91,11 +112,9 @@ impl fmt::Display for Failure {
     }
 }
 
-impl<E: Into<anyhow::Error>> From<E> for Failure {
+impl<E: Diagnostic> From<E> for Failure {
     fn from(error: E) -> Self {
-        let error = error.into();
-        let (code, hint) = hints::classify(&error);
-        Self { error, code, hint }
+        Self { code: error.exit_code(), hint: error.next_step(), error: error.into() }
     }
 }
 
@@ -137,15 +156,14 @@ fn one_line(error: &anyhow::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use anyhow::Context as _;
-
     use super::*;
 
     #[test]
     fn an_error_is_one_line_with_its_causes_and_a_hint() {
         let cause = std::io::Error::new(std::io::ErrorKind::NotFound, "no such\n  file");
-        let error = Err::<(), _>(cause).context("/data/train.gz").context("cannot read the training images");
-        let failure = error.hint("apt-get install it").unwrap_err();
+        let failure =
+            Failure::from(cause).context("/data/train.gz").context("cannot read the training images");
+        let failure = Err::<(), _>(failure).hint("apt-get install it").unwrap_err();
         assert_eq!(
             failure.render(),
             "error: cannot read the training images: /data/train.gz: no such file\nhint: apt-get install it\n"
@@ -155,8 +173,26 @@ mod tests {
 
     #[test]
     fn a_cause_that_its_parent_quotes_is_not_repeated() {
-        let error = anyhow::anyhow!("port closed").context("board `pi`: port closed");
-        assert_eq!(Failure::from(error).render(), "error: board `pi`: port closed\n");
+        let failure = Failure::failed("port closed").context("board `pi`: port closed");
+        assert_eq!(failure.render(), "error: board `pi`: port closed\n");
+    }
+
+    #[test]
+    fn an_error_brings_its_own_code_and_next_step_and_keeps_them_in_context() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("the board is off")]
+        struct Off;
+        impl Diagnostic for Off {
+            fn exit_code(&self) -> Code {
+                Code::BoardUnavailable
+            }
+            fn next_step(&self) -> Option<String> {
+                Some("switch it on".into())
+            }
+        }
+        let failure = Failure::from(Off).context("pi");
+        assert_eq!(failure.code(), Code::BoardUnavailable);
+        assert_eq!(failure.render(), "error: pi: the board is off\nhint: switch it on\n");
     }
 
     #[test]

@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 use written::{Build, Cpu, Engine, Memory, OrDetect, Search, Written};
 
+use crate::exit::{Code, Diagnostic};
+
 /// Version of the table of keys.
 const SCHEMA: u32 = 1;
 /// Longest profile, bytes: the built-in ones have 1 KB.
@@ -111,6 +113,19 @@ impl ProfileError {
             Self::Io { .. } => None,
             Self::Content { .. } => Some("profiles/README.md documents every key".into()),
         }
+    }
+}
+
+impl Diagnostic for ProfileError {
+    fn exit_code(&self) -> Code {
+        match self {
+            Self::Unknown { .. } => Code::Usage,
+            Self::Io { .. } | Self::Content { .. } => Code::Failed,
+        }
+    }
+
+    fn next_step(&self) -> Option<String> {
+        self.hint()
     }
 }
 

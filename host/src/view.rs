@@ -2,23 +2,11 @@
 //!
 //! A number from `--board local` was measured on the machine that also trains; every such line says so.
 
-use n2n_protocol::{Board, Conditions, Measurement, SlotContent, SlotStatus};
+use n2n_protocol::{Board, SlotContent, SlotStatus};
 
-use crate::search::Budget;
+use crate::measurement::Measurement;
+use crate::wording::{circumstances, conditions};
 use crate::{ui, units};
-
-/// How a board is called beside its numbers.
-pub(crate) fn measured_on(board: &str, this_machine: bool) -> String {
-    if this_machine { "this machine".into() } else { board.into() }
-}
-
-/// What a search may spend, in words.
-pub(crate) fn budget(budget: Budget) -> String {
-    match budget {
-        Budget::Time(time) => units::duration(time),
-        Budget::Candidates(count) => format!("{count} candidates"),
-    }
-}
 
 /// The result of `n2n measure`.
 pub(crate) fn measurement(model: &str, place: &str, it: &Measurement) -> String {
@@ -42,7 +30,7 @@ pub(crate) fn measurement(model: &str, place: &str, it: &Measurement) -> String 
     let rows = [
         plain(
             "latency, median",
-            units::latency_with_interval(latency.median_ns, interval.map(|it| (it.low_ns, it.high_ns))),
+            units::latency_with_interval(latency.median_ns, latency.ends_ns()),
             &precision,
         ),
         plain("latency, fastest", units::latency(latency.min_ns), ""),
@@ -70,62 +58,6 @@ pub(crate) fn measurement(model: &str, place: &str, it: &Measurement) -> String 
     text
 }
 
-/// What a number has to be read with.
-pub(crate) fn circumstances(place: &str, it: &Measurement) -> Vec<(&'static str, String)> {
-    let mut facts = vec![
-        ("measured on", place.to_owned()),
-        ("engine", format!("{} {}, {}", it.engine.name, it.engine.version, threads(it))),
-        ("agent", it.agent.clone()),
-    ];
-    facts.push(conditions("before", &it.before));
-    facts.push(conditions("after", &it.after));
-    if let Some(difference) = it.golden_difference {
-        facts.push(("answer", format!("differs from the host's by {difference:.1e} of its largest logit")));
-    }
-    if it.voided > 0 {
-        facts.push(("voided", format!("{} processes, repeated because the board throttled", it.voided)));
-    }
-    if it.budget_ended {
-        facts.push(("precision", "time ended before the wished precision was reached".into()));
-    }
-    facts
-}
-
-fn threads(it: &Measurement) -> String {
-    let cores: Vec<String> = it.affinity.iter().map(ToString::to_string).collect();
-    let pinned =
-        if cores.is_empty() { "not pinned".into() } else { format!("pinned to core {}", cores.join(", ")) };
-    format!("{} thread{}, {pinned}", it.threads, if it.threads == 1 { "" } else { "s" })
-}
-
-/// One line about the condition of a board; what is unknown is left out, except the governor.
-fn conditions(when: &'static str, it: &Conditions) -> (&'static str, String) {
-    let mut parts = vec![match &it.governor {
-        Some(governor) => format!("governor {governor}"),
-        None => "governor unknown".into(),
-    }];
-    if let (Some(low), Some(high)) = (it.frequencies_khz.iter().min(), it.frequencies_khz.iter().max()) {
-        parts.push(if low == high {
-            units::frequency(*low)
-        } else {
-            format!("{} to {}", units::frequency(*low), units::frequency(*high))
-        });
-    }
-    if let Some((zone, hottest)) = it.temperatures.iter().max_by_key(|(_, temperature)| *temperature) {
-        parts.push(format!("{} ({zone})", units::temperature(*hottest)));
-    }
-    if let Some(load) = it.load_milli {
-        parts.push(format!("load {:.2}", f64::from(load) / 1e3));
-    }
-    if let Some(bits) = it.throttle_bits {
-        parts.push(format!("throttle bits {bits:#x}"));
-    }
-    if let Some(mode) = &it.power_mode {
-        parts.push(format!("power mode {mode}"));
-    }
-    (when, parts.join(", "))
-}
-
 /// The result of `n2n board probe`.
 pub(crate) fn board(name: &str, this_machine: bool, board: &Board) -> String {
     let engines: Vec<String> = board.engines.iter().map(|it| format!("{} {}", it.name, it.version)).collect();
@@ -139,7 +71,7 @@ pub(crate) fn board(name: &str, this_machine: bool, board: &Board) -> String {
         ("engines", engines.join(", ")),
         ("fingerprint", board.fingerprint.to_string()),
     ];
-    facts.push(conditions("now", &board.conditions));
+    facts.push(conditions("now", &(&board.conditions).into()));
     ui::facts(facts)
 }
 
@@ -175,46 +107,15 @@ fn timestamp(unix_s: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use n2n_protocol::{Digest, EngineId, Interval, Latency, Memory};
+    use n2n_protocol::Digest;
 
     use super::*;
-
-    fn measured() -> Measurement {
-        Measurement {
-            model: Digest([1; 32]),
-            engine: EngineId { name: "tract".into(), version: "0.23.9".into() },
-            threads: 1,
-            affinity: vec![1],
-            board: Digest([2; 32]),
-            agent: "0.1.0".into(),
-            samples_ns: vec![vec![1_000_000; 20]; 8],
-            inferences_per_sample: 1,
-            warmup: vec![10; 8],
-            latency: Latency {
-                median_ns: 1_000_000,
-                interval: Some(Interval {
-                    low_ns: 990_000,
-                    high_ns: 1_020_000,
-                    low_rank: 1,
-                    high_rank: 8,
-                    coverage_ppm: 992_188,
-                }),
-                min_ns: 950_000,
-                p90_ns: 1_100_000,
-                p99_ns: None,
-            },
-            memory: Memory { peak_heap: Some(3 << 20), file_bytes: 4096, ..Memory::default() },
-            golden_difference: Some(2e-7),
-            before: Conditions { load_milli: Some(420), ..Conditions::default() },
-            after: Conditions::default(),
-            voided: 0,
-            budget_ended: true,
-        }
-    }
+    use crate::measurement::tests::sent;
+    use crate::wording::measured_on;
 
     #[test]
     fn every_measured_line_names_the_machine_and_unknown_stays_unknown() {
-        let text = measurement("zoo:vgg13@0.25", &measured_on("local", true), &measured());
+        let text = measurement("zoo:vgg13@0.25", &measured_on("local", true), &(&sent()).into());
         for line in text
             .lines()
             .filter(|line| line.contains("latency,") || line.contains("heap") || line.contains("file"))

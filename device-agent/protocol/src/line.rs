@@ -16,6 +16,7 @@
 
 mod frame;
 mod incoming;
+mod limits;
 mod outgoing;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,8 @@ use alloc::vec::Vec;
 use core::time::Duration;
 use frame::{DELIMITER, Deframer, Header, Kind};
 use incoming::Incoming;
+pub use limits::STUCK;
+use limits::{MAX_FRAME, MIN_FRAME, RECEIVE_BYTES};
 use outgoing::Outgoing;
 
 /// Bits in a second where nobody says otherwise: the highest of the traditional rates, which CH340, CP2102, FT232 and the
@@ -42,20 +45,11 @@ const BITS_PER_BYTE: u32 = 10;
 /// Version of everything in this module. Another one is told to the host, and there is no connection.
 const LINE_VERSION: u8 = 1;
 
-/// Received bytes that wait for the application: two windows.
-const RECEIVE_BYTES: u16 = 16 << 10;
-
-/// Bytes that wait to be sent or confirmed: two windows, so that the line never waits for the application.
-const SEND_BYTES: usize = 16 << 10;
-
 /// Silence of this side after which it says that it still lives.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 
 /// Silence of the peer that ends a connection: five heartbeats, so that losing some does not.
 pub const SILENCE: Duration = Duration::from_secs(10);
-
-/// Bytes that are repeated for this long and not confirmed end a connection, though the peer can be heard.
-pub const STUCK: Duration = Duration::from_secs(20);
 
 /// Between two questions whether somebody is there.
 const OPEN_EVERY: Duration = Duration::from_millis(300);
@@ -80,8 +74,7 @@ impl Timing {
         /// A frame takes at most 1/20 s, so that a receipt need not wait longer behind it.
         const FRAMES_PER_SECOND: u32 = 20;
         let bytes_per_second = baud.clamp(MIN_BAUD, MAX_BAUD) / BITS_PER_BYTE;
-        let frame_bytes =
-            ((bytes_per_second / FRAMES_PER_SECOND) as usize).clamp(outgoing::MIN_FRAME, outgoing::MAX_FRAME);
+        let frame_bytes = ((bytes_per_second / FRAMES_PER_SECOND) as usize).clamp(MIN_FRAME, MAX_FRAME);
         // A window before it and, in the other direction, a window before its receipt.
         let window = transfer(2 * (outgoing::WINDOW_FRAMES * frame_bytes) as u64, baud);
         Self { frame_bytes, repeat_after: LATENCY + window }

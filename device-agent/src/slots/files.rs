@@ -1,7 +1,6 @@
 //! The slots on the medium. Every change is one that a power cut cannot halve: written beside, synced, renamed, and the
 //! folder synced.
 
-use super::State;
 use crate::store::{digest_of, sync_folder};
 use n2n_protocol::{BundleManifest, Failure};
 use rustix::fs::{Advice, fadvise};
@@ -141,7 +140,7 @@ impl Disk {
             let _ = fadvise(&file, 0, None, Advice::DontNeed);
             digest_of(&mut file)
         };
-        let found = read_back().map_err(super::disk_failure)?;
+        let found = read_back().map_err(disk_failure)?;
         if wanted == Some(found) {
             return Ok(());
         }
@@ -230,4 +229,37 @@ fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }
+}
+
+/// Which slot is what. The whole truth, in one file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct State {
+    pub(super) active: Option<Slot>,
+    pub(super) previous: Option<Slot>,
+    pub(super) staged: Option<Slot>,
+    pub(super) on_trial: bool,
+}
+
+impl State {
+    /// A slot that may be overwritten.
+    pub(super) fn free(self) -> Slot {
+        let used = [self.active, self.previous];
+        Slot::ALL.into_iter().find(|slot| !used.contains(&Some(*slot))).unwrap_or(Slot::ALL[0])
+    }
+
+    /// The state after the staged slot became the active one.
+    pub(super) fn activated(self) -> Self {
+        Self { active: self.staged, previous: self.active, staged: None, on_trial: true }
+    }
+
+    /// The state after going back.
+    pub(super) fn rolled_back(self) -> Self {
+        Self { active: self.previous, previous: None, staged: self.staged, on_trial: false }
+    }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "the form that map_err takes")]
+pub(super) fn disk_failure(error: io::Error) -> Failure {
+    Failure::Failed(format!("the board's disk: {error}"))
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! address   what a user writes: local, tcp://…, serial://…, or a name     home   where n2n keeps things of the user
-//! book      names, addresses and keys of boards                           error  why a call has no answer
+//! book      names, addresses and keys of boards                           error, diagnostic  why a call has no answer
 //! endpoint  address + key = something to connect to
 //! patience  deadlines
 //! client    the calls, with deadlines ─► link (Noise over TCP or a serial line) ─► local (an agent as a child process)
@@ -13,6 +13,7 @@
 mod address;
 mod book;
 mod client;
+mod diagnostic;
 mod endpoint;
 mod error;
 mod home;

@@ -106,7 +106,7 @@ fn read_key(file: Option<PathBuf>) -> Result<Key, Failure> {
         let place = path.display().to_string();
         std::fs::File::open(&path)
             .and_then(|file| file.take(MAX_KEY_BYTES).read_to_string(&mut text))
-            .map_err(|error| anyhow::anyhow!("{place}: {error}"))?;
+            .map_err(|error| Failure::failed(format_args!("{place}: {error}")))?;
         place
     } else {
         if std::io::stdin().is_terminal() {

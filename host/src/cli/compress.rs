@@ -133,7 +133,7 @@ fn recorded(run: &Path) -> Result<Configuration, Failure> {
     Manifest::load(&path)?
         .configuration
         .try_into()
-        .map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))
+        .map_err(|error| Failure::failed(format_args!("{}: {error}", path.display())))
         .hint("the run was begun by another version of n2n: finish it with that one")
 }
 

@@ -7,10 +7,11 @@ use n2n_protocol::Digest;
 use super::watch::Watcher;
 use super::{Context, target_board};
 use crate::board::{Address, Endpoint};
-use crate::compress::{self, Configuration, Plan, Summary};
+use crate::compress::{self, Configuration, Plan};
 use crate::data::{self, DataSpec, LoadOptions};
 use crate::exit::Failure;
 use crate::model_io::onnx;
+use crate::run::summary::Summary;
 
 /// Runs the job; one that was stopped, or lost its board, names the command that goes on with it, and one whose student
 /// did not get into its slot names the command that ships it.

@@ -82,6 +82,6 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
 
     let identity = json::BoardIdentity::new(&board.name, board.this_machine, &board.client.welcome().board);
     let object = json::Measured::new(&args.model, identity, &measured);
-    context.ui.result(&object, || view::measurement(&args.model, &board.place(), &measured))?;
+    context.ui.result(&object, || view::measurement(&args.model, &board.place(), &(&measured).into()))?;
     Ok(Code::Done)
 }

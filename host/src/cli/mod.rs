@@ -6,6 +6,7 @@
 pub mod agent;
 mod board;
 mod compress;
+mod context;
 mod device;
 mod doctor;
 mod interrupt;
@@ -28,10 +29,10 @@ mod watch;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use clap::{Parser, Subcommand};
+
+use context::Context;
 
 use crate::config::Config;
 use crate::exit::{Code, Failure};
@@ -101,14 +102,6 @@ enum Verb {
     Doctor(doctor::Args),
 }
 
-/// What every verb is given.
-struct Context {
-    ui: Ui,
-    config: Config,
-    /// True once the user wants to stop.
-    stop: Arc<AtomicBool>,
-}
-
 impl Verb {
     fn run(self, context: &Context) -> Result<Code, Failure> {
         match self {
@@ -161,8 +154,8 @@ fn agent_code(ended: anyhow::Result<ExitCode>) -> ExitCode {
         // The agent's library puts its hint on a line of its own.
         let text = format!("{error:#}");
         let failure = match text.split_once("\nhint: ") {
-            Some((what, hint)) => Failure::new(Code::Failed, anyhow::anyhow!("{what}")).hint(hint),
-            None => Failure::from(error),
+            Some((what, hint)) => Failure::failed(what).hint(hint),
+            None => Failure::new(Code::Failed, error),
         };
         ui::complain(&failure);
         ExitCode::from(failure.code() as u8)

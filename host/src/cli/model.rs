@@ -164,7 +164,7 @@ pub(super) fn load(text: &str) -> Result<Model, Failure> {
             if path.is_file() {
                 return Ok(onnx::load(&path)?);
             }
-            Err(anyhow::anyhow!("{}: expected a student, found none", path.display()))
+            Err(Failure::failed(format_args!("{}: expected a student, found none", path.display())))
                 .hint("the run is not finished: go on with `n2n compress --resume --out RUN`, or name an .onnx file")
         }
     }

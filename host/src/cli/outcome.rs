@@ -6,10 +6,11 @@ use serde::Serialize;
 
 use super::Context;
 use super::json::{self, Compressed, SCHEMA};
-use crate::compress::{Forecast, Side, Student, Summary};
+use crate::compress::Forecast;
 use crate::exit::{Code, Failure};
+use crate::run::summary::{Side, Student, Summary};
 use crate::search::{Budget, Resources, Settings};
-use crate::{ui, units, view};
+use crate::{ui, units, wording};
 
 /// Prints the result; no student is exit code 3.
 pub(super) fn show(summary: &Summary, context: &Context) -> Result<Code, Failure> {
@@ -99,15 +100,15 @@ fn object(summary: &Summary) -> Compressed {
 }
 
 fn side(side: &Side) -> json::Side {
-    let interval = side.measurement.latency.interval.as_ref();
+    let ends = side.measurement.latency.ends_ns();
     json::Side {
         test_accuracy: side.test.fraction(),
         params: side.params,
         macs: side.macs,
         latency_ns: json::Interval {
             median: side.measured.latency_ns,
-            low: interval.map(|interval| interval.low_ns),
-            high: interval.map(|interval| interval.high_ns),
+            low: ends.map(|ends| ends.0),
+            high: ends.map(|ends| ends.1),
         },
         model_memory_bytes: Some(side.measured.model_memory_bytes),
         file: side.file.display().to_string(),
@@ -115,7 +116,7 @@ fn side(side: &Side) -> json::Side {
 }
 
 fn text(summary: &Summary) -> String {
-    let place = view::measured_on(&summary.board, summary.this_machine);
+    let place = wording::measured_on(&summary.board, summary.this_machine);
     let mut text = table(&place, &summary.teacher, summary.student.as_ref());
     text.push_str("\n\n");
     let mut facts = Vec::new();
@@ -164,8 +165,7 @@ fn table(place: &str, teacher: &Side, student: Option<&Student>) -> String {
         })
     };
     let latency = |side: &Side| {
-        let interval = side.measurement.latency.interval.as_ref();
-        units::latency_with_interval(side.measured.latency_ns, interval.map(|it| (it.low_ns, it.high_ns)))
+        units::latency_with_interval(side.measured.latency_ns, side.measurement.latency.ends_ns())
     };
     ui::table(
         ["", "teacher", "student", "change"],

@@ -1,8 +1,8 @@
 //! `n2n ship`: a student into a board's active slot, verified there before and after the switch.
 
 use crate::exit::{Code, Failure, ResultExt as _};
+use crate::model_io::fold::fold_batch_norm;
 use crate::model_io::onnx;
-use crate::network::fold::fold_batch_norm;
 use crate::search::{Bound, Limit, Metric};
 use crate::shipping::{self, Shipment, SigningKey, Step};
 use crate::{ui, units, view};

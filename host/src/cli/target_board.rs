@@ -58,6 +58,6 @@ impl Args {
 impl Connected {
     /// What stands beside its numbers.
     pub(super) fn place(&self) -> String {
-        crate::view::measured_on(&self.name, self.this_machine)
+        crate::wording::measured_on(&self.name, self.this_machine)
     }
 }

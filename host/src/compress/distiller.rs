@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
+use super::error::Error;
 use super::weight_store::WeightStore;
 use crate::data::{Dataset, Samples};
 use crate::model_io::Weights;
@@ -66,7 +67,7 @@ impl<'a> Distiller<'a> {
         proxy: Recipe,
         folder: &Path,
         stop: Arc<AtomicBool>,
-    ) -> anyhow::Result<Self> {
+    ) -> Result<Self, Error> {
         let plain = teacher.answers(&dataset.train, &dataset.normalisation, Augmentation::NONE, 1, 0)?;
         let store = WeightStore::open(folder)?;
         Ok(Self { dataset, teacher, plain, augmented: None, proxy, device, store, stop })

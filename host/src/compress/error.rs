@@ -1,6 +1,7 @@
 //! How a compression ends without a student; each kind has its own exit code and next step.
 
 use crate::board::BoardError;
+use crate::exit::{Code, Diagnostic, Failure};
 use crate::run::folder::FolderError;
 use crate::search::{Fault, Metric, SearchError};
 use crate::shipping::ShipError;
@@ -55,9 +56,9 @@ pub enum Error {
     /// The run folder cannot be used.
     #[error(transparent)]
     Folder(#[from] FolderError),
-    /// Anything else.
-    #[error(transparent)]
-    Other(#[from] anyhow::Error),
+    /// Anything else, with the code and the next step that it brought along.
+    #[error("{0}")]
+    Other(Failure),
 }
 
 impl Error {
@@ -87,12 +88,54 @@ impl Error {
     }
 }
 
+impl Diagnostic for Error {
+    fn exit_code(&self) -> Code {
+        match self {
+            Self::ImpossibleLimit { .. } => Code::NoStudent,
+            Self::Board(_) => Code::BoardUnavailable,
+            Self::Greeting(error) => error.exit_code(),
+            Self::Shipping(error) => error.exit_code(),
+            Self::Other(failure) => failure.code(),
+            Self::WeakTeacher { .. }
+            | Self::Mismatch { .. }
+            | Self::Teacher(_)
+            | Self::Stopped
+            | Self::Folder(_) => Code::Failed,
+        }
+    }
+
+    fn next_step(&self) -> Option<String> {
+        match self {
+            Self::Other(failure) => failure.next_step().map(str::to_owned),
+            known => known.hint().map(str::to_owned),
+        }
+    }
+}
+
+impl Error {
+    /// An error that says nothing about code and next step.
+    pub(super) fn other(error: impl Into<anyhow::Error>) -> Self {
+        Self::Other(Failure::new(Code::Failed, error))
+    }
+
+    /// An error that says both itself.
+    pub(super) fn telling<E: Diagnostic>(error: E) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        Self::Other(failure)
+    }
+}
+
 impl From<Fault> for Error {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Cancelled => Self::Stopped,
             Fault::Board(reason) => Self::Board(reason),
-            Fault::Training(_) | Fault::Journal(_) => Self::Other(fault.into()),
+            Fault::Training(_) | Fault::Journal(_) => Self::other(fault),
         }
     }
 }
@@ -101,7 +144,7 @@ impl From<SearchError> for Error {
     fn from(error: SearchError) -> Self {
         match error {
             SearchError::Fault(fault) => fault.into(),
-            other => Self::Other(other.into()),
+            other => Self::other(other),
         }
     }
 }
@@ -110,13 +153,37 @@ impl From<TrainingError> for Error {
     fn from(error: TrainingError) -> Self {
         match error {
             TrainingError::Cancelled { .. } => Self::Stopped,
-            other => Self::Other(other.into()),
+            other => Self::other(other),
         }
     }
 }
 
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Self {
-        Self::Other(error.into())
+        Self::telling(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::training::device::{self, DeviceError};
+
+    fn no_such_gpu() -> DeviceError {
+        device::open("cuda:99".parse().unwrap()).map(|_| ()).unwrap_err()
+    }
+
+    #[test]
+    fn what_an_error_says_about_itself_is_kept_in_a_job() {
+        let (alone, within) = (Failure::from(no_such_gpu()), Failure::from(Error::telling(no_such_gpu())));
+        assert_eq!((alone.code(), alone.render()), (within.code(), within.render()));
+        assert!(alone.next_step().unwrap().contains("--device cpu"), "{}", alone.render());
+    }
+
+    #[test]
+    fn a_board_that_is_lost_while_shipping_is_unavailable_as_for_the_verb_that_ships() {
+        let lost = BoardError::Unavailable { board: "pi".into(), reason: "link lost".into() };
+        let error = Error::from(ShipError::NotActivated(lost));
+        assert_eq!(error.exit_code(), Code::BoardUnavailable);
     }
 }

@@ -7,14 +7,17 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use n2n_protocol::{Golden, MeasurePlan, Measurement, Progress, Welcome};
+use n2n_protocol::{self as wire, Golden, MeasurePlan, Progress, Welcome};
 
 use super::drift::Drift;
 use crate::board::{BoardError, Client, Endpoint};
+use crate::exit::Failure;
+use crate::measurement::Measurement;
+use crate::model_io::fold::fold_batch_norm;
 use crate::model_io::onnx::{self, Filling, ModelInfo};
 use crate::model_io::{Weights, filled};
 use crate::network::Network;
-use crate::network::fold::{fold_batch_norm, folded};
+use crate::network::fold::folded;
 use crate::search::laboratory::{Fault, Measured, Outcome};
 use crate::shipping::golden;
 
@@ -73,7 +76,7 @@ pub(super) struct Specimen {
 
 impl Specimen {
     /// The file that would ship, without its weights.
-    pub(super) fn untrained(network: &Network, info: &ModelInfo) -> anyhow::Result<Self> {
+    pub(super) fn untrained(network: &Network, info: &ModelInfo) -> Result<Self, Failure> {
         let network = folded(network);
         let weights = filled(&network, SEED);
         let bytes = onnx::write(&network, Filling::Seed(SEED), info)?;
@@ -82,7 +85,7 @@ impl Specimen {
     }
 
     /// The file that ships: batch norm folded.
-    pub(super) fn trained(network: &Network, weights: &Weights, info: &ModelInfo) -> anyhow::Result<Self> {
+    pub(super) fn trained(network: &Network, weights: &Weights, info: &ModelInfo) -> Result<Self, Failure> {
         let (network, weights) = fold_batch_norm(network, weights);
         let bytes = onnx::write(&network, Filling::Weights(&weights), info)?;
         let file_bytes = bytes.len() as u64;
@@ -146,8 +149,7 @@ impl Gauge {
 
     /// Quick: for candidates.
     pub(super) fn probe(&mut self, network: &Network, info: &ModelInfo) -> Result<Outcome<Measured>, Fault> {
-        let specimen =
-            Specimen::untrained(network, info).map_err(|error| Fault::Board(format!("{error:#}")))?;
+        let specimen = Specimen::untrained(network, info).map_err(|error| Fault::Board(error.to_string()))?;
         if let Some(reference) = &mut self.reference {
             reference.drift.probed();
         }
@@ -198,7 +200,7 @@ impl Gauge {
         match self.run(specimen, plan, progress)? {
             Outcome::Done(measurement) => {
                 self.noise = between_processes(&measurement).max(NOISE_FLOOR);
-                Ok(Outcome::Done((self.measured(&measurement, specimen), measurement)))
+                Ok(Outcome::Done((self.measured(&measurement, specimen), (&measurement).into())))
             }
             Outcome::Infeasible(reason) => Ok(Outcome::Infeasible(reason)),
         }
@@ -228,7 +230,7 @@ impl Gauge {
         specimen: &Specimen,
         plan: impl Fn(n2n_protocol::Digest, &Self) -> MeasurePlan,
         progress: &mut dyn FnMut(Progress),
-    ) -> Result<Outcome<Measurement>, Fault> {
+    ) -> Result<Outcome<wire::Measurement>, Fault> {
         let mut retries = 0;
         loop {
             if self.stop.load(Ordering::Relaxed) {
@@ -260,7 +262,7 @@ impl Gauge {
         }
     }
 
-    fn measured(&self, measurement: &Measurement, specimen: &Specimen) -> Measured {
+    fn measured(&self, measurement: &wire::Measurement, specimen: &Specimen) -> Measured {
         let median = measurement.latency.median_ns;
         let (latency_lower_ns, latency_upper_ns) = if let Some(interval) = &measurement.latency.interval {
             (interval.low_ns, interval.high_ns)
@@ -284,7 +286,7 @@ impl Gauge {
 
 /// Relative deviation of the process medians: 1.4826 times the median absolute deviation, which one slow process does not
 /// inflate, over the median.
-fn between_processes(measurement: &Measurement) -> f64 {
+fn between_processes(measurement: &wire::Measurement) -> f64 {
     let median_of = |values: &mut Vec<f64>| {
         values.sort_by(f64::total_cmp);
         values.get(values.len() / 2).copied().unwrap_or(0.0)

@@ -9,10 +9,8 @@
 //! | `laboratory` | both, as the search sees them |
 //! | `smallest` | whether the limits can be kept at all |
 //! | `finale` | finalists to the student |
-//! | `side_by_side` | teacher and student measured at one time |
+//! | `teacher`, `side_by_side` | the teacher on the board, and the limits that follow; teacher and student measured at one time |
 //! | `verdict` | the very file: accuracy, files, deployment |
-//! | `paired` | teacher against student on the same images |
-//! | `summary` | what came out |
 //! | `dry_run` | what the budget buys |
 //!
 //! Only order lives here; arithmetic belongs to the rooms below.
@@ -25,12 +23,11 @@ mod event;
 mod finale;
 mod gauge;
 mod laboratory;
-pub mod paired;
 mod plan;
 mod side_by_side;
 mod smallest;
 mod stopwatch;
-pub mod summary;
+mod teacher;
 mod verdict;
 mod weight_store;
 
@@ -42,30 +39,30 @@ pub use dry_run::{Forecast, dry_run};
 pub use error::Error;
 pub use event::{Event, Observer, Phase};
 pub use plan::{Configuration, Finale, Plan};
-pub use summary::{Side, Student, Summary};
 
 use distiller::Distiller;
 use finale::Chosen;
-use gauge::{Gauge, Specimen};
+use gauge::Gauge;
 use laboratory::{Live, Spent};
 use stopwatch::Stopwatch;
+use teacher::{limits_now, measure_teacher};
 
 use crate::board::Endpoint;
 use crate::data::Dataset;
+use crate::exit::Failure;
 use crate::model_io::{Weights, atomic_file};
-use crate::network::Network;
 use crate::run::folder::{Folder, Layout};
 use crate::run::journal::Journal;
 use crate::run::manifest::Manifest;
-use crate::search::laboratory::{Fault, Laboratory as _, Measured, Outcome};
+use crate::run::summary::{SCHEMA, Summary};
+use crate::search::laboratory::{Fault, Laboratory as _, Measured};
 use crate::search::replay::Replay;
 use crate::search::{
-    self, Bound, Limits, Metric, Policies, Preset, Record, Resources, SearchResult, Settings, StageKind,
-    Teacher,
+    self, Bound, Metric, Policies, Preset, Record, SearchResult, Settings, StageKind, Teacher,
 };
+use crate::training::device::DeviceError;
 use crate::training::recipe::Recipe;
 use crate::training::{Accuracy, Classifier, device, evaluation};
-use n2n_protocol::Measurement;
 
 /// A teacher must be right this many times as often as a guess; the usual cause of less is wrong preprocessing.
 const WEAK_TEACHER: f64 = 3.0;
@@ -80,7 +77,7 @@ const FINALIST_POOL: usize = 24;
 pub fn run(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> Result<Summary, Error> {
     let mut clock = Stopwatch::new(observer);
     let folder = if plan.resume { Folder::open(&plan.out)? } else { Folder::create(&plan.out)? };
-    let manifest = Manifest::new(&plan.configuration).map_err(anyhow::Error::from)?;
+    let manifest = Manifest::new(&plan.configuration).map_err(Error::other)?;
     folder.begin(manifest.with_digest("teacher", &plan.teacher_digest))?;
     let (mut journal, recorded) = folder.journal()?;
 
@@ -120,6 +117,7 @@ pub fn run(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> Resul
         None => None,
     };
     let mut summary = Summary {
+        schema: SCHEMA,
         run: plan.out.clone(),
         board: plan.configuration.board.clone(),
         this_machine: lab.local,
@@ -133,14 +131,14 @@ pub fn run(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> Resul
         seconds: clock.phases(),
     };
     // Before shipping: a board that does not take the student costs none of what is known about it.
-    summary.save(folder.path())?;
+    summary.save(folder.path()).map_err(Error::telling)?;
     if let (Some(student), Some(chosen), true) = (&mut summary.student, &chosen, plan.configuration.ship) {
         clock.begin(Phase::Shipping);
         student.board_agreement = Some(verdict::ship(&mut lab, &dataset, plan, &limits, chosen)?);
         student.shipped = true;
         summary.wall_s = (clock.whole() + lab.before).as_secs_f64();
         summary.seconds = clock.phases();
-        summary.save(folder.path())?;
+        summary.save(folder.path()).map_err(Error::telling)?;
     }
     Ok(summary)
 }
@@ -172,8 +170,8 @@ fn open_laboratory<'a>(
     stop: &Arc<AtomicBool>,
     observer: Observer<'a>,
 ) -> Result<(Live<'a>, Accuracy), Error> {
-    let choice = plan.configuration.device.parse().map_err(anyhow::Error::from)?;
-    let device = device::open(choice).map_err(anyhow::Error::from)?;
+    let choice = plan.configuration.device.parse().map_err(Error::telling::<DeviceError>)?;
+    let device = device::open(choice).map_err(Error::telling)?;
     let model = Classifier::new(&plan.teacher.network, weights, &device)?;
     let accuracy = evaluation::evaluate(&model, &dataset.validation_search, &dataset.normalisation)?;
     if accuracy.fraction() < WEAK_TEACHER * chance(dataset) {
@@ -235,28 +233,6 @@ fn begun_with(recorded: &[Record]) -> Option<Measured> {
     })
 }
 
-/// The limits in base units, for a teacher that measures like this.
-fn limits_now(settings: &Settings, teacher: &Network, measured: Measured) -> Result<Limits, Error> {
-    let resources = Resources { measured: Some(measured), ..Resources::of(teacher) };
-    Ok(Limits::resolve(&settings.limits, &resources).map_err(anyhow::Error::from)?)
-}
-
-/// The teacher on the board as a student would be: batch norm folded. From now on it shows whether the board drifts.
-fn measure_teacher(
-    lab: &mut Live<'_>,
-    plan: &Plan,
-    anchor: Option<Measured>,
-) -> Result<(Measured, Measurement), Error> {
-    let specimen = Specimen::untrained(&plan.teacher.network, &lab.info)?;
-    match lab.gauge.examine(&specimen, &mut |_| {})? {
-        Outcome::Done((measured, measurement)) => {
-            lab.gauge.refer_to(specimen, measured, anchor.unwrap_or(measured).latency_ns);
-            Ok((measured, measurement))
-        }
-        Outcome::Infeasible(reason) => Err(Error::Teacher(reason)),
-    }
-}
-
 fn search_on(
     lab: &mut Live<'_>,
     folder: &Folder,
@@ -288,7 +264,8 @@ fn search_on(
 fn load_policies(run: &Layout) -> Result<Policies, Error> {
     let load = |stage| {
         let path = run.policy(stage);
-        std::fs::read(&path).map_err(|error| anyhow::anyhow!("policy {}: {error}", path.display()))
+        std::fs::read(&path)
+            .map_err(|error| Error::Other(Failure::from(error).context(format!("policy {}", path.display()))))
     };
     Ok(Policies { removal: Some(load(StageKind::Removal)?), shrinkage: Some(load(StageKind::Shrinkage)?) })
 }

@@ -1,11 +1,11 @@
 //! Teacher and student on the board at one time, so that a limit which is a share of the teacher's latency is judged by a
 //! ratio of two numbers of one state of the board. Boards heat up; other machines get neighbours.
 
-use n2n_protocol::Measurement;
-
 use super::gauge::Specimen;
 use super::laboratory::Live;
-use super::{Error, Plan, limits_now, measure_teacher};
+use super::teacher::{limits_now, measure_teacher};
+use super::{Error, Plan};
+use crate::measurement::Measurement;
 use crate::search::Limits;
 use crate::search::laboratory::{Measured, Outcome};
 

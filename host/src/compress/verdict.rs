@@ -2,19 +2,20 @@
 //!
 //! The one room that reads the test split, once for the teacher and once for the student, after all choices are made.
 
-use n2n_protocol::{Digest, Measurement};
+use n2n_protocol::Digest;
 
 use super::finale::{Chosen, latency_bound};
 use super::laboratory::Live;
-use super::paired::PairedDifference;
-use super::{Error, Event, Plan, Side, Student};
+use super::{Error, Event, Plan};
 use crate::data::Dataset;
+use crate::measurement::Measurement;
 use crate::model_io::{Weights, atomic_file, onnx, safetensors};
 use crate::run::folder::Folder;
+use crate::run::summary::{Side, Student};
 use crate::search::Limits;
 use crate::search::laboratory::Measured;
 use crate::shipping::{self, Shipment, SigningKey};
-use crate::training::{Accuracy, evaluation};
+use crate::training::{Accuracy, PairedDifference, evaluation};
 
 /// Validation images that the board classifies after deployment, beside the host.
 const AGREEMENT_IMAGES: usize = 32;
@@ -58,8 +59,8 @@ pub(super) fn of_student(
     let file = folder.layout().student_onnx();
     atomic_file::write(&file, &chosen.specimen.bytes)?;
     safetensors::save(&folder.layout().student_safetensors(), &chosen.network, &chosen.weights)
-        .map_err(anyhow::Error::from)?;
-    let shipped = onnx::load(&file).map_err(anyhow::Error::from)?;
+        .map_err(Error::other)?;
+    let shipped = onnx::load(&file).map_err(Error::telling)?;
     let weights = shipped.weights();
     let predictions = lab.distiller.predictions(&shipped.network, &weights, &dataset.test)?;
     let side = Side {
@@ -95,7 +96,7 @@ pub(super) fn ship(
     limits: &Limits,
     chosen: &Chosen,
 ) -> Result<Accuracy, Error> {
-    let key = SigningKey::load_or_create(&plan.signing_key).map_err(anyhow::Error::from)?;
+    let key = SigningKey::load_or_create(&plan.signing_key).map_err(Error::telling)?;
     let name =
         plan.out.file_name().map_or_else(|| "student".into(), |name| name.to_string_lossy().into_owned());
     let shipment = Shipment {

@@ -6,8 +6,9 @@ use std::path::Path;
 
 use super::error::DataError;
 use super::idx::{self, FASHION_MNIST};
+use super::samples::Samples;
+use super::source;
 use super::split::Parts;
-use super::{Samples, source};
 
 const TRAIN_IMAGES: &[u8] = include_bytes!("../assets/fashion-mnist-subset/train-images-idx3-ubyte.gz");
 const TRAIN_LABELS: &[u8] = include_bytes!("../assets/fashion-mnist-subset/train-labels-idx1-ubyte.gz");

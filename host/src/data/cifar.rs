@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use super::error::DataError;
 use super::idx::checked_labels;
-use super::spec::DataKind;
-use super::{Samples, Whole, existing, source};
+use super::kind::DataKind;
+use super::samples::{Samples, Whole};
+use super::source::{self, existing};
 
 const CHANNELS: usize = 3;
 const EDGE: usize = 32;

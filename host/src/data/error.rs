@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::spec::DataKind;
+use super::kind::DataKind;
+use crate::exit::{Code, Diagnostic};
 
 /// A data set that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -87,5 +88,22 @@ impl DataError {
             Self::Limit { .. } => Some("use a smaller data set".into()),
             Self::TooFew { .. } => Some("add images, or ask for a smaller validation set".into()),
         }
+    }
+}
+
+impl Diagnostic for DataError {
+    fn exit_code(&self) -> Code {
+        match self {
+            Self::Spec { .. } => Code::Usage,
+            Self::Missing { .. }
+            | Self::Io { .. }
+            | Self::Format { .. }
+            | Self::Limit { .. }
+            | Self::TooFew { .. } => Code::Failed,
+        }
+    }
+
+    fn next_step(&self) -> Option<String> {
+        self.hint()
     }
 }

@@ -7,8 +7,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::error::DataError;
-use super::spec::DataKind;
-use super::{Samples, Whole, existing, source};
+use super::kind::DataKind;
+use super::samples::{Samples, Whole};
+use super::source::{self, existing};
 
 const IMAGES_MAGIC: u32 = 0x0803;
 const LABELS_MAGIC: u32 = 0x0801;

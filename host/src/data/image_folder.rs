@@ -13,10 +13,11 @@ use rayon::prelude::*;
 use sha2::{Digest as _, Sha256};
 
 use super::error::DataError;
-use super::source::{self, MAX_PART_BYTES};
-use super::spec::DataKind;
+use super::kind::DataKind;
+use super::options::LoadOptions;
+use super::samples::Samples;
+use super::source::{self, MAX_PART_BYTES, existing};
 use super::split::Parts;
-use super::{LoadOptions, Samples, existing};
 
 /// Labels are 16 bits wide, and a reader of 65,536 folders was pointed at the wrong place.
 const MAX_CLASSES: usize = 4096;

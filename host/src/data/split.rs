@@ -5,7 +5,8 @@
 use std::path::Path;
 
 use super::error::DataError;
-use super::{LoadOptions, Samples, Whole};
+use super::options::LoadOptions;
+use super::samples::{Samples, Whole};
 
 /// Without a wish, one image in so many of the training part is for validation.
 const VALIDATION_SHARE: usize = 10;

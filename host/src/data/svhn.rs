@@ -5,10 +5,10 @@
 use std::path::Path;
 
 use super::error::DataError;
+use super::kind::DataKind;
 use super::matlab::{self, MatArray};
-use super::source::{self, MAX_PART_BYTES};
-use super::spec::DataKind;
-use super::{Samples, Whole, existing};
+use super::samples::{Samples, Whole};
+use super::source::{self, MAX_PART_BYTES, existing};
 
 const EDGE: usize = 32;
 const CHANNELS: usize = 3;

@@ -3,6 +3,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `weights` | tensors by name, checked against a network |
+//! | `fold` | batch norm into convolutions: the numbers |
 //! | `filled` | weights out of a seed, as a board makes them |
 //! | `onnx` | the model file: written and read back |
 //! | `safetensors` | weights alone |
@@ -11,6 +12,7 @@
 
 pub mod atomic_file;
 mod filled;
+pub mod fold;
 pub mod onnx;
 pub mod reference;
 pub mod safetensors;

@@ -4,6 +4,7 @@
 //! engine's result differs by is the engine's own rounding.
 
 use super::{Weights, WeightsError};
+use crate::exit::Diagnostic;
 use crate::network::layer::{Activation, Conv, Layer, Linear, Pool};
 use crate::network::{Network, Node, Role, Shape};
 
@@ -24,6 +25,8 @@ pub enum ReferenceError {
         got: usize,
     },
 }
+
+impl Diagnostic for ReferenceError {}
 
 /// Logits (or probabilities, where the network ends in a softmax) of one normalised image `[channels, height, width]`.
 /// Batch norm uses its running statistics, dropout is the identity.

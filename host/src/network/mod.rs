@@ -2,6 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | `node`, `graph`, `error` | one operation; the network, checked; why a list of nodes is no network |
 //! | `layer` | operations and their hyper-parameters |
 //! | `shape` | shape inference |
 //! | `parameter` | which tensors a layer owns |
@@ -10,7 +11,7 @@
 //! | `unit` | what one keep/remove bit applies to |
 //! | `block` | residual blocks, found by the graph's form |
 //! | `surgery/` | layer removal, layer shrinkage, and which teacher slices a student inherits |
-//! | `fold` | batch norm into convolutions: the form that ships |
+//! | `fold` | batch norm into convolutions: the structure that ships |
 //! | `builder` | a network, layer by layer |
 //! | `zoo` | VGG and ResNet |
 //!
@@ -21,183 +22,26 @@ pub(crate) mod arbitrary;
 mod block;
 pub mod builder;
 pub mod cost;
+mod error;
 pub mod fold;
+mod graph;
 pub mod group;
 pub mod layer;
+mod node;
 pub mod parameter;
 pub mod shape;
 pub mod surgery;
 pub mod unit;
 pub mod zoo;
 
-use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
-
 pub use cost::Cost;
+pub use error::NetworkError;
+pub use graph::Network;
 pub use group::{Group, Member, Side};
 pub use layer::Layer;
+pub use node::{Node, NodeId};
 pub use parameter::{Parameter, Role};
 pub use shape::Shape;
-pub use surgery::{Infeasible, Inheritance, Source, Surgery};
-pub use unit::{Unit, UnitKind, may_remove};
+pub use surgery::{Infeasible, Inheritance, Source, Surgery, may_remove};
+pub use unit::{Unit, UnitKind};
 pub use zoo::Architecture;
-
-/// Index of a node in [`Network::nodes`]; inputs always have smaller ids than their readers.
-pub type NodeId = usize;
-
-/// One operation of the graph.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Node {
-    /// Unique within the network; tensors are named after it, and surgery keeps it.
-    pub name: String,
-    /// What it computes.
-    pub layer: Layer,
-    /// Where its operands come from, in operand order.
-    pub inputs: Vec<NodeId>,
-}
-
-/// A checked, topologically ordered graph: one image in, one vector of logits (the last node) out.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "Vec<Node>", into = "Vec<Node>")]
-pub struct Network {
-    nodes: Vec<Node>,
-    shapes: Vec<Shape>,
-}
-
-/// Why a list of nodes is no network.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NetworkError {
-    /// No nodes, a first node that is no input, or a second input.
-    #[error("a network starts with exactly one input node")]
-    Input,
-    /// Two nodes share a name.
-    #[error("two nodes are named `{0}`")]
-    Name(String),
-    /// An operand is missing, in excess or not an earlier node.
-    #[error("node `{node}` ({kind}): expected {expected} earlier operands, got {got:?}")]
-    Operands {
-        /// The node.
-        node: String,
-        /// Its kind.
-        kind: &'static str,
-        /// Arity.
-        expected: usize,
-        /// The operands given.
-        got: Vec<NodeId>,
-    },
-    /// A layer and its operand disagree.
-    #[error("node `{node}` ({kind}): expected {expected}, got {got}")]
-    Shape {
-        /// The node.
-        node: String,
-        /// Its kind.
-        kind: &'static str,
-        /// What the layer needs.
-        expected: String,
-        /// What it was given.
-        got: String,
-    },
-    /// A node that nothing reads and that is not the last.
-    #[error("nothing reads the output of node `{0}`")]
-    Dangling(String),
-    /// The last node does not give a vector.
-    #[error("the network must end in a vector of logits, got {0}")]
-    Output(String),
-}
-
-impl Network {
-    /// Checks names, operands and shapes.
-    ///
-    /// # Errors
-    /// The first thing that is wrong, by node.
-    pub fn new(nodes: Vec<Node>) -> Result<Self, NetworkError> {
-        let inputs = nodes.iter().filter(|node| matches!(node.layer, Layer::Input(_))).count();
-        if inputs != 1 || !matches!(nodes[0].layer, Layer::Input(_)) {
-            return Err(NetworkError::Input);
-        }
-        let mut names = std::collections::HashSet::new();
-        let mut read = vec![false; nodes.len()];
-        let mut shapes: Vec<Shape> = Vec::with_capacity(nodes.len());
-        for (id, node) in nodes.iter().enumerate() {
-            if !names.insert(node.name.as_str()) {
-                return Err(NetworkError::Name(node.name.clone()));
-            }
-            if node.inputs.len() != node.layer.arity() || node.inputs.iter().any(|&input| input >= id) {
-                return Err(NetworkError::Operands {
-                    node: node.name.clone(),
-                    kind: node.layer.kind(),
-                    expected: node.layer.arity(),
-                    got: node.inputs.clone(),
-                });
-            }
-            node.inputs.iter().for_each(|&input| read[input] = true);
-            let operands: Vec<Shape> = node.inputs.iter().map(|&input| shapes[input]).collect();
-            shapes.push(shape::infer(&node.name, &node.layer, &operands)?);
-        }
-        if let Some(idle) = (0..nodes.len() - 1).find(|&id| !read[id]) {
-            return Err(NetworkError::Dangling(nodes[idle].name.clone()));
-        }
-        match shapes.last() {
-            Some(Shape::Vector { .. }) => Ok(Self { nodes, shapes }),
-            Some(other) => Err(NetworkError::Output(other.to_string())),
-            None => Err(NetworkError::Input),
-        }
-    }
-
-    /// The operations, in execution order.
-    pub fn nodes(&self) -> &[Node] {
-        &self.nodes
-    }
-
-    /// Output shape of each node.
-    pub fn shapes(&self) -> &[Shape] {
-        &self.shapes
-    }
-
-    /// Shape of the image.
-    pub fn input_shape(&self) -> Shape {
-        self.shapes[0]
-    }
-
-    /// Number of logits.
-    pub fn classes(&self) -> usize {
-        self.shapes[self.shapes.len() - 1].channels()
-    }
-
-    /// The node of that name.
-    pub fn find(&self, name: &str) -> Option<NodeId> {
-        self.nodes.iter().position(|node| node.name == name)
-    }
-
-    /// Readers of each node's output.
-    pub fn consumers(&self) -> Vec<Vec<NodeId>> {
-        let mut readers = vec![Vec::new(); self.nodes.len()];
-        for (id, node) in self.nodes.iter().enumerate() {
-            for &input in &node.inputs {
-                readers[input].push(id);
-            }
-        }
-        readers
-    }
-
-    /// Identity of the structure (names do not count): lower-case hex SHA-256. Latency depends on nothing else.
-    pub fn digest(&self) -> String {
-        let bare: Vec<(&Layer, &[NodeId])> =
-            self.nodes.iter().map(|node| (&node.layer, node.inputs.as_slice())).collect();
-        let text = serde_json::to_vec(&bare).unwrap_or_default();
-        hex::encode(Sha256::digest(text))
-    }
-}
-
-impl TryFrom<Vec<Node>> for Network {
-    type Error = NetworkError;
-    fn try_from(nodes: Vec<Node>) -> Result<Self, Self::Error> {
-        Self::new(nodes)
-    }
-}
-
-impl From<Network> for Vec<Node> {
-    fn from(network: Network) -> Self {
-        network.nodes
-    }
-}

@@ -1,8 +1,7 @@
-//! Units: what one keep/remove bit of the removal policy applies to, and which removals are allowed.
+//! Units: what one keep/remove bit of the removal policy applies to. Which removals are allowed is `surgery::mask`'s.
 
 use super::block::{self, Block, stride_of};
 use super::layer::{Layer, Pool};
-use super::surgery::removal;
 use super::{Network, NodeId};
 
 /// What a unit is made of.
@@ -57,26 +56,6 @@ impl Network {
     /// Units in execution order. Linear layers, global pools and adds outside of recognised blocks belong to none.
     pub fn units(&self) -> Vec<Unit> {
         parts(self).into_iter().map(|part| part.unit).collect()
-    }
-}
-
-/// May `units[decided.len()]` be removed, given keep flags of the units before it and keeping all after it?
-///
-/// Exact by induction: a sequence in which every removal was allowed here is always built by [`removal::remove`]. Masked are
-/// removals that leave no legal graph or no convolution, whose stride or change of shape nothing can take over, or that
-/// make the network costlier in MACs or parameters than it was without them (a pool before a convolution).
-pub fn may_remove(network: &Network, units: &[Unit], decided: &[bool]) -> bool {
-    let Some(undecided) = units.len().checked_sub(decided.len() + 1) else {
-        return false;
-    };
-    let sequence = |keep_this| [decided, &[keep_this], &vec![true; undecided]].concat();
-    let parts = parts(network);
-    let built = |keep_this| removal::cut(network, &parts, &sequence(keep_this)).ok();
-    match (built(true), built(false)) {
-        (Some(with), Some(without)) => {
-            removal::no_costlier(&with.network.cost(), &without.network.cost()).is_ok()
-        }
-        _ => false,
     }
 }
 
@@ -166,15 +145,6 @@ mod tests {
 
     const CIFAR: Input = Input { channels: 3, height: 32, width: 32 };
 
-    fn mask(network: &Network, removed: &[&str]) -> Vec<String> {
-        let units = network.units();
-        let keep: Vec<bool> = units.iter().map(|unit| !removed.contains(&unit.name.as_str())).collect();
-        (0..units.len())
-            .filter(|&k| may_remove(network, &units, &keep[..k]))
-            .map(|k| units[k].name.clone())
-            .collect()
-    }
-
     #[test]
     fn vgg_units_are_its_convolutions_and_pools_in_order() {
         let network = build(Architecture::Vgg11, CIFAR, 10, 0.1).unwrap();
@@ -186,38 +156,13 @@ mod tests {
     }
 
     #[test]
-    fn in_a_vgg_every_convolution_may_go_and_no_pool() {
-        let network = build(Architecture::Vgg11, CIFAR, 10, 0.1).unwrap();
-        let allowed = mask(&network, &[]);
-        assert_eq!(allowed.len(), 8, "{allowed:?}");
-        assert!(allowed.iter().all(|name| name.starts_with("conv")), "{allowed:?}");
-    }
-
-    #[test]
-    fn the_last_convolution_stays() {
-        let network = build(Architecture::Vgg11, CIFAR, 10, 0.1).unwrap();
-        let all_but_last = ["conv1_1", "conv2_1", "conv3_1", "conv3_2", "conv4_1", "conv4_2", "conv5_1"];
-        assert!(!mask(&network, &all_but_last).contains(&"conv5_2".to_owned()));
-    }
-
-    #[test]
-    fn a_resnet_keeps_its_stem_and_one_block_of_every_stage_that_changes_shape() {
-        let network = build(Architecture::Resnet18, CIFAR, 10, 0.1).unwrap();
-        assert_eq!(network.units().len(), 9);
-        assert_eq!(
-            mask(&network, &["layer1.0", "layer2.0", "layer4.0"]).join(" "),
-            "layer1.0 layer1.1 layer2.0 layer3.0 layer3.1 layer4.0"
-        );
-    }
-
-    #[test]
     fn resnet_facts_are_those_of_the_block() {
         let network = build(Architecture::Resnet18, CIFAR, 10, 1.0).unwrap();
         let units = network.units();
+        assert_eq!(units.len(), 9);
         let down = units.iter().find(|unit| unit.name == "layer2.0").unwrap();
         assert_eq!((down.kind, down.kernel, down.stride, down.padding), (UnitKind::Residual, 3, 2, 1));
         assert_eq!((down.in_channels, down.out_channels, down.nodes.len()), (64, 128, 9));
         assert!(units[0].skip_start && !units[0].skip_end, "the stem feeds a skip");
-        assert!(!may_remove(&network, &units, &vec![true; units.len()]), "there is no unit left to decide");
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::journal::{Journal, JournalError};
 use super::manifest::{Manifest, ManifestError};
+use crate::exit::Diagnostic;
 use crate::search::{Record, StageKind};
 
 /// A process id and a newline; more in a lock file is not ours.
@@ -43,6 +44,8 @@ pub enum FolderError {
     #[error(transparent)]
     Journal(#[from] JournalError),
 }
+
+impl Diagnostic for FolderError {}
 
 /// Names of the files in a run folder; no claim that they exist.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::exit::Diagnostic;
 use crate::model_io::atomic_file;
 
 /// Version of this file's own form.
@@ -48,6 +49,8 @@ pub enum ManifestError {
         given: String,
     },
 }
+
+impl Diagnostic for ManifestError {}
 
 /// What a run was started with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

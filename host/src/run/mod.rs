@@ -5,6 +5,7 @@
 //! | `folder` | the layout and the lock |
 //! | `manifest` | `run.toml`: the resolved configuration |
 //! | `journal` | `trials.jsonl`: one record a line |
+//! | `summary` | `summary.json`: what came out |
 //! | `report/` | `report.html`: the run as one page |
 //!
 //! Must not decide anything about students: records are `crate::search`'s, configuration is the caller's.
@@ -13,3 +14,4 @@ pub mod folder;
 pub mod journal;
 pub mod manifest;
 pub mod report;
+pub mod summary;

@@ -2,12 +2,14 @@
 
 use sha2::{Digest as _, Sha256};
 
+use super::candidate;
 use super::constraint::Limits;
+use super::error::SearchError;
 use super::laboratory::Laboratory;
 use super::record::{Record, Resumed, SCHEMA, Started};
 use super::settings::Settings;
 use super::tape::Tape;
-use super::{Policies, SearchError, Teacher, candidate};
+use super::teacher::{Policies, Teacher};
 
 /// The first line: written, or compared with the recorded one, whose resolved limits then stay in force.
 pub(super) fn begin(

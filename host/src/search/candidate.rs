@@ -10,9 +10,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::cache::Cache;
 use super::constraint::{Limits, Resources, violation};
+use super::kinds::{BaseKind, SearcherKind, StageKind};
 use super::laboratory::{Fault, Job, Laboratory, Measured, Outcome, Rung, StartingWeights, Task, Trained};
 use super::random;
-use super::record::{Actions, BaseKind, SearcherKind, StageKind, Step, Trial, TrialOutcome};
+use super::record::{Actions, Step, Trial, TrialOutcome};
 use super::reward::{Preset, Scoring};
 use crate::model_io::Weights;
 use crate::network::surgery::{self, Surgery, rounded_width};

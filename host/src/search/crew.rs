@@ -2,14 +2,15 @@
 
 use super::candidate::Base;
 use super::constraint::{Limits, Resources, violation};
+use super::error::SearchError;
+use super::kinds::StageKind;
 use super::policy::Policy;
-use super::record::StageKind;
+use super::random;
 use super::removal_policy::RemovalPolicy;
 use super::searchers::{self, PolicySearcher, RandomSearcher, Searcher, UniformSearcher};
 use super::settings::Settings;
 use super::shrinkage_policy::ShrinkagePolicy;
 use super::state::Scale;
-use super::{SearchError, random};
 
 /// Searchers, each with its share of the stage.
 pub(super) type Crew = Vec<(Box<dyn Searcher>, f64)>;

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::constraint::{Limits, Resources};
+use super::kinds::{BaseKind, SearcherKind, StageKind};
 use super::laboratory::Rung;
 use super::reinforce::Learned;
 use super::reward::Reward;
@@ -54,48 +55,6 @@ pub struct Started {
     pub groups: Vec<String>,
     /// SHA-256 of the removal and the shrinkage policy that the search starts from, where they were given.
     pub policies_from: [Option<String>; 2],
-}
-
-/// The two stages (method.md 1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StageKind {
-    /// Layer removal.
-    Removal,
-    /// Layer shrinkage.
-    Shrinkage,
-}
-
-/// Who proposed a candidate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SearcherKind {
-    /// The policies.
-    Reinforce,
-    /// Random search.
-    Random,
-    /// One width factor for the whole teacher.
-    Uniform,
-}
-
-impl std::fmt::Display for SearcherKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Reinforce => "reinforce",
-            Self::Random => "random",
-            Self::Uniform => "uniform width",
-        })
-    }
-}
-
-/// Which network the actions were applied to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BaseKind {
-    /// The teacher.
-    Teacher,
-    /// The removal stage's best student.
-    Winner,
 }
 
 /// What was done to the base.

@@ -2,13 +2,13 @@
 
 use std::collections::HashSet;
 
-use super::Policies;
 use super::candidate::{Judged, Ladder};
 use super::constraint::{Limits, Metric};
 use super::laboratory::Job;
 use super::record::Trial;
 use super::settings::Settings;
 use super::stage::{self, StageResult};
+use super::teacher::Policies;
 
 /// A student worth training for long.
 #[derive(Clone, Debug)]

@@ -7,9 +7,10 @@ use std::collections::HashMap;
 use rand_chacha::ChaCha8Rng;
 
 use super::candidate::{Base, Proposal};
+use super::kinds::{BaseKind, SearcherKind};
 use super::policy::{Decisions, Legal, Policy, PolicyError};
 use super::random;
-use super::record::{Actions, BaseKind, SearcherKind, Trial};
+use super::record::{Actions, Trial};
 use super::reinforce::{Learned, Learning, Reinforce};
 use super::removal_policy::{KEEP, REMOVE};
 use super::shrinkage_policy::FACTORS;

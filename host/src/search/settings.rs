@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::SearchError;
 use super::constraint::{Limit, Metric};
+use super::error::SearchError;
+use super::kinds::StageKind;
 use super::laboratory::Rung;
-use super::record::StageKind;
 use super::reinforce::{Baseline, Learning};
 use super::reward::Preset;
 

@@ -9,13 +9,15 @@ use std::collections::{BTreeMap, HashSet};
 use super::candidate::{Base, Batch, Judged, Ladder, Proposal};
 use super::constraint::{Limits, epsilon_by_share, epsilon_by_updates};
 use super::crew::Crew;
-use super::laboratory::Laboratory;
-use super::record::{Record, SearcherKind, StageFinished, StageKind, TrialOutcome, Update};
+use super::error::SearchError;
+use super::event::Event;
+use super::kinds::{SearcherKind, StageKind};
+use super::laboratory::{Fault, Laboratory};
+use super::record::{Record, StageFinished, TrialOutcome, Update};
 use super::reward::Preset;
 use super::searchers::Searcher;
 use super::settings::{Budget, Settings};
 use super::tape::Tape;
-use super::{Event, Fault, SearchError};
 
 /// A batch that told nothing new costs no time; counting it as this share of the stage bounds a policy that has settled,
 /// and lets the relaxation harden.

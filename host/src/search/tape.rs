@@ -5,9 +5,10 @@
 
 use std::collections::VecDeque;
 
+use super::error::SearchError;
+use super::event::Event;
 use super::laboratory::{Fault, Laboratory};
 use super::record::{Record, Trial};
-use super::{Event, SearchError};
 
 /// Where records go.
 pub type Journal<'a> = dyn FnMut(&Record) -> Result<(), Fault> + 'a;

@@ -5,12 +5,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::kinds::BaseKind;
 use super::laboratory::{Admit, Evaluated, Task, in_turns};
+use super::policy::PolicyError;
 use super::record::TrialOutcome;
 use super::replay::Replay;
 use super::*;
+use crate::model_io::Weights;
 use crate::network::layer::{Input, Layer};
-use crate::network::zoo;
+use crate::network::{Network, zoo};
+use crate::training::inheritance;
 
 /// Answers by formula: latency by work and depth, accuracy by the width of each layer and by depth. Time passes only
 /// when it works.

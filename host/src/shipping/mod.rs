@@ -6,11 +6,13 @@
 //! | `key` | the user's signing key |
 //! | `bundle` | what is shipped beside the model, signed |
 //! | `deploy` | the steps on the board, and the way back |
+//! | `diagnostic` | exit codes and next steps of what goes wrong |
 //!
 //! Nothing here chooses a student or prints.
 
 pub mod bundle;
 pub mod deploy;
+mod diagnostic;
 pub mod golden;
 pub mod key;
 

@@ -4,6 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::kernels::{Gpu, GpuError, Precision, memory};
+use crate::exit::{Code, Diagnostic};
+
+/// The next step where a GPU cannot be used; the same for every verb.
+const NO_GPU: &str = "--device cpu trains without; `n2n doctor` and host/cuda/README.md say what a GPU needs";
 
 /// What the user asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,6 +53,22 @@ pub enum DeviceError {
         /// What is missing.
         cause: GpuError,
     },
+}
+
+impl Diagnostic for DeviceError {
+    fn exit_code(&self) -> Code {
+        match self {
+            Self::Unknown(_) => Code::Usage,
+            Self::Unavailable { .. } => Code::Failed,
+        }
+    }
+
+    fn next_step(&self) -> Option<String> {
+        match self {
+            Self::Unknown(_) => None,
+            Self::Unavailable { .. } => Some(NO_GPU.to_owned()),
+        }
+    }
 }
 
 impl FromStr for DeviceChoice {

@@ -10,6 +10,7 @@
 //! | `trainer` | the loop |
 //! | `teacher_logits` | a teacher's answers, computed once |
 //! | `evaluation`, `batch_norm` | accuracy, logits; statistics anew after surgery |
+//! | `paired` | two models on the same images |
 //! | `inheritance` | initial weights, and what a student takes from its teacher |
 //! | `device` | CPU or GPU, probed |
 //! | `classifier` | a model on either: the room's front |
@@ -26,6 +27,7 @@ pub mod inheritance;
 pub mod kernels;
 pub mod model;
 pub mod optimiser;
+mod paired;
 mod plan;
 pub mod recipe;
 pub mod schedule;
@@ -39,12 +41,14 @@ pub use batches::Augmentation;
 pub use classifier::Classifier;
 pub use device::{Device, DeviceChoice};
 pub use evaluation::{Accuracy, Classify};
+pub use paired::PairedDifference;
 pub use recipe::Recipe;
 pub use teacher_logits::TeacherLogits;
 pub use trainer::{TrainProgress, TrainSummary};
 
 use std::fmt::Display;
 
+use crate::exit::Diagnostic;
 use crate::model_io::WeightsError;
 
 /// Why training or evaluation stopped.
@@ -87,6 +91,8 @@ pub enum TrainingError {
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
 }
+
+impl Diagnostic for TrainingError {}
 
 pub(crate) fn mismatch(what: &'static str, expected: impl Display, got: impl Display) -> TrainingError {
     TrainingError::Mismatch { what, expected: expected.to_string(), got: got.to_string() }

@@ -1,6 +1,6 @@
 //! One frame of a line: header, payload, CRC-32, COBS, delimiter. A frame that is damaged in any way is none.
 
-use super::outgoing::MAX_FRAME;
+use super::limits::MAX_FRAME;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 

@@ -1,7 +1,7 @@
 //! The stream that comes: in order, once, and no more than there is room for.
 
-use super::RECEIVE_BYTES;
 use super::frame::Receipt;
+use super::limits::RECEIVE_BYTES;
 use alloc::collections::VecDeque;
 
 /// Room below which the peer may have stopped; when the application has made more, it has to hear of it.

@@ -1,16 +1,10 @@
 //! The stream that goes: cut into frames, kept until confirmed, repeated from where the peer stands.
 
 use super::frame::Receipt;
-use super::{SEND_BYTES, STUCK};
+use super::limits::{MIN_FRAME, SEND_BYTES, STUCK};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
-
-/// Largest payload, bytes: around it are some 25 bytes, 2.4 %, and one wrong bit costs no more than this.
-pub(super) const MAX_FRAME: usize = 1024;
-
-/// Smallest payload, bytes: on a line where one byte in a hundred is wrong, every second such frame comes through.
-pub(super) const MIN_FRAME: usize = 32;
 
 /// Frames on their way at once: 8 KiB cover 27 ms at 3 Mbaud, the latency of two USB adapters.
 pub(super) const WINDOW_FRAMES: usize = 8;

@@ -1,5 +1,6 @@
 //! Two ends and a wire between them that does everything a bad wire does, in simulated time.
 
+use super::limits::SEND_BYTES;
 use super::*;
 use alloc::vec;
 use proptest::prelude::*;

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::super::json::SCHEMA;
 use super::super::{Context, device, model};
 use crate::data::{self, DataSpec, Dataset, LoadOptions};
-use crate::exit::{Code, Failure, ResultExt as _};
+use crate::exit::{Code, Failure};
 use crate::model_io::onnx::{self, Filling, ModelInfo};
 use crate::model_io::{Weights, atomic_file};
 use crate::network::Network;
@@ -178,11 +178,11 @@ pub(in crate::cli) fn train(wish: &Wish, dataset: &Dataset, context: &Context) -
     match outcome {
         Ok(_) => {}
         Err(TrainingError::Cancelled { step }) => {
-            return Err(anyhow::anyhow!(
+            return Err(Failure::failed(format_args!(
                 "stopped after step {step} of {}; no file was written",
                 recipe.steps(images.len())
             ))
-            .hint("run it again; fewer --epochs end sooner");
+            .hint("run it again; fewer --epochs end sooner"));
         }
         Err(error) => return Err(error.into()),
     }

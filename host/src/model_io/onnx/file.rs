@@ -5,6 +5,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use super::{MAX_BYTES, Model, ReadError, read};
+use crate::exit::Diagnostic;
 
 /// A model file that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +38,12 @@ impl ModelFileError {
             Self::Io { .. } => None,
             Self::Content { source, .. } => Some(source.hint()),
         }
+    }
+}
+
+impl Diagnostic for ModelFileError {
+    fn next_step(&self) -> Option<String> {
+        self.hint().map(str::to_owned)
     }
 }
 

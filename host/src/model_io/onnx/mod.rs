@@ -26,12 +26,12 @@ mod write;
 use n2n_protocol::generator::WEIGHTS_SEED_KEY;
 
 use super::Weights;
-use crate::data::Normalisation;
 use crate::network::Network;
+use crate::normalisation::Normalisation;
 
 pub use file::{ModelFileError, load};
 pub use read::{ReadError, read};
-pub use write::{WriteError, without_dropout, write};
+pub use write::{WriteError, write};
 
 /// Largest model file, bytes: the protocol's limit for a blob.
 pub const MAX_BYTES: u64 = n2n_protocol::limits::BLOB_BYTES;

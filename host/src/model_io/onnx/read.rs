@@ -2,6 +2,8 @@
 //!
 //! Takes no byte on trust: sizes are bounded before anything is computed from them, names are looked up, never indexed.
 
+mod error;
+mod limits;
 mod operator;
 mod tensors;
 
@@ -11,103 +13,18 @@ use prost::Message as _;
 use tract_onnx::pb::tensor_shape_proto::dimension;
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, ValueInfoProto, type_proto};
 
+pub use error::ReadError;
+use error::wrong;
+use limits::{MAX_EDGE, MAX_NODES, MAX_STRUCTURE_BYTES, at_most, bounded};
 use operator::Operator;
 use tensors::Tensors;
 
 use super::{
     FORMAT, Filling, INPUT, MAX_BYTES, Model, ModelInfo, OPSET, OUTPUT, PRODUCER, WEIGHTS_SEED_KEY, key,
 };
-use crate::data::Normalisation;
-use crate::model_io::WeightsError;
 use crate::network::layer::Input;
-use crate::network::{Layer, Network, NetworkError, Node};
-
-/// Everything in a file but the numbers of its tensors, bytes. Parsing can take some hundred times that much memory; the
-/// largest network of the zoo needs 40 KB.
-const MAX_STRUCTURE_BYTES: u64 = 2 << 20;
-/// Operators: ten times ResNet-152.
-const MAX_NODES: usize = 5_000;
-/// Any dimension, stride, padding or count in a file: their products stay far inside 64 bits.
-const MAX_DIM: usize = 1 << 20;
-/// Rows and columns of the image, and all padding of a network together: maps grow by nothing else.
-const MAX_EDGE: usize = 1 << 14;
-
-/// An ONNX file that cannot be read here.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum ReadError {
-    /// Too large.
-    #[error("{what}: expected at most {limit}, got {got}")]
-    TooLarge {
-        /// What is.
-        what: &'static str,
-        /// How much there may be.
-        limit: u64,
-        /// How much there is, or at least is.
-        got: u64,
-    },
-    /// Not ONNX, or damaged.
-    #[error("not a whole ONNX file: {0}")]
-    Damaged(String),
-    /// Another program's.
-    #[error(
-        "this ONNX was not written by n2n (producer `{producer}`); import of other models is not there yet"
-    )]
-    Foreign {
-        /// Who wrote it, as the file says.
-        producer: String,
-    },
-    /// Another version's.
-    #[error("{what}: expected {expected}, got {got}")]
-    Version {
-        /// Of what.
-        what: &'static str,
-        /// Ours.
-        expected: String,
-        /// The file's.
-        got: String,
-    },
-    /// Written by n2n, it says, but not like this.
-    #[error("{place}: expected {expected}, got {got}")]
-    Structure {
-        /// Node, tensor or metadata key.
-        place: String,
-        /// By the mapping.
-        expected: String,
-        /// In the file.
-        got: String,
-    },
-    /// The nodes make no network.
-    #[error(transparent)]
-    Network(#[from] NetworkError),
-    /// Tensors and network disagree.
-    #[error(transparent)]
-    Weights(#[from] WeightsError),
-}
-
-impl ReadError {
-    /// The next step, for the line after the error.
-    pub fn hint(&self) -> &'static str {
-        match self {
-            Self::Foreign { .. } => {
-                "train a teacher with `n2n teacher train`, which writes a model file that can be read"
-            }
-            Self::Version { .. } => "read it with the n2n version that wrote it, or write it again",
-            _ => "the file is damaged or was changed by another program: write it again",
-        }
-    }
-}
-
-fn wrong(place: impl Into<String>, expected: impl Into<String>, got: impl Into<String>) -> ReadError {
-    ReadError::Structure { place: place.into(), expected: expected.into(), got: got.into() }
-}
-
-fn at_most(what: &'static str, got: usize, limit: usize) -> Result<(), ReadError> {
-    if got <= limit {
-        Ok(())
-    } else {
-        Err(ReadError::TooLarge { what, limit: limit as u64, got: got as u64 })
-    }
-}
+use crate::network::{Layer, Network, Node};
+use crate::normalisation::Normalisation;
 
 /// Reads a model file's bytes.
 ///
@@ -215,13 +132,6 @@ fn numbers(key: &str, text: &str) -> Result<Vec<f32>, ReadError> {
     text.split_whitespace()
         .map(|number| number.parse().map_err(|_| wrong(format!("metadata `{key}`"), "numbers", number)))
         .collect()
-}
-
-fn bounded(value: i64, place: &impl Fn() -> String) -> Result<usize, ReadError> {
-    match usize::try_from(value) {
-        Ok(value) if value <= MAX_DIM => Ok(value),
-        _ => Err(wrong(place(), format!("a number from 0 to {MAX_DIM}"), value.to_string())),
-    }
 }
 
 fn network(graph: &GraphProto, input_node: &str, tensors: &Tensors<'_>) -> Result<Network, ReadError> {

@@ -5,10 +5,11 @@ use prost::Message as _;
 use tract_onnx::pb::ModelProto;
 
 use super::*;
+use crate::model_io::fold::fold_batch_norm;
 use crate::model_io::{filled, reference};
 use crate::network::arbitrary::{any_network, image, lively_weights, small_resnet};
 use crate::network::builder::Builder;
-use crate::network::fold::fold_batch_norm;
+use crate::network::fold::without_dropout;
 use crate::network::layer::{Activation, BatchNorm, Conv, Dropout, Input, Linear, Pool};
 use crate::network::zoo::{self, Architecture};
 use crate::network::{Layer, NodeId};
@@ -107,7 +108,7 @@ fn trained(network: &Network) -> Vec<u8> {
 fn reads_back_exactly_what_was_written() {
     for network in [sequential(), residual()] {
         let model = read(&trained(&network)).unwrap();
-        assert_eq!(model.network, without_dropout(&network).unwrap());
+        assert_eq!(model.network, without_dropout(&network));
         assert_eq!(model.info, info(&network));
         assert_eq!(model.filling, Filling::Weights(filled(&network, 9)));
         assert_eq!(trained(&network), trained(&network));
@@ -353,7 +354,7 @@ proptest! {
 
     #[test]
     fn any_network_reads_back(network in any_network(), seed: u64, trained: bool) {
-        let expected = without_dropout(&network).unwrap();
+        let expected = without_dropout(&network);
         let weights = lively_weights(&network, seed);
         let filling = if trained { Filling::Weights(&weights) } else { Filling::Seed(seed) };
         let model = read(&write(&network, filling, &info(&network)).unwrap()).unwrap();

@@ -12,9 +12,11 @@ use tract_onnx::pb::{
 use super::{
     BATCH, FORMAT, Filling, INPUT, IR_VERSION, ModelInfo, OPSET, OUTPUT, PRODUCER, WEIGHTS_SEED_KEY, key,
 };
+use crate::exit::Diagnostic;
 use crate::model_io::{Weights, WeightsError, bytes_of};
+use crate::network::fold::without_dropout;
 use crate::network::layer::{Activation, Conv, Pool};
-use crate::network::{Layer, Network, NetworkError, Node, Shape};
+use crate::network::{Layer, Network, Node, Shape};
 
 /// A model that cannot be written.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -40,10 +42,9 @@ pub enum WriteError {
         /// Its epsilon.
         epsilon: f64,
     },
-    /// Without its dropout nodes it is no network.
-    #[error(transparent)]
-    Network(#[from] NetworkError),
 }
+
+impl Diagnostic for WriteError {}
 
 /// Bytes of the model file. Dropout is left out; batch norm is written as it is: fold a student's before.
 ///
@@ -56,7 +57,7 @@ pub fn write(network: &Network, filling: Filling<&Weights>, info: &ModelInfo) ->
     if let Some((what, expected, got)) = info.misfit(network) {
         return Err(WriteError::Info { what, expected, got });
     }
-    let network = without_dropout(network)?;
+    let network = without_dropout(network);
     let values: Vec<String> = (0..network.nodes().len()).map(|id| value_name(&network, id)).collect();
     let mut nodes = Vec::new();
     let mut initializer = Vec::new();
@@ -91,25 +92,6 @@ pub fn write(network: &Network, filling: Filling<&Weights>, info: &ModelInfo) ->
         ..ModelProto::default()
     };
     Ok(model.encode_to_vec())
-}
-
-/// The network without its dropout nodes, which is what a file holds.
-///
-/// # Errors
-/// When nothing sensible is left.
-pub fn without_dropout(network: &Network) -> Result<Network, NetworkError> {
-    let mut nodes: Vec<Node> = Vec::new();
-    let mut new_ids = Vec::with_capacity(network.nodes().len());
-    for node in network.nodes() {
-        let inputs: Vec<usize> = node.inputs.iter().map(|&input| new_ids[input]).collect();
-        if matches!(node.layer, Layer::Dropout(_)) {
-            new_ids.push(inputs[0]);
-        } else {
-            new_ids.push(nodes.len());
-            nodes.push(Node { inputs, ..node.clone() });
-        }
-    }
-    Network::new(nodes)
 }
 
 /// Name of a node's output. Only tensors of layers end otherwise, so no two values can share a name.

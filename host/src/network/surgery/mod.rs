@@ -3,19 +3,21 @@
 //!
 //! | file | action |
 //! |---|---|
-//! | `removal` | stage 1: keep or remove each unit |
+//! | `removal`, `mask` | stage 1: keep or remove each unit; which removals are allowed |
 //! | `shrinkage` | stage 2: keep some channels of each group |
 //! | `inheritance` | what both say about weights |
 //!
 //! Node names survive, so a tensor is found again in the teacher under its own name.
 
 pub mod inheritance;
+mod mask;
 pub mod removal;
 pub mod shrinkage;
 
 use super::{Network, NetworkError, Shape};
 
 pub use inheritance::{Inheritance, Source};
+pub use mask::may_remove;
 pub use removal::remove;
 pub use shrinkage::{rounded_width, shrink};
 

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use super::contents::{Candidate, Contents, Limit, Side, Stage, Update};
 use super::layers::side_by_side;
-use crate::compress::summary::{self, Summary};
+use crate::run::summary::{self, Summary};
 use crate::search::constraint::{Metric, Resources};
 use crate::search::record::{Started, TrialOutcome};
 use crate::search::{Record, SearcherKind, StageKind, Trial};
-use crate::view;
+use crate::wording;
 
 /// Everything that is known about a run, finished or not.
 pub(super) fn contents(name: &str, records: &[Record], summary: Option<&Summary>) -> Contents {
@@ -114,14 +114,13 @@ fn stage(kind: StageKind, trials: &[&Trial]) -> Stage {
 }
 
 fn side(side: &summary::Side) -> Side {
-    let interval = side.measurement.latency.interval.as_ref();
     Side {
         test_accuracy: Some(side.test.fraction()),
         validation_accuracy: Some(side.validation.fraction()),
         params: side.params,
         macs: side.macs,
         latency_ns: side.measured.latency_ns,
-        latency_interval_ns: interval.map(|interval| (interval.low_ns, interval.high_ns)),
+        latency_interval_ns: side.measurement.latency.ends_ns(),
         model_memory_bytes: Some(side.measured.model_memory_bytes),
         file_bytes: Some(side.measured.file_bytes),
     }
@@ -172,7 +171,7 @@ fn facts(started: Option<&Started>, summary: Option<&Summary>) -> Vec<(String, S
     let mut facts: Vec<(&str, String)> = Vec::new();
     if let Some(summary) = summary {
         facts.push(("data", summary.dataset.clone()));
-        let place = view::measured_on(&summary.board, summary.this_machine);
+        let place = wording::measured_on(&summary.board, summary.this_machine);
         facts.push(("board", format!("{place}: {}", summary.board_model)));
         facts.push(("teacher", summary.teacher.file.display().to_string()));
         if let Some(student) = &summary.student {
@@ -185,7 +184,7 @@ fn facts(started: Option<&Started>, summary: Option<&Summary>) -> Vec<(String, S
     if let Some(started) = started {
         let settings = &started.settings;
         facts.push(("preset", format!("{:?}", settings.preset).to_lowercase()));
-        facts.push(("budget", view::budget(settings.budget)));
+        facts.push(("budget", wording::budget(settings.budget)));
         facts.push(("seed", settings.seed.to_string()));
         let limits: Vec<String> = settings.limits.iter().map(ToString::to_string).collect();
         facts.push(("limits", if limits.is_empty() { "none".into() } else { limits.join(", ") }));
@@ -203,10 +202,10 @@ fn facts(started: Option<&Started>, summary: Option<&Summary>) -> Vec<(String, S
 /// Teacher's beside student's; a fact that only one of them has keeps its row.
 fn conditions(summary: Option<&Summary>) -> Vec<(String, String, String)> {
     let Some(summary) = summary else { return Vec::new() };
-    let place = view::measured_on(&summary.board, summary.this_machine);
-    let teacher = view::circumstances(&place, &summary.teacher.measurement);
+    let place = wording::measured_on(&summary.board, summary.this_machine);
+    let teacher = wording::circumstances(&place, &summary.teacher.measurement);
     let student = summary.student.as_ref();
-    let student = student.map_or_else(Vec::new, |it| view::circumstances(&place, &it.side.measurement));
+    let student = student.map_or_else(Vec::new, |it| wording::circumstances(&place, &it.side.measurement));
     let mut names: Vec<&str> = teacher.iter().map(|(name, _)| *name).collect();
     names
         .extend(student.iter().map(|(name, _)| *name).filter(|name| !teacher.iter().any(|it| it.0 == *name)));

@@ -24,7 +24,8 @@ pub(crate) use layers::{geometry, trained_parameters};
 
 use super::folder::Layout;
 use super::journal::{self, JournalError};
-use crate::compress::Summary;
+use super::summary::{Summary, SummaryError};
+use crate::exit::Diagnostic;
 use crate::model_io::atomic_file;
 
 /// Why there is no report.
@@ -36,6 +37,9 @@ pub enum ReportError {
     /// The journal is damaged.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The summary cannot be read.
+    #[error(transparent)]
+    Summary(#[from] SummaryError),
     /// A file cannot be read or written.
     #[error("{path}: {source}")]
     Io {
@@ -51,11 +55,20 @@ pub enum ReportError {
 
 impl ReportError {
     /// The next step, for the line after the error.
-    pub fn hint(&self) -> Option<&'static str> {
+    pub fn hint(&self) -> Option<String> {
         match self {
-            Self::NoRun(_) => Some("`n2n compress --out RUN` or `n2n quickstart --out RUN` makes one"),
+            Self::NoRun(_) => {
+                Some("`n2n compress --out RUN` or `n2n quickstart --out RUN` makes one".to_owned())
+            }
+            Self::Summary(error) => error.next_step(),
             Self::Journal(_) | Self::Io { .. } | Self::Chart(_) => None,
         }
+    }
+}
+
+impl Diagnostic for ReportError {
+    fn next_step(&self) -> Option<String> {
+        self.hint()
     }
 }
 
@@ -73,7 +86,7 @@ pub fn write(run: &Path, out: Option<&Path>) -> Result<PathBuf, ReportError> {
         move |source| ReportError::Io { path, source }
     };
     let (records, _) = journal::read(&layout.journal())?;
-    let summary = Summary::load(run).map_err(io(run))?;
+    let summary = Summary::load(run)?;
     let absolute = run.canonicalize().map_err(io(run))?;
     let name = absolute
         .file_name()

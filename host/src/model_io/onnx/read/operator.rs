@@ -3,8 +3,9 @@
 use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::{AttributeProto, NodeProto};
 
+use super::error::{ReadError, wrong};
+use super::limits::bounded;
 use super::tensors::{RELU6_BOUNDS, Tensors};
-use super::{ReadError, bounded, wrong};
 use crate::model_io::onnx::write::read_back;
 use crate::network::Layer;
 use crate::network::layer::{Activation, BatchNorm, Conv, Linear, Pool};

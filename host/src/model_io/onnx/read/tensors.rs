@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use tract_onnx::pb::TensorProto;
 use tract_onnx::pb::tensor_proto::DataType;
 
-use super::{MAX_NODES, ReadError, at_most, bounded, wrong};
+use super::error::{ReadError, wrong};
+use super::limits::{MAX_NODES, at_most, bounded};
 use crate::model_io::onnx::MAX_BYTES;
 use crate::model_io::{Weights, WeightsError, bytes_of, values_of};
 use crate::network::layer::Activation;

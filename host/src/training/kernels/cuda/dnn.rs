@@ -11,7 +11,8 @@ use std::sync::Arc;
 use cudarc::cudnn::{CudnnError, result, sys};
 use cudarc::driver::{CudaSlice, CudaStream};
 
-use super::gpu::{GpuError, Precision};
+use super::error::GpuError;
+use super::precision::Precision;
 
 /// Most memory that an algorithm may use beside its operands.
 const WORKSPACE: usize = 512 << 20;

@@ -12,53 +12,9 @@ use cudarc::driver::sys::{CUdevice_attribute, CUmemPool_attribute};
 use cudarc::driver::{CudaContext, CudaFunction, result};
 use cudarc::nvrtc::{CompileError, CompileOptions, compile_ptx_with_opts};
 
-use super::lane::Queue;
-
-/// How convolutions round their operands on a GPU.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Precision {
-    /// As given.
-    #[default]
-    F32,
-    /// To ten bits behind the point, sums in f32: what tensor cores do with f32.
-    Tf32,
-}
-
-/// What kept a GPU from being opened.
-#[derive(Debug, thiserror::Error)]
-pub enum GpuError {
-    /// A library that the dynamic linker does not find.
-    #[error("{library} is not found: {mend}")]
-    Library {
-        /// Its name.
-        library: &'static str,
-        /// Where it comes from.
-        mend: &'static str,
-    },
-    /// The driver has no such GPU.
-    #[error("the driver knows {known} GPUs")]
-    Index {
-        /// How many there are.
-        known: i32,
-    },
-    /// What the driver said.
-    #[error("{what}: {cause}")]
-    Driver {
-        /// While doing what.
-        what: &'static str,
-        /// Its words.
-        cause: String,
-    },
-}
-
-/// What a driver said while doing something.
-pub(super) fn driver(what: &'static str) -> impl Fn(result::DriverError) -> GpuError {
-    move |error| {
-        let text =
-            error.error_string().map_or_else(|_| format!("{error:?}"), |text| text.to_string_lossy().into());
-        GpuError::Driver { what, cause: text }
-    }
-}
+use super::error::{GpuError, driver};
+use super::precision::Precision;
+use super::queue::Queue;
 
 /// The source of all kernels.
 pub(super) const SOURCE: &str = include_str!("kernels.cu");
@@ -223,17 +179,8 @@ mod tests {
 
     /// By the real compiler, for every generation that it knows: the emulated GPU's is a C++ compiler, which bears more.
     #[test]
+    #[ignore = "needs NVIDIA's compiler: eval \"$(host/cuda/libraries compiler)\" brings it"]
     fn nvidias_compiler_takes_the_kernels() {
-        // SAFETY: loading the library runs its initialisers.
-        if !unsafe { cudarc::nvrtc::sys::is_culib_present() } {
-            #[allow(clippy::print_stderr)]
-            {
-                eprintln!(
-                    "SKIPPED: libnvrtc.so is not found (eval \"$(host/cuda/libraries compiler)\" brings it)"
-                );
-            }
-            return;
-        }
         for architecture in generations() {
             let ptx = compile_ptx_with_opts(SOURCE, options(&architecture.to_string()));
             let ptx = ptx.unwrap_or_else(|error| panic!("compute_{architecture}: {error:?}")).to_src();

@@ -7,10 +7,12 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::{Error, Result, bail};
-use cudarc::driver::{CudaSlice, CudaStream, DevicePtr as _, DeviceRepr, LaunchConfig, PushKernelArg as _};
+use cudarc::driver::{CudaSlice, DevicePtr as _, DeviceRepr, LaunchConfig, PushKernelArg as _};
 
 use super::dnn::Dnn;
-use super::gpu::{Gpu, GpuError, driver};
+use super::error::{GpuError, driver};
+use super::gpu::Gpu;
+use super::queue::Queue;
 
 /// Values in a GPU's memory. Clones share them.
 #[derive(Clone, Debug)]
@@ -105,13 +107,6 @@ const BLOCKS: u32 = 2048;
 pub(super) fn walk(count: usize) -> LaunchConfig {
     let blocks = (count as u64).div_ceil(u64::from(BLOCK)).clamp(1, u64::from(BLOCKS)) as u32;
     LaunchConfig { grid_dim: (blocks, 1, 1), block_dim: (BLOCK, 1, 1), shared_mem_bytes: 0 }
-}
-
-/// A stream with cuDNN in it.
-#[derive(Clone)]
-pub(super) struct Queue {
-    pub(super) stream: Arc<CudaStream>,
-    pub(super) dnn: Arc<Mutex<Dnn>>,
 }
 
 /// A queue of a GPU, in use.

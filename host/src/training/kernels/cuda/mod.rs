@@ -3,7 +3,8 @@
 //! | file | what |
 //! |---|---|
 //! | `gpu` | a GPU: libraries, context, kernels compiled for it |
-//! | `lane` | a stream with its arrays, and how a kernel is launched |
+//! | `precision`, `error` | how exactly it multiplies; what keeps it from being used |
+//! | `queue`, `lane` | a stream with cuDNN in it; the same with its arrays, and how a kernel is launched |
 //! | `dnn` | convolutions of one group by cuDNN |
 //! | `kernels.cu` | everything else |
 //! | `geometry`, `table` | shapes and grids; many small tensors in one launch |
@@ -18,17 +19,22 @@
 
 mod backend;
 mod dnn;
+mod error;
 mod geometry;
 mod gpu;
 mod lane;
 mod operations;
+mod precision;
+mod queue;
 mod table;
 
 use std::sync::Arc;
 
-pub use gpu::{Gpu, GpuError, Precision};
+pub use error::GpuError;
+pub use gpu::Gpu;
 pub use lane::Array;
 use lane::Lane;
+pub use precision::Precision;
 
 /// Kernels in a lane of their own; clones share it.
 #[derive(Clone)]

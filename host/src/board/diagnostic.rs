@@ -1,0 +1,51 @@
+//! How a verb ends when a board cannot be used: whether the command, a file or the board is to blame, and what to do next.
+
+use super::address::AddressError;
+use super::book::BookError;
+use super::error::BoardError;
+use crate::exit::{Code, Diagnostic};
+
+impl Diagnostic for AddressError {
+    fn exit_code(&self) -> Code {
+        Code::Usage
+    }
+}
+
+impl Diagnostic for BookError {
+    /// A name that is wrong is the command's fault, a file that is damaged is not.
+    fn exit_code(&self) -> Code {
+        match self {
+            Self::File { .. } => Code::Failed,
+            Self::Unknown { .. } | Self::Taken(_) | Self::Name(_) | Self::Address(_) | Self::NoKey(_) => {
+                Code::Usage
+            }
+        }
+    }
+
+    fn next_step(&self) -> Option<String> {
+        match self {
+            Self::Taken(_) => Some("`n2n board remove NAME` forgets the old one".to_owned()),
+            Self::File { .. } | Self::Unknown { .. } | Self::Name(_) | Self::Address(_) | Self::NoKey(_) => {
+                None
+            }
+        }
+    }
+}
+
+impl Diagnostic for BoardError {
+    fn exit_code(&self) -> Code {
+        match self {
+            Self::Unavailable { .. }
+            | Self::WrongKey { .. }
+            | Self::Version { .. }
+            | Self::Busy { .. }
+            | Self::Disturbed(_) => Code::BoardUnavailable,
+            Self::Book(error) => error.exit_code(),
+            Self::Refused { .. } | Self::Infeasible(_) | Self::Failed(_) | Self::Cancelled => Code::Failed,
+        }
+    }
+
+    fn next_step(&self) -> Option<String> {
+        self.hint().map(str::to_owned)
+    }
+}

@@ -1,0 +1,36 @@
+//! The teacher on the board as a student would be, and the limits that follow from its latency.
+
+use super::error::Error;
+use super::gauge::Specimen;
+use super::laboratory::Live;
+use super::plan::Plan;
+use crate::measurement::Measurement;
+use crate::network::Network;
+use crate::search::laboratory::{Measured, Outcome};
+use crate::search::{Limits, Resources, Settings};
+
+/// The limits in base units, for a teacher that measures like this.
+pub(super) fn limits_now(
+    settings: &Settings,
+    teacher: &Network,
+    measured: Measured,
+) -> Result<Limits, Error> {
+    let resources = Resources { measured: Some(measured), ..Resources::of(teacher) };
+    Limits::resolve(&settings.limits, &resources).map_err(Error::other)
+}
+
+/// The teacher on the board as a student would be: batch norm folded. From now on it shows whether the board drifts.
+pub(super) fn measure_teacher(
+    lab: &mut Live<'_>,
+    plan: &Plan,
+    anchor: Option<Measured>,
+) -> Result<(Measured, Measurement), Error> {
+    let specimen = Specimen::untrained(&plan.teacher.network, &lab.info)?;
+    match lab.gauge.examine(&specimen, &mut |_| {})? {
+        Outcome::Done((measured, measurement)) => {
+            lab.gauge.refer_to(specimen, measured, anchor.unwrap_or(measured).latency_ns);
+            Ok((measured, measurement))
+        }
+        Outcome::Infeasible(reason) => Err(Error::Teacher(reason)),
+    }
+}

@@ -1,0 +1,80 @@
+//! Images and labels in memory, as every loader returns them and every trainer reads them. Reads no file.
+
+/// Images and labels of one split. Pixels are channels x height x width per image, row-major, 0-255.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Samples {
+    /// Colour planes.
+    pub channels: usize,
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+    /// `len() * channels * height * width` bytes.
+    pub pixels: Vec<u8>,
+    /// Class of each image, below the data set's class count.
+    pub labels: Vec<u16>,
+}
+
+/// What the loaders of formats with a published training and test part return.
+#[derive(Debug)]
+pub(super) struct Whole {
+    pub(super) classes: Vec<String>,
+    pub(super) train: Samples,
+    pub(super) test: Samples,
+}
+
+impl Samples {
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// Values per image.
+    pub fn image_len(&self) -> usize {
+        self.channels * self.height * self.width
+    }
+
+    /// The pixels of one image.
+    ///
+    /// # Panics
+    /// When there is no image of that index.
+    pub fn image(&self, index: usize) -> &[u8] {
+        &self.pixels[index * self.image_len()..(index + 1) * self.image_len()]
+    }
+
+    /// Copies of the images of these indices, in that order.
+    ///
+    /// # Panics
+    /// When there is no image of one of the indices.
+    #[must_use]
+    pub fn select(&self, indices: &[usize]) -> Self {
+        let mut pixels = Vec::with_capacity(indices.len() * self.image_len());
+        for &index in indices {
+            pixels.extend_from_slice(self.image(index));
+        }
+        Self { pixels, labels: indices.iter().map(|&index| self.labels[index]).collect(), ..*self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn select_copies_in_the_order_asked_for() {
+        let samples = Samples {
+            channels: 1,
+            height: 1,
+            width: 2,
+            pixels: vec![1, 2, 3, 4, 5, 6],
+            labels: vec![7, 8, 9],
+        };
+        let some = samples.select(&[2, 0]);
+        assert_eq!((some.pixels, some.labels), (vec![5, 6, 1, 2], vec![9, 7]));
+    }
+}
