@@ -42,7 +42,9 @@ impl BundleManifest {
         bytes.extend(execution.batch.to_le_bytes());
         bytes.extend(execution.pace_us.to_le_bytes());
         bytes.extend((classes.len() as u64).to_le_bytes());
-        classes.iter().for_each(|class| push_text(&mut bytes, class));
+        for class in classes {
+            push_text(&mut bytes, class);
+        }
         push_text(&mut bytes, target);
         bytes.extend(number.to_le_bytes());
         push_text(&mut bytes, &self.name);

@@ -132,7 +132,6 @@ pub struct Version {
 }
 
 /// Answers, one per verb.
-#[expect(clippy::large_enum_variant, reason = "one exists at a time, and only for a moment")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Schema)]
 pub enum Answer {
     /// To hello.

@@ -73,6 +73,7 @@ fn board_code(error: &BoardError) -> Code {
         BoardError::Book(error) => book_code(error),
         BoardError::Refused { .. }
         | BoardError::Infeasible(_)
+        | BoardError::Unknown(_)
         | BoardError::Failed(_)
         | BoardError::Cancelled => Code::Failed,
     }
