@@ -13,7 +13,7 @@ use n2n_protocol::codec::{self, CodecError};
 use n2n_protocol::key::Key;
 use n2n_protocol::line::transfer;
 use n2n_protocol::{
-    Answer, Call, Failure, Hello, Reply, Request, SCHEMA_HASH, VERSION, Welcome, limits, version,
+    Answer, Call, Failure, Hello, Reply, Request, SCHEMA_HASH, Unknown, VERSION, Welcome, limits, version,
 };
 use std::io;
 use std::time::Duration;
@@ -411,6 +411,12 @@ fn clipped(failure: Failure) -> Failure {
         Failure::Failed(text) => Failure::Failed(clip(text)),
         Failure::Disturbed(text) => Failure::Disturbed(clip(text)),
         Failure::Refused(text) => Failure::Refused(clip(text)),
+        Failure::Unknown(Unknown::Unsupported(text)) => Failure::Unknown(Unknown::Unsupported(clip(text))),
+        Failure::Unknown(Unknown::EngineMissing(text)) => {
+            Failure::Unknown(Unknown::EngineMissing(clip(text)))
+        }
+        Failure::Unknown(Unknown::Crashed(text)) => Failure::Unknown(Unknown::Crashed(clip(text))),
+        Failure::Unknown(Unknown::WrongAnswer(text)) => Failure::Unknown(Unknown::WrongAnswer(clip(text))),
         other => other,
     }
 }

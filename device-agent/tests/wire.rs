@@ -9,8 +9,8 @@ use n2n_agent::session::Deadlines;
 use n2n_protocol::channel::{Channel, ChannelError, HANDSHAKE_FRAME_BYTES, Initiator, REJECTION};
 use n2n_protocol::key::Key;
 use n2n_protocol::{
-    Answer, Board, Call, Conditions, Digest, Failure, Hello, Progress, Reply, Request, SCHEMA_HASH, VERSION,
-    Version, codec, limits,
+    Activity, Answer, Board, Call, Conditions, Digest, Failure, Hello, Log, Progress, Reply, Request,
+    SCHEMA_HASH, VERSION, Version, codec, limits,
 };
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -102,6 +102,7 @@ async fn script(job: Job, exclusive: Exclusive, cancelled: Arc<AtomicUsize>) -> 
         Call::Probe => Ok(Answer::Board(Board {
             name: "desk".to_owned(),
             model: "test".to_owned(),
+            class: "none".to_owned(),
             architecture: "none".to_owned(),
             system: "none".to_owned(),
             cores: 1,
@@ -111,11 +112,11 @@ async fn script(job: Job, exclusive: Exclusive, cancelled: Arc<AtomicUsize>) -> 
             conditions: Conditions::default(),
         })),
         Call::Status => panic!("scripted"),
-        Call::LogTail { lines } => Ok(Answer::Log(vec!["x".repeat(10_000); usize::from(lines)])),
-        Call::Confirm => std::future::pending().await,
+        Call::LogTail { lines, .. } => Ok(Answer::Log(vec!["x".repeat(10_000); usize::from(lines)])),
+        Call::Confirm { .. } => std::future::pending().await,
         _ => {
             let _turn = exclusive.take(&job.client)?;
-            job.progress.report(Progress { processes: 3, elapsed_ms: 0 });
+            job.progress.report(Progress { elapsed_ms: 0, activity: Activity::Running { processes: 3 } });
             job.cancel.cancelled().await;
             cancelled.fetch_add(1, Ordering::SeqCst);
             Err(Failure::Cancelled)
@@ -224,7 +225,7 @@ fn other_versions_and_tables_are_refused_with_both_names() {
     let agent = Agent::start(brief());
     let other_major = Hello { version: Version { major: 9, minor: 1 }, ..hello("old") };
     let other_table = Hello { schema: [0xEE; 8], ..hello("old") };
-    for (hello, ours, theirs) in [(other_major, "1.0", "9.1"), (other_table, "1.0", "eeeeeeeeeeeeeeee")] {
+    for (hello, ours, theirs) in [(other_major, "2.0", "9.1"), (other_table, "2.0", "eeeeeeeeeeeeeeee")] {
         let mut peer = Peer::shake_hands(agent.connect(), &key()).unwrap();
         match peer.ask(Call::Hello(hello)) {
             Err(Failure::Refused(text)) => assert!(text.contains(ours) && text.contains(theirs), "{text}"),
@@ -318,11 +319,11 @@ fn an_unknown_verb_is_refused_and_the_session_goes_on() {
 fn long_work_shows_signs_of_life_takes_no_second_request_and_can_be_cancelled() {
     let agent = Agent::start(brief());
     let mut peer = agent.peer();
-    let long = peer.send(Call::Activate);
+    let long = peer.send(Call::Activate { id: 0 });
     for _ in 0..2 {
         match peer.receive().unwrap() {
             Reply { request_id, outcome: Ok(Answer::Progress(progress)) } => {
-                assert_eq!((request_id, progress.processes), (long, 3));
+                assert_eq!((request_id, progress.activity), (long, Activity::Running { processes: 3 }));
                 assert!(progress.elapsed_ms >= 50);
             }
             other => panic!("{other:?}"),
@@ -353,7 +354,7 @@ fn long_work_shows_signs_of_life_takes_no_second_request_and_can_be_cancelled() 
 fn work_that_ignores_its_cancellation_is_dropped() {
     let agent = Agent::start(brief());
     let mut peer = agent.peer();
-    let stubborn = peer.send(Call::Confirm);
+    let stubborn = peer.send(Call::Confirm { id: 0 });
     peer.send(Call::Cancel { request_id: stubborn });
     let began = Instant::now();
     loop {
@@ -370,13 +371,15 @@ fn the_second_client_hears_who_has_the_board_until_the_first_is_lost() {
     let agent = Agent::start(brief());
     let mut first = Peer::shake_hands(agent.connect(), &key()).unwrap();
     first.ask(Call::Hello(hello("alice"))).unwrap();
-    first.send(Call::Activate);
+    first.send(Call::Activate { id: 0 });
     assert!(matches!(first.receive().unwrap().outcome, Ok(Answer::Progress(_))));
     let mut second = agent.peer();
-    assert!(matches!(second.ask(Call::Activate), Err(Failure::Busy { client, .. }) if client == "alice"));
+    assert!(
+        matches!(second.ask(Call::Activate { id: 0 }), Err(Failure::Busy { client, .. }) if client == "alice")
+    );
     drop(first);
     agent.wait_for_cancelled(1);
-    second.send(Call::Activate);
+    second.send(Call::Activate { id: 0 });
     assert!(matches!(second.receive().unwrap().outcome, Ok(Answer::Progress(_))), "the board is free again");
 }
 
@@ -392,7 +395,7 @@ fn a_panic_in_the_work_is_a_failure_and_no_more() {
 fn a_peer_that_does_not_take_its_answer_is_sent_away() {
     let agent = Agent::start(brief());
     let mut deaf = agent.peer();
-    deaf.send(Call::LogTail { lines: 1000 });
+    deaf.send(Call::LogTail { lines: 1000, log: Log::Agent });
     // 10 MB do not fit into the buffers of the sockets.
     std::thread::sleep(brief().write * 4);
     assert!(deaf.receive().is_none(), "the answer was cut off");
@@ -402,7 +405,7 @@ fn a_peer_that_does_not_take_its_answer_is_sent_away() {
 fn an_answer_beyond_the_limit_becomes_a_failure() {
     let agent = Agent::start(Deadlines { write: FOR_EVER, ..brief() });
     let mut peer = agent.peer();
-    match peer.ask(Call::LogTail { lines: 2000 }) {
+    match peer.ask(Call::LogTail { lines: 2000, log: Log::Agent }) {
         Err(Failure::Failed(text)) => assert!(text.contains("does not fit"), "{text}"),
         other => panic!("{other:?}"),
     }
@@ -412,7 +415,7 @@ fn an_answer_beyond_the_limit_becomes_a_failure() {
 fn stopping_cancels_what_runs() {
     let agent = Agent::start(brief());
     let mut peer = agent.peer();
-    peer.send(Call::Activate);
+    peer.send(Call::Activate { id: 0 });
     assert!(matches!(peer.receive().unwrap().outcome, Ok(Answer::Progress(_))));
     let cancelled = Arc::clone(&agent.cancelled);
     drop(agent);

@@ -16,6 +16,12 @@ pub struct Measurement {
     pub engine: Engine,
     /// Threads of the engine.
     pub threads: u16,
+    /// Inputs of one inference.
+    #[serde(default = "one")]
+    pub batch: u16,
+    /// Time from the start of one inference to the start of the next, microseconds; 0 for one after the other.
+    #[serde(default)]
+    pub pace_us: u32,
     /// Cores that the workers were pinned to; empty if they were not.
     pub affinity: Vec<u16>,
     /// SHA-256 over the board's stable facts.
@@ -29,6 +35,9 @@ pub struct Measurement {
     pub inferences_per_sample: u32,
     /// Untimed inferences before the samples, by worker process.
     pub warmup: Vec<u32>,
+    /// From the start of a worker process to a model that is ready to run, by process, milliseconds; empty in old summaries.
+    #[serde(default)]
+    pub load_ms: Vec<u32>,
     /// Statistics of the samples.
     pub latency: Latency,
     /// Memory by kind.
@@ -124,12 +133,15 @@ impl From<&wire::Measurement> for Measurement {
             model: it.model.to_string(),
             engine: Engine { name: it.engine.name.clone(), version: it.engine.version.clone() },
             threads: it.threads,
+            batch: it.batch,
+            pace_us: it.pace_us,
             affinity: it.affinity.clone(),
             board: it.board.to_string(),
             agent: it.agent.clone(),
             samples_ns: it.samples_ns.clone(),
             inferences_per_sample: it.inferences_per_sample,
             warmup: it.warmup.clone(),
+            load_ms: it.load_ms.clone(),
             latency: Latency {
                 median_ns: it.latency.median_ns,
                 interval: it.latency.interval.as_ref().map(|it| Interval {
@@ -180,6 +192,11 @@ impl Latency {
     }
 }
 
+/// Batch of a summary of schema 1, which states none.
+fn one() -> u16 {
+    1
+}
+
 /// 64 hexadecimal digits; summaries of schema 1 wrote a list of 32 bytes.
 fn sha256<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     struct Digest;
@@ -215,12 +232,15 @@ pub(crate) mod tests {
             model: wire::Digest([1; 32]),
             engine: wire::EngineId { name: "tract".into(), version: "0.23.9".into() },
             threads: 1,
+            batch: 1,
+            pace_us: 0,
             affinity: vec![1],
             board: wire::Digest([2; 32]),
             agent: "0.1.0".into(),
             samples_ns: vec![vec![1_000_000; 20]; 8],
             inferences_per_sample: 1,
             warmup: vec![10; 8],
+            load_ms: vec![1; 8],
             latency: wire::Latency {
                 median_ns: 1_000_000,
                 interval: Some(wire::Interval {

@@ -88,11 +88,11 @@ pub(crate) fn slots(place: &str, it: &SlotStatus) -> String {
         ],
         None => [slot.to_owned(), "-".into(), String::new(), String::new(), String::new(), String::new()],
     };
-    let trial = if it.on_trial { "on trial" } else { "confirmed" };
+    let trial = if it.trial.is_some() { "on trial" } else { "confirmed" };
     let rows = [
         row("active", &it.active, trial),
         row("staged", &it.staged, "verified"),
-        row("previous", &it.previous, "roll-back returns here"),
+        row("way back", &it.way_back, "roll-back returns here"),
     ];
     format!("on {place}\n{}", ui::table(["slot", "name", "file", "sha256", "staged", ""], rows))
 }
@@ -107,7 +107,7 @@ fn timestamp(unix_s: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use n2n_protocol::Digest;
+    use n2n_protocol::{Digest, Trial};
 
     use super::*;
     use crate::measurement::tests::sent;
@@ -139,20 +139,30 @@ mod tests {
     fn slots_show_the_trial_and_what_rollback_returns_to() {
         let content = |name: &str| {
             Some(SlotContent {
+                id: 1,
                 name: name.into(),
                 model: Digest([7; 32]),
                 bytes: 2048,
+                number: 1,
+                target: String::new(),
+                engine: String::new(),
+                threads: 1,
                 staged_at: 1_700_000_000,
+                verified_at: 0,
             })
         };
-        let status =
-            SlotStatus { active: content("b"), staged: None, previous: content("a"), on_trial: true };
+        let status = SlotStatus {
+            active: content("b"),
+            way_back: content("a"),
+            trial: Some(Trial { id: 1, seconds_left: 60 }),
+            ..SlotStatus::default()
+        };
         let text = slots("pi-lab", &status);
         assert!(
             text.contains("on trial")
                 && text.contains("2023-11-14T22:13:20Z")
                 && text.contains("070707070707")
         );
-        assert!(text.lines().any(|line| line.contains("previous") && line.contains("roll-back")), "{text}");
+        assert!(text.lines().any(|line| line.contains("way back") && line.contains("roll-back")), "{text}");
     }
 }

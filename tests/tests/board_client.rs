@@ -6,7 +6,7 @@ use n2n_protocol::{
     Answer, Board, Call, Conditions, Digest, Failure, Golden, Infeasible, MeasurePlan, Reply, Request,
     SCHEMA_HASH, VERSION, Version, Welcome, codec, generator, limits,
 };
-use n2n_tests::candidate::{PIXELS, close, logits, model, plan};
+use n2n_tests::candidate::{PIXELS, answers, close, logits, model, plan};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -38,7 +38,7 @@ fn a_candidate_without_weights_goes_to_a_local_agent_and_comes_back_as_numbers()
 
     let input = generator::input(3, PIXELS);
     let expected = logits(&input);
-    let inferred = client.infer(digest, &[input.clone(), input]).unwrap();
+    let inferred = client.infer(&answers(digest), &[input.clone(), input]).unwrap();
     assert!(
         inferred.len() == 2 && inferred.iter().all(|row| close(row, &expected)),
         "{inferred:?} {expected:?}"
@@ -61,8 +61,8 @@ fn a_candidate_without_weights_goes_to_a_local_agent_and_comes_back_as_numbers()
     let nonsense = client.put(b"this is no model", &mut |_, _| {}).unwrap();
     let failed = client.measure(&plan(nonsense), &mut |_| {}).unwrap_err();
     assert!(matches!(failed, BoardError::Failed(_)), "{failed}");
-    assert!(client.status().unwrap().active.is_none());
-    assert!(client.rollback().is_err());
+    assert!(client.status().unwrap().slots.unwrap().active.is_none());
+    assert!(client.rollback(None).is_err());
     assert!(!client.log_tail(10).unwrap().is_empty());
     assert!(client.is_connected(), "none of this was the link's fault");
 }
@@ -225,6 +225,7 @@ fn welcome(version: Version, fingerprint: u8) -> Answer {
     let board = Board {
         name: "desk".to_owned(),
         model: "test".to_owned(),
+        class: "none".to_owned(),
         architecture: "none".to_owned(),
         system: "none".to_owned(),
         cores: 1,
@@ -338,7 +339,8 @@ fn signs_of_life_keep_a_request_alive_only_until_its_time_is_over() {
         let Call::Measure(_) = request.call else { return true };
         for _ in 0..40 {
             std::thread::sleep(Duration::from_millis(50));
-            let progress = n2n_protocol::Progress { processes: 0, elapsed_ms: 1 };
+            let progress =
+                n2n_protocol::Progress { elapsed_ms: 1, activity: n2n_protocol::Activity::default() };
             say(stream, channel, request.request_id, Ok(Answer::Progress(progress)));
         }
         true

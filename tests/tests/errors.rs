@@ -344,7 +344,7 @@ fn a_board_with_another_key_or_none_at_all_is_unavailable() {
             name: "another protocol version",
             line: "status --board newer",
             code: BOARD_UNAVAILABLE,
-            error: &["protocol 1.0", "9.0"],
+            error: &["protocol 2.0", "9.0"],
             hint: "same version",
         },
         Case {
@@ -401,6 +401,7 @@ fn newer_agent() -> std::net::SocketAddr {
             board: Board {
                 name: "newer".into(),
                 model: "newer".into(),
+                class: "none".into(),
                 architecture: "aarch64".into(),
                 system: "Linux".into(),
                 cores: 4,

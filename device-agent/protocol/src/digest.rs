@@ -1,9 +1,14 @@
-//! Digests as people and files write them: 64 hexadecimal digits.
+//! Names of blobs: their SHA-256, written by people and files as 64 hexadecimal digits.
 
-use crate::Digest;
 use core::fmt;
 use core::str::FromStr;
+use postcard_schema::Schema;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+
+/// SHA-256 of a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Schema)]
+pub struct Digest(pub [u8; 32]);
 
 /// A text that is no digest.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]

@@ -41,7 +41,11 @@ impl Diagnostic for BoardError {
             | Self::Busy { .. }
             | Self::Disturbed(_) => Code::BoardUnavailable,
             Self::Book(error) => error.exit_code(),
-            Self::Refused { .. } | Self::Infeasible(_) | Self::Failed(_) | Self::Cancelled => Code::Failed,
+            Self::Refused { .. }
+            | Self::Infeasible(_)
+            | Self::Unknown(_)
+            | Self::Failed(_)
+            | Self::Cancelled => Code::Failed,
         }
     }
 

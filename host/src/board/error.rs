@@ -3,7 +3,7 @@
 use super::book::BookError;
 use super::link::LinkError;
 use n2n_protocol::channel::ChannelError;
-use n2n_protocol::{Failure, Infeasible};
+use n2n_protocol::{Failure, Infeasible, Unknown};
 
 /// Why a call to a board has no answer.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -53,7 +53,10 @@ pub enum BoardError {
     /// The student does not fit: the one kind that is scored.
     #[error("infeasible on this board: {0}")]
     Infeasible(Infeasible),
-    /// The engine's or the file's fault.
+    /// This board cannot tell what the student costs, however often it is asked.
+    #[error("unknown on this board: {0}")]
+    Unknown(Unknown),
+    /// The worker's, the file's or the disk's fault.
     #[error("{0}")]
     Failed(String),
     /// The board got too hot or too loaded for a trustworthy number.
@@ -85,7 +88,9 @@ impl BoardError {
             Self::Book(BookError::Unknown { .. } | BookError::NoKey(_)) => {
                 Some("`n2n board add NAME ADDRESS` makes a board known, with its key")
             }
-            Self::Refused { .. } | Self::Failed(_) | Self::Cancelled | Self::Book(_) => None,
+            Self::Refused { .. } | Self::Unknown(_) | Self::Failed(_) | Self::Cancelled | Self::Book(_) => {
+                None
+            }
         }
     }
 
@@ -113,6 +118,7 @@ impl BoardError {
             Failure::Disturbed(reason) => Self::Disturbed(reason),
             Failure::Refused(reason) => Self::Refused { board, reason },
             Failure::Cancelled => Self::Cancelled,
+            Failure::Unknown(unknown) => Self::Unknown(unknown),
         }
     }
 }
