@@ -135,25 +135,26 @@ mod tests {
         assert!(text.contains("time ended before"), "{text}");
     }
 
+    fn content(name: &str) -> SlotContent {
+        SlotContent {
+            id: 1,
+            name: name.into(),
+            model: Digest([7; 32]),
+            bytes: 2048,
+            number: 1,
+            target: String::new(),
+            engine: String::new(),
+            threads: 1,
+            staged_at: 1_700_000_000,
+            verified_at: 0,
+        }
+    }
+
     #[test]
     fn slots_show_the_trial_and_what_rollback_returns_to() {
-        let content = |name: &str| {
-            Some(SlotContent {
-                id: 1,
-                name: name.into(),
-                model: Digest([7; 32]),
-                bytes: 2048,
-                number: 1,
-                target: String::new(),
-                engine: String::new(),
-                threads: 1,
-                staged_at: 1_700_000_000,
-                verified_at: 0,
-            })
-        };
         let status = SlotStatus {
-            active: content("b"),
-            way_back: content("a"),
+            active: Some(content("b")),
+            way_back: Some(content("a")),
             trial: Some(Trial { id: 1, seconds_left: 60 }),
             ..SlotStatus::default()
         };
@@ -164,5 +165,36 @@ mod tests {
                 && text.contains("070707070707")
         );
         assert!(text.lines().any(|line| line.contains("way back") && line.contains("roll-back")), "{text}");
+        insta::assert_snapshot!("slots", text);
+    }
+
+    #[test]
+    fn a_measurement_is_shown_as_it_was_read() {
+        let shown = measurement("zoo:vgg13@0.25", &measured_on("pi-lab", false), &(&sent()).into());
+        insta::assert_snapshot!("measurement", shown);
+    }
+
+    #[test]
+    fn a_board_is_shown_as_it_was_read() {
+        let it = Board {
+            name: "pi".into(),
+            model: "Raspberry Pi 4 Model B Rev 1.4".into(),
+            class: "raspberry-pi-4b".into(),
+            architecture: "aarch64".into(),
+            system: "Linux 6.12, Debian 13".into(),
+            cores: 4,
+            memory_bytes: 4 << 30,
+            fingerprint: Digest([3; 32]),
+            engines: vec![n2n_protocol::EngineId { name: "tract".into(), version: "0.23.9".into() }],
+            conditions: n2n_protocol::Conditions {
+                frequencies_khz: vec![600_000, 1_500_000],
+                governor: Some("ondemand".into()),
+                temperatures: vec![("cpu-thermal".into(), 48_200)],
+                load_milli: Some(120),
+                throttle_bits: Some(0x50000),
+                power_mode: None,
+            },
+        };
+        insta::assert_snapshot!("board", board("pi-lab", false, &it));
     }
 }

@@ -1,12 +1,15 @@
 //! Harness: runs the real programs with a home folder of their own, a deadline, and their output caught.
 //!
-//! `candidate` is something to measure, `cable` a serial line that can be bad.
+//! `candidate` is something to measure, `cable` a serial line that can be bad, `snapshot` output
+//! that people have read, `shape` what scripts rely on in JSON.
 //!
 //! Nothing else here knows what the programs mean. The paths of the programs come from the tests (`env!("CARGO_BIN_EXE_…")`
 //! exists only there).
 
 pub mod cable;
 pub mod candidate;
+pub mod shape;
+pub mod snapshot;
 
 use std::io::{self, BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -123,6 +126,7 @@ impl World {
             .env("NO_COLOR", "1")
             .env_remove("N2N_LOG")
             .env_remove("RUST_BACKTRACE")
+            .env_remove("COLUMNS")
             .stdin(Stdio::null());
         command
     }

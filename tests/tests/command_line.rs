@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use n2n_tests::World;
+use n2n_tests::{World, snapshot};
 use serde_json::Value;
 
 const N2N: &str = env!("CARGO_BIN_EXE_n2n-under-test");
@@ -29,6 +29,7 @@ fn text(world: &World, line: &str) -> String {
 fn inspect_counts_what_the_paper_counts() {
     let world = World::new().unwrap();
     let inspected = json(&world, "teacher inspect zoo:resnet18/3x32x32/100 --json");
+    snapshot::json("teacher-inspect", &inspected);
     assert_eq!(inspected["params"], 11_220_132);
     assert!(inspected["macs"].as_u64().unwrap() > 500_000_000);
     assert_eq!(inspected["units"].as_array().unwrap().len(), 9);
@@ -43,6 +44,7 @@ fn inspect_counts_what_the_paper_counts() {
 fn measuring_on_this_machine_gives_a_real_number_and_says_where() {
     let world = World::new().unwrap();
     let measured = json(&world, "measure zoo:vgg11@0.05 --board local --time 20s --precision 20 --json");
+    snapshot::json("measure", &measured);
     let latency = &measured["latency_ns"];
     let number = |key: &str| latency[key].as_u64().unwrap_or_else(|| panic!("{key}: {latency}"));
     assert!(0 < number("min") && number("min") <= number("low"), "{latency}");
@@ -66,8 +68,10 @@ fn measuring_on_this_machine_gives_a_real_number_and_says_where() {
 fn boards_and_profiles_are_listed() {
     let world = World::new().unwrap();
     world.write("pi.key", "cd".repeat(32)).unwrap();
-    text(&world, "board add pi-lab tcp://192.0.2.7:7117 --key-file pi.key --unchecked");
+    let added = json(&world, "board add pi-lab tcp://192.0.2.7:7117 --key-file pi.key --unchecked --json");
+    snapshot::json("board-add", &added);
     let listed = json(&world, "board list --json");
+    snapshot::json("board-list", &listed);
     let names: Vec<&str> =
         listed["boards"].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["local", "pi-lab"]);
@@ -77,12 +81,15 @@ fn boards_and_profiles_are_listed() {
     assert_eq!(json(&world, "board list --json")["boards"].as_array().unwrap().len(), 1);
 
     let profiles = json(&world, "profile list --json");
+    snapshot::json("profile-list", &profiles);
     let profiles = profiles["profiles"].as_array().unwrap();
     for wanted in ["raspberry-pi-zero-2w", "raspberry-pi-4b", "jetson-nano", "generic-linux", "this-machine"]
     {
         assert!(profiles.iter().any(|it| it["name"] == wanted), "{wanted}");
     }
-    assert_eq!(json(&world, "profile show raspberry-pi-5 --json")["name"], "raspberry-pi-5");
+    let shown = json(&world, "profile show raspberry-pi-5 --json");
+    snapshot::json("profile-show", &shown);
+    assert_eq!(shown["name"], "raspberry-pi-5");
     // What `show` prints is a profile file: it can be changed and used under its path.
     let toml = text(&world, "profile show raspberry-pi-4b");
     world.write("my-pi.toml", toml).unwrap();
@@ -93,8 +100,10 @@ fn boards_and_profiles_are_listed() {
 fn a_fresh_local_board_has_empty_slots() {
     let world = World::new().unwrap();
     let slots = json(&world, "status --json");
+    snapshot::json("status-of-empty-slots", &slots);
     assert_eq!((&slots["active"], &slots["trial"]), (&Value::Null, &Value::Null));
     let board = json(&world, "board probe --json");
+    snapshot::json("board-probe", &board);
     assert_eq!(board["this_machine"], true);
     assert!(board["cores"].as_u64().unwrap() > 0 && board["memory_bytes"].as_u64().unwrap() > 0);
 }
@@ -107,6 +116,7 @@ fn the_doctor_names_what_mends_a_missing_data_set() {
     assert_eq!(finished.code, Some(1), "{}", finished.stderr);
     let checks = finished.json().unwrap()["checks"].clone();
     let images = checks.as_array().unwrap().iter().find(|it| it["what"] == "images").unwrap();
+    snapshot::json("doctor-missing", images);
     assert_eq!(images["state"], "missing");
     assert!(images["mend"].as_str().unwrap().contains("cifar-10-binary.tar.gz"));
     let board = checks.as_array().unwrap().iter().find(|it| it["what"] == "board").unwrap();
@@ -121,4 +131,20 @@ fn the_configuration_file_is_used_and_flags_win() {
     assert_eq!(failed.code, Some(2), "{}", failed.stderr);
     assert!(failed.line("error: ").unwrap().contains("no-such-board"));
     json(&world, "status --board local --json");
+}
+
+/// Tables that are the same on every machine.
+#[test]
+fn tables_are_those_that_were_read() {
+    let world = World::new().unwrap();
+    world.write("pi.key", "cd".repeat(32)).unwrap();
+    let hold =
+        |name: &str, line: &str| snapshot::text("tables", name, &format!("n2n {line}"), &text(&world, line));
+    hold("teacher-inspect", "teacher inspect zoo:resnet18@0.25/3x32x32/100");
+    hold("board-add", "board add pi-lab tcp://192.0.2.7:7117 --key-file pi.key --unchecked");
+    hold("board-list", "board list");
+    hold("board-remove", "board remove pi-lab");
+    hold("profile-list", "profile list");
+    hold("profile-show", "profile show raspberry-pi-4b");
+    hold("status-of-empty-slots", "status --board local");
 }

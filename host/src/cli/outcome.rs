@@ -59,27 +59,26 @@ pub(super) fn forecast(it: &Forecast, settings: &Settings, context: &Context) ->
         budget_candidates: candidates,
         budget_s: time.as_secs_f64(),
     };
-    context.ui.result(&object, || {
-        let seconds = |time: Duration| format!("{:.2} s", time.as_secs_f64());
-        ui::facts([
-            ("teacher", {
-                let accuracy = units::percent(it.teacher_accuracy);
-                format!("{accuracy} on validation, {}", units::latency(it.teacher.latency_ns))
-            }),
-            (
-                "tried",
-                format!("{} candidates, {} measured, {} trained", it.candidates, it.measured, it.trained),
-            ),
-            ("one measurement", seconds(it.measuring)),
-            ("one training", seconds(it.training)),
-            ("one candidate", format!("{} on average", seconds(it.candidate))),
-            ("budget", {
-                let updates = candidates / settings.rollouts.max(1);
-                format!("{candidates} candidates ({updates} batches) in {}", units::duration(time))
-            }),
-        ])
-    })?;
+    context.ui.result(&object, || forecast_text(it, settings, candidates, time))?;
     Ok(Code::Done)
+}
+
+fn forecast_text(it: &Forecast, settings: &Settings, candidates: usize, time: Duration) -> String {
+    let seconds = |time: Duration| format!("{:.2} s", time.as_secs_f64());
+    ui::facts([
+        ("teacher", {
+            let accuracy = units::percent(it.teacher_accuracy);
+            format!("{accuracy} on validation, {}", units::latency(it.teacher.latency_ns))
+        }),
+        ("tried", format!("{} candidates, {} measured, {} trained", it.candidates, it.measured, it.trained)),
+        ("one measurement", seconds(it.measuring)),
+        ("one training", seconds(it.training)),
+        ("one candidate", format!("{} on average", seconds(it.candidate))),
+        ("budget", {
+            let updates = candidates / settings.rollouts.max(1);
+            format!("{candidates} candidates ({updates} batches) in {}", units::duration(time))
+        }),
+    ])
 }
 
 fn object(summary: &Summary) -> Compressed {
@@ -186,4 +185,46 @@ fn table(place: &str, teacher: &Side, student: Option<&Student>) -> String {
             ),
         ],
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// A run that was recorded with its numbers, of a board with a name.
+    fn recorded() -> Summary {
+        let run = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/run-schema-1");
+        Summary { board: "pi-lab".into(), this_machine: false, ..Summary::load(&run).unwrap().unwrap() }
+    }
+
+    #[test]
+    fn a_result_is_shown_as_it_was_read() {
+        insta::assert_snapshot!("result", text(&recorded()));
+        let without = Summary { student: None, ..recorded() };
+        insta::assert_snapshot!("result_without_a_student", text(&without));
+        insta::assert_snapshot!(
+            "result_as_json",
+            serde_json::to_string_pretty(&object(&recorded())).unwrap()
+        );
+    }
+
+    #[test]
+    fn a_dry_run_is_shown_as_it_was_read() {
+        let it = Forecast {
+            teacher: recorded().teacher.measured,
+            teacher_accuracy: 0.705,
+            candidates: 10,
+            measured: 8,
+            trained: 7,
+            measuring: Duration::from_millis(70),
+            training: Duration::from_millis(640),
+            candidate: Duration::from_millis(520),
+        };
+        let settings = Settings::new(crate::search::Preset::Edge, 1);
+        insta::assert_snapshot!("dry_run", forecast_text(&it, &settings, it.candidates_in(TWENTY), TWENTY));
+    }
+
+    const TWENTY: Duration = Duration::from_mins(20);
 }

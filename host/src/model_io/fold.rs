@@ -111,6 +111,7 @@ mod tests {
         let before = forward(&network, &weights, &image).unwrap();
         let after = forward(&student, &folded_weights, &image).unwrap();
         let largest = before.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+        assert_eq!(before.len(), after.len());
         for (b, a) in before.iter().zip(&after) {
             assert!((b - a).abs() <= 1e-5 * largest, "{before:?} against {after:?}");
         }
@@ -135,6 +136,7 @@ mod tests {
             let image = image(&network, seed);
             let before = forward(&network, &weights, &image).unwrap();
             let after = forward(&student, &folded_weights, &image).unwrap();
+            prop_assert_eq!(before.len(), after.len());
             for (b, a) in before.iter().zip(&after) {
                 prop_assert!((b - a).abs() <= 1e-4 * b.abs().max(1.0), "{} against {}", b, a);
             }

@@ -357,6 +357,7 @@ mod tests {
     fn leave_one_out_compares_with_the_others_only() {
         let (values, _) = advantages(&[1.0, 0.0, 0.5], Baseline::LeaveOneOut, None);
         let deviation = 0.5;
+        assert_eq!(values.len(), 3);
         for (value, expected) in values.iter().zip([0.75, -0.75, 0.0]) {
             assert!((value - expected / deviation).abs() < 1e-9, "{values:?}");
         }

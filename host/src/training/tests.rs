@@ -178,6 +178,7 @@ fn distillation_brings_the_logits_to_the_teachers() {
     let of_teacher = Classify::logits(&teacher, &test, &normalisation()).unwrap();
     let distance = |model: &dyn Classify| -> f64 {
         let of_model = model.logits(&test, &normalisation()).unwrap();
+        assert_eq!(of_model.len(), of_teacher.len());
         let squares = of_model.iter().zip(&of_teacher).map(|(a, b)| f64::from(a - b).powi(2));
         squares.sum::<f64>() / of_teacher.len() as f64
     };
@@ -263,6 +264,7 @@ fn reestimation_replaces_statistics_by_the_mean_over_batches() {
     let x = map(&samples, &plain(256));
     let stem = stem(&model, &x);
     let means = stem.mean((0, 2, 3)).unwrap().to_vec1::<f32>().unwrap();
+    assert_eq!(means.len(), 4);
     for (got, expected) in got.get("stem_norm.running_mean").unwrap().values.iter().zip(means) {
         assert!((got - expected).abs() < 1e-4, "{got} {expected}");
     }
@@ -307,11 +309,14 @@ fn gradients_of_a_whole_network_match_candles_operations_and_differences() {
         });
         // A bias before a batch norm has no slope: what is left is rounding.
         let scale = b.iter().fold(1e-2f32, |largest, value| largest.max(value.abs()));
-        let worst = a.iter().zip(&b).map(|(a, b)| (a - b).abs() / scale).fold(0.0, f32::max);
-        assert!(worst < 1e-4, "{}: {worst}", variable.name);
+        assert_eq!(a.len(), b.len(), "{}", variable.name);
+        for (a, b) in a.iter().zip(&b) {
+            assert!((a - b).abs() < 1e-4 * scale, "{}: {a} {b}", variable.name);
+        }
     }
     let evaluated = [ours.logits(&x).unwrap(), stock.logits(&nchw).unwrap()]
         .map(|logits| logits.flatten_all().unwrap().to_vec1::<f32>().unwrap());
+    assert_eq!([evaluated[0].len(), evaluated[1].len()], [6 * CLASSES; 2]);
     for (a, b) in evaluated[0].iter().zip(&evaluated[1]) {
         assert!((a - b).abs() < 1e-4);
     }
@@ -346,6 +351,8 @@ fn evaluation_folds_batch_norm_without_changing_logits() {
     let mut apart = Model::new(model.network(), &model.weights().unwrap(), ChannelsLast).unwrap();
     apart.freeze_batch_norm(true);
     let apart = apart.forward(&x, Mode::Train).unwrap().to_vec2::<f32>().unwrap();
+    assert_eq!((folded.len(), folded[0].len()), (5, CLASSES));
+    assert_eq!((apart.len(), apart[0].len()), (5, CLASSES));
     for (a, b) in folded.iter().flatten().zip(apart.iter().flatten()) {
         assert!((a - b).abs() < 1e-4, "{a} {b}");
     }
@@ -430,6 +437,7 @@ fn zoo_network_matches<K: Kernels>(architecture: Architecture, kernels: K) {
     model.forward(&x, Mode::Train).unwrap();
     let trained = model.weights().unwrap();
     let logits = model.kernels().values(&model.logits(&x).unwrap()).unwrap();
+    assert_eq!(logits.len(), 8 * 5);
     for (row, image) in logits.chunks(5).zip(pixels.chunks(3 * 256)) {
         let expected = reference::forward(&network, &trained, image).unwrap();
         let largest = expected.iter().fold(1.0f32, |largest, value| largest.max(value.abs()));

@@ -274,7 +274,9 @@ fn networks_to_run() -> Vec<(&'static str, Network, Weights)> {
 fn difference(expected: &[f32], got: &[f32]) -> f32 {
     assert_eq!(expected.len(), got.len());
     let largest = expected.iter().fold(1.0_f32, |largest, logit| largest.max(logit.abs()));
-    expected.iter().zip(got).map(|(e, g)| (e - g).abs()).fold(0.0, f32::max) / largest
+    // A value that is no number stays: `f32::max` would drop it.
+    let worst = |worst: f32, next: f32| if next > worst || next.is_nan() { next } else { worst };
+    expected.iter().zip(got).map(|(e, g)| (e - g).abs()).fold(0.0, worst) / largest
 }
 
 /// Largest difference allowed between engines and the reference.
@@ -315,18 +317,9 @@ for stem in sys.argv[1:]:
 ";
 
 #[test]
+#[ignore = "needs a python (N2N_PYTHON names it) with numpy, onnx and onnxruntime"]
 fn onnx_runtime_gives_the_logits_of_the_reference() {
     let python = std::env::var("N2N_PYTHON").unwrap_or_else(|_| "python3".into());
-    let ready = std::process::Command::new(&python).args(["-c", "import onnx, onnxruntime"]).output();
-    if !ready.is_ok_and(|output| output.status.success()) {
-        #[allow(clippy::print_stderr)]
-        {
-            eprintln!(
-                "SKIPPED: {python} has no onnx and onnxruntime (pip install them; N2N_PYTHON names another python)"
-            );
-        }
-        return;
-    }
     let folder = tempfile::tempdir().unwrap();
     let networks = networks_to_run();
     let stems: Vec<_> = (0..networks.len()).map(|index| folder.path().join(index.to_string())).collect();
@@ -341,6 +334,7 @@ fn onnx_runtime_gives_the_logits_of_the_reference() {
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     for ((name, network, weights), stem) in networks.iter().zip(&stems) {
         let logits = crate::model_io::values_of(&std::fs::read(stem.with_extension("logits")).unwrap());
+        assert_eq!(logits.len(), 2 * network.classes(), "{name}");
         for (image, got) in images(network).iter().zip(logits.chunks(network.classes())) {
             let expected = reference::forward(network, weights, image).unwrap();
             let difference = difference(&expected, got);

@@ -178,6 +178,7 @@ mod tests {
             let image = image(&network, seed);
             let before = forward(&network, &teacher, &image).unwrap();
             let after = forward(&surgery.network, &student, &image).unwrap();
+            prop_assert_eq!(before.len(), after.len());
             for (b, a) in before.iter().zip(&after) {
                 prop_assert!((b - a).abs() <= 1e-5 * b.abs().max(1.0), "{} against {}", b, a);
             }

@@ -239,6 +239,37 @@ mod tests {
         }
     }
 
+    /// What a browser shows of a page, without its drawings: a line a row of a table.
+    fn shown(html: &str) -> String {
+        let mut text = String::new();
+        let mut rest = html;
+        while let Some(start) = rest.find('<') {
+            text.push_str(&rest[..start]);
+            let tag = &rest[start..];
+            let inside = ["<svg", "<style"].into_iter().find(|name| tag.starts_with(name));
+            let end = inside.map_or(">".to_owned(), |name| format!("</{}>", &name[1..]));
+            text.push_str(match inside {
+                Some("<svg") => "[drawing]",
+                _ if tag.starts_with("</t") || tag.starts_with("</li") => " | ",
+                _ => "",
+            });
+            rest = &tag[tag.find(&end).unwrap() + end.len()..];
+        }
+        text.push_str(rest);
+        let lines = text.lines().map(|line| line.trim().trim_end_matches(['|', ' ']));
+        lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn the_report_of_a_recorded_run_says_what_was_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/run-schema-1");
+        let page = write(&run, Some(&folder.path().join("page.html"))).unwrap();
+        let text = shown(&std::fs::read_to_string(page).unwrap());
+        let version = concat!("n2n ", env!("CARGO_PKG_VERSION"));
+        insta::assert_snapshot!("report", text.replace(version, "n2n VERSION"));
+    }
+
     #[test]
     fn a_run_without_candidates_or_student_still_has_a_page() {
         let html = page::render(&Contents { name: "new".into(), ..Contents::default() }).unwrap();

@@ -63,9 +63,11 @@ fn a_gpu_trains_as_the_cpu_does() {
         };
         let (weights, logits, losses) = course(ChannelsLast, &recipe, answers);
         let (gpu_weights, gpu_logits, gpu_losses) = course(cuda(), &recipe, answers);
+        assert!(!losses.is_empty() && losses.len() == gpu_losses.len(), "{losses:?} {gpu_losses:?}");
         for (cpu, gpu) in losses.iter().zip(&gpu_losses) {
             assert!((cpu - gpu).abs() < 1e-3 * cpu.max(1.0), "{method:?}: {losses:?} {gpu_losses:?}");
         }
+        assert!(weights.iter().map(|it| it.0).eq(gpu_weights.iter().map(|it| it.0)));
         for ((name, cpu), (_, gpu)) in weights.iter().zip(gpu_weights.iter()) {
             assert_eq!(cpu.dims, gpu.dims, "{name}");
             // A bias before a batch norm has no slope, and an optimiser that divides by it amplifies rounding: the bias moves,

@@ -41,6 +41,7 @@ fn assert_same_logits(teacher: &Network, weights: &Weights, surgery: &Surgery) {
     let image = image(teacher, 5);
     let before = forward(teacher, weights, &image).unwrap();
     let after = forward(&surgery.network, &student, &image).unwrap();
+    assert_eq!(before.len(), after.len());
     for (b, a) in before.iter().zip(&after) {
         assert!((b - a).abs() <= 1e-5 * b.abs().max(1.0), "{before:?} against {after:?}");
     }

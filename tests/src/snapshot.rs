@@ -1,0 +1,47 @@
+//! Output that people and scripts read, held against the text that somebody read and accepted: one file a thing, in
+//! `tests/tests/snapshots`. How a change is accepted: ARCHITECTURE.md, "How to add".
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::shape::shape;
+
+fn folder(kind: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots").join(kind)
+}
+
+/// Holds a text as `snapshots/KIND/NAME.snap`. `about` is kept beside it, for whoever reads the file.
+///
+/// # Panics
+/// The text is not the accepted one; the panic shows the difference.
+pub fn text(kind: &str, name: &str, about: &str, text: &str) {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path(folder(kind));
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.set_description(about);
+    settings.bind(|| insta::assert_snapshot!(name, text));
+}
+
+/// Holds the keys of a JSON object and the kinds of their values.
+///
+/// # Panics
+/// As [`text`].
+pub fn json(name: &str, object: &Value) {
+    text("json", name, "keys and kinds of values, by `shape`", &shape(object));
+}
+
+/// Names of all snapshots of a kind.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn names(kind: &str) -> std::io::Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    for entry in std::fs::read_dir(folder(kind))? {
+        let file = entry?.file_name();
+        names.extend(file.to_string_lossy().strip_suffix(".snap").map(str::to_owned));
+    }
+    Ok(names)
+}
