@@ -6,8 +6,10 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod prompt;
+
 use std::io::{self, IsTerminal as _, Write as _};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -105,6 +107,15 @@ impl Ui {
     /// Standard output is closed or full.
     pub fn text(&self, text: &str) -> io::Result<()> {
         self.bars.suspend(|| writeln!(io::stdout().lock(), "{}", text.trim_end()))
+    }
+
+    /// Asks the user at the terminal for a secret of at most `most` bytes, which is not shown; `None` if `stop` was set
+    /// first.
+    ///
+    /// # Errors
+    /// Standard input is no terminal; the answer is longer, or no text.
+    pub fn ask_secret(&self, question: &str, most: u64, stop: &AtomicBool) -> io::Result<Option<String>> {
+        self.bars.suspend(|| prompt::secret(question, most, stop))
     }
 
     /// Progress of something with a known number of steps (0: unknown), removed when dropped.

@@ -374,12 +374,12 @@ impl Connection {
     fn open(endpoint: &Endpoint, board: &str, patience: &Patience) -> Result<(Self, Welcome), BoardError> {
         let lost = |error| BoardError::of_link(board, &error);
         let link = |host: &str, port, key| {
-            Wire::connect(host, port, patience).and_then(|wire| Link::open(wire, key, patience)).map_err(lost)
+            Link::open(|| Wire::connect(host, port, patience), key, patience).map_err(lost)
         };
         let mut connection = match endpoint {
             Endpoint::Tcp { host, port, key } => Self { link: link(host, *port, key)?, agent: None },
             Endpoint::Serial { settings, key } => {
-                let link = Wire::dial(settings, patience).and_then(|wire| Link::open(wire, key, patience));
+                let link = Link::open(|| Wire::dial(settings, patience), key, patience);
                 Self { link: link.map_err(lost)?, agent: None }
             }
             Endpoint::Local(program) => {

@@ -4,6 +4,8 @@
 
 pub use n2n_agent::allocator;
 pub use n2n_agent::cli::Command;
+use crate::exit::Failure;
+use n2n_agent::advice::Advice;
 use std::process::ExitCode;
 
 /// Words on the command line before the agent's verbs; a worker process is started by the same ones.
@@ -12,7 +14,10 @@ const GROUP: &[&str] = &["agent"];
 /// Do one of the agent's verbs.
 ///
 /// # Errors
-/// For people: what failed, and a hint.
-pub fn run(command: Command) -> anyhow::Result<ExitCode> {
-    n2n_agent::cli::run(command, GROUP)
+/// What failed, with the agent's own next step as hint.
+pub fn run(command: Command) -> Result<ExitCode, Failure> {
+    n2n_agent::cli::run(command, GROUP).map_err(|error| match Advice::hint_of(&error).map(str::to_owned) {
+        Some(hint) => Failure::from(error).hint(hint),
+        None => Failure::from(error),
+    })
 }

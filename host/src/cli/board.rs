@@ -1,18 +1,22 @@
 //! `n2n board …`: the boards this user knows.
 
 use std::io::{BufRead as _, IsTerminal as _, Read as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use n2n_protocol::text::printable;
 use serde::Serialize;
 
 use super::json::{BoardIdentity, Done, SCHEMA};
 use super::{Context, target_board};
-use crate::board::{Address, Book, Client, Endpoint, Entry, Key};
+use crate::board::{Address, BoardError, Book, Client, Endpoint, Entry, Key};
 use crate::exit::{Code, Failure, ResultExt as _};
 use crate::{ui, view};
 
 /// Longest line with a key that is read, bytes: 64 digits and white space.
 const MAX_KEY_BYTES: u64 = 256;
+
+/// How to come by a key.
+const KEY_HINT: &str = "`n2n-agent key` on the board shows its key: 64 hexadecimal digits";
 
 /// Makes boards known, and asks them what they are
 #[derive(Debug, clap::Subcommand)]
@@ -26,8 +30,8 @@ pub(super) enum Verb {
 /// Makes a board known under a name, with the key it shares with this machine
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The key is read from --key-file or from standard input, never from the command line, where others could see it.
-On the board `n2n-agent key` makes and shows it.
+The key is asked for, or read from standard input or from --key-file; never from the command line, where others
+could see it. On the board `n2n-agent key` shows it; `n2n-agent key add THIS_HOST` makes one for this host alone.
 
 Example:
   ssh pi n2n-agent key | n2n board add pi-lab tcp://192.168.1.20:7117
@@ -80,47 +84,62 @@ pub(super) fn run(verb: Verb, context: &Context) -> Result<Code, Failure> {
 }
 
 fn add(args: Add, context: &Context) -> Result<Code, Failure> {
-    let address: Address = args.address.parse().map_err(Failure::usage)?;
-    let key = read_key(args.key_file)?;
+    let address: Address = args.address.parse()?;
     let mut book = Book::read(&target_board::home()?.book())?;
+    book.check_new(&args.name, &address)?;
+    let key = read_key(args.key_file.as_deref(), &args.name, context)?;
     if !args.unchecked
         && let Some(endpoint) = Endpoint::keyed(&address, &key)
     {
         // Before it stands in the book: a wrong key or address is a mistake to mend now.
-        let board = Client::connect(&endpoint)
-            .hint("switch the board on and run `n2n-agent serve` there, or add it --unchecked")?
-            .welcome()
-            .board
-            .clone();
-        tracing::info!("{} answers: {}, {} cores", address, board.model, board.cores);
+        let client = Client::connect(&endpoint).map_err(|error| explained(error, &key))?;
+        let board = &client.welcome().board;
+        tracing::info!("{address} answers: {}, {} cores", printable(&board.model), board.cores);
     }
     book.add(&args.name, Entry { address, key })?;
     context.ui.result(&Done::new("added", &args.name), || format!("added {}", args.name))?;
     Ok(Code::Done)
 }
 
-/// From the file, or the first line of standard input.
-fn read_key(file: Option<PathBuf>) -> Result<Key, Failure> {
-    let mut text = String::new();
-    let place = if let Some(path) = file {
-        let place = path.display().to_string();
-        std::fs::File::open(&path)
-            .and_then(|file| file.take(MAX_KEY_BYTES).read_to_string(&mut text))
-            .map_err(|error| anyhow::anyhow!("{place}: {error}"))?;
-        place
-    } else {
-        if std::io::stdin().is_terminal() {
-            tracing::warn!(
-                "reading the board's key from standard input; on the board `n2n-agent key` shows it"
-            );
+/// Why a board that is being added does not answer, and what to do: nothing stands in the book yet.
+fn explained(error: BoardError, key: &Key) -> Failure {
+    let hint = match &error {
+        BoardError::WrongKey { .. } => {
+            let id = key.id();
+            format!(
+                "the key that was given has the id {id}; `n2n-agent key list` on the board shows the ids of its keys"
+            )
         }
-        std::io::stdin().lock().take(MAX_KEY_BYTES).read_line(&mut text)?;
-        "standard input".into()
+        BoardError::Unreachable { hurdle, .. } => format!("{}; --unchecked adds it all the same", hurdle.hint()),
+        _ => return error.into(),
     };
-    text.trim()
-        .parse()
-        .map_err(|error| Failure::usage(format!("key from {place}: {error}")))
-        .hint("`n2n-agent key` on the board makes and shows the key")
+    Failure::from(error).hint(hint)
+}
+
+/// From the file, from the user at the terminal, or from the first line of standard input.
+fn read_key(file: Option<&Path>, board: &str, context: &Context) -> Result<Key, Failure> {
+    let (text, place) = if let Some(path) = file {
+        let text = n2n_secrets::read(path, MAX_KEY_BYTES).map_err(|error| {
+            let failure = Failure::new(Code::Failed, anyhow::anyhow!("the key of {board}: {error}"));
+            match error.hint() {
+                Some(mend) => failure.hint(mend),
+                None => failure.hint(KEY_HINT),
+            }
+        })?;
+        (text, path.display().to_string())
+    } else if std::io::stdin().is_terminal() {
+        let question = format!("key of {board} (not shown): ");
+        let answer = context.ui.ask_secret(&question, MAX_KEY_BYTES, &context.stop)?;
+        (answer.ok_or_else(|| Failure::new(Code::Failed, anyhow::anyhow!("stopped; no board was added")))?, "you".into())
+    } else {
+        let mut text = String::new();
+        std::io::stdin().lock().take(MAX_KEY_BYTES).read_line(&mut text)?;
+        (text, "standard input".into())
+    };
+    if text.trim().is_empty() {
+        return Err(Failure::usage(format!("no key came from {place}")).hint(KEY_HINT));
+    }
+    text.trim().parse().map_err(|error| Failure::usage(format!("the key from {place}: {error}")).hint(KEY_HINT))
 }
 
 #[derive(Serialize)]

@@ -156,14 +156,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn agent_code(ended: anyhow::Result<ExitCode>) -> ExitCode {
-    ended.unwrap_or_else(|error| {
-        // The agent's library puts its hint on a line of its own.
-        let text = format!("{error:#}");
-        let failure = match text.split_once("\nhint: ") {
-            Some((what, hint)) => Failure::new(Code::Failed, anyhow::anyhow!("{what}")).hint(hint),
-            None => Failure::from(error),
-        };
+fn agent_code(ended: Result<ExitCode, Failure>) -> ExitCode {
+    ended.unwrap_or_else(|failure| {
         ui::complain(&failure);
         ExitCode::from(failure.code() as u8)
     })

@@ -37,15 +37,17 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<(Code, Option<Stri
         return Some((job_code(error), error.hint().map(str::to_owned)));
     }
     if let Some(error) = cause.downcast_ref::<BoardError>() {
-        return Some((board_code(error), error.hint().map(str::to_owned)));
+        let hint = match error {
+            BoardError::Book(book) => book.hint(),
+            other => other.hint().map(str::to_owned),
+        };
+        return Some((board_code(error), hint));
     }
     if let Some(error) = cause.downcast_ref::<ReportError>() {
         return Some((Code::Failed, error.hint().map(str::to_owned)));
     }
     if let Some(error) = cause.downcast_ref::<BookError>() {
-        let hint = matches!(error, BookError::Taken(_))
-            .then(|| "`n2n board remove NAME` forgets the old one".into());
-        return Some((book_code(error), hint));
+        return Some((book_code(error), error.hint()));
     }
     if let Some(error) = cause.downcast_ref::<DeviceError>() {
         return Some(match error {
@@ -53,8 +55,8 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<(Code, Option<Stri
             DeviceError::Unavailable { .. } => (Code::Failed, Some(NO_GPU.into())),
         });
     }
-    if cause.is::<AddressError>() {
-        return Some((Code::Usage, None));
+    if let Some(error) = cause.downcast_ref::<AddressError>() {
+        return Some((Code::Usage, error.hint()));
     }
     if let Some(error) = cause.downcast_ref::<ShipError>() {
         return Some((ship_code(error), error.hint().map(str::to_owned)));
@@ -66,6 +68,7 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<(Code, Option<Stri
 fn board_code(error: &BoardError) -> Code {
     match error {
         BoardError::Unavailable { .. }
+        | BoardError::Unreachable { .. }
         | BoardError::WrongKey { .. }
         | BoardError::Version { .. }
         | BoardError::Busy { .. }
@@ -80,7 +83,7 @@ fn board_code(error: &BoardError) -> Code {
 
 /// A name that is wrong is the command's fault, a file that is damaged is not.
 fn book_code(error: &BookError) -> Code {
-    if matches!(error, BookError::File { .. }) { Code::Failed } else { Code::Usage }
+    if matches!(error, BookError::File { .. } | BookError::Unusable { .. }) { Code::Failed } else { Code::Usage }
 }
 
 fn job_code(error: &compress::Error) -> Code {
