@@ -13,7 +13,7 @@ use crate::handler::Handler;
 use crate::log_tail::{LogTail, clip};
 use deed::Deed;
 use file::AuditFile;
-use n2n_protocol::{Answer, Failure};
+use n2n_protocol::{Answer, Call, Failure, Log};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -93,7 +93,11 @@ fn write(mut file: AuditFile, entries: &Receiver<Entry>) {
             continue;
         }
         let missing = (lost > 0).then(|| format!("({lost} lines could not be written)"));
-        match missing.iter().try_for_each(|gap| file.append(gap, false)).and_then(|()| file.append(&line, weighty)) {
+        match missing
+            .iter()
+            .try_for_each(|gap| file.append(gap, false))
+            .and_then(|()| file.append(&line, weighty))
+        {
             Ok(()) => (failed_since, lost) = (None, 0),
             Err(error) => {
                 if lost == 0 {
@@ -106,14 +110,22 @@ fn write(mut file: AuditFile, entries: &Receiver<Entry>) {
     }
 }
 
-/// The handler, with every deed kept and told in the agent's log.
+/// How many lines of this record a call asks for, if it does.
+fn asked_for(call: &Call) -> Option<u16> {
+    if let Call::LogTail { lines, log: Log::Audit } = call { Some(*lines) } else { None }
+}
+
+/// The handler, with every deed kept and told in the agent's log, and the record read to a host that asks for it.
 pub fn audited(handler: Handler, audit: Audit) -> Handler {
     let handler = Arc::new(handler);
     Handler::new(move |job| {
-        let deed = Deed::of(&job);
+        let (deed, read) = (Deed::of(&job), asked_for(&job.call));
         let work = handler.begin(job);
         let audit = audit.clone();
         async move {
+            if let Some(lines) = read {
+                return Ok(Answer::Log(audit.newest(lines)));
+            }
             let mut open = Open { audit, deed, began: Instant::now() };
             let outcome = work.await;
             open.close(Some(&outcome));
@@ -150,7 +162,7 @@ mod tests {
     use super::*;
     use crate::Cancel;
     use crate::handler::{Job, Origin, Reported};
-    use n2n_protocol::{Call, SlotStatus};
+    use n2n_protocol::SlotStatus;
     use std::fs;
 
     fn job(call: Call) -> Job {
@@ -177,22 +189,27 @@ mod tests {
         let audit = Audit::in_folder(data.path()).unwrap();
         let inside = Handler::new(|job| async move {
             match job.call {
-                Call::Rollback => Err(Failure::Refused("there is no previous student".to_owned())),
-                Call::Confirm => std::future::pending().await,
+                Call::Rollback { .. } => Err(Failure::Refused("there is no previous student".to_owned())),
+                Call::Confirm { .. } => std::future::pending().await,
                 _ => Ok(Answer::Slots(SlotStatus::default())),
             }
         });
         let handler = audited(inside, audit.clone());
         handler.begin(job(Call::Status)).await.unwrap();
         handler.begin(job(Call::Probe)).await.unwrap();
-        handler.begin(job(Call::Activate)).await.unwrap();
-        assert!(handler.begin(job(Call::Rollback)).await.is_err());
-        drop(tokio::time::timeout(Duration::from_millis(20), handler.begin(job(Call::Confirm))).await);
+        handler.begin(job(Call::Activate { id: 7 })).await.unwrap();
+        assert!(handler.begin(job(Call::Rollback { id: None })).await.is_err());
+        drop(
+            tokio::time::timeout(Duration::from_millis(20), handler.begin(job(Call::Confirm { id: 7 })))
+                .await,
+        );
         let lines = audit.newest(100);
         assert_eq!(lines.len(), 3, "{lines:?}");
-        assert!(lines[0].contains(" key=desk peer=10.0.0.7:5 client=\"zoë\" activate "), "{lines:?}");
+        assert!(lines[0].contains(" key=desk peer=10.0.0.7:5 client=\"zoë\" activate id=7 "), "{lines:?}");
         assert!(lines[1].contains("rollback") && lines[1].ends_with("refused: there is no previous student"));
         assert!(lines[2].contains("confirm") && lines[2].ends_with("abandoned"), "{lines:?}");
+        let asked = handler.begin(job(Call::LogTail { lines: 2, log: Log::Audit })).await;
+        assert_eq!(asked, Ok(Answer::Log(lines[1..].to_vec())));
         let text = wait_for(&data.path().join("audit.log"), "abandoned");
         assert_eq!(text.lines().map(str::to_owned).collect::<Vec<_>>(), lines);
         // The next agent begins with what this one wrote.

@@ -9,7 +9,7 @@ use crate::key::{KeyRing, watch};
 use crate::log_tail::LogTail;
 use crate::server::Server;
 use crate::services::Services;
-use crate::tally::Tally;
+use crate::tally::{Tally, told_in_status};
 use crate::transport::doors::Doors;
 use crate::transport::serial::SerialListener;
 use crate::transport::tcp;
@@ -127,7 +127,8 @@ fn keys(arguments: &Serve, data: &Path) -> Result<watch::Keys> {
     }
     let loaded = files.load();
     if loaded.ring.is_empty() {
-        let none = || Advice::new(format!("no key in {}", files.place().display()), "`n2n-agent key` makes one");
+        let none =
+            || Advice::new(format!("no key in {}", files.place().display()), "`n2n-agent key` makes one");
         return Err(loaded.problems.into_iter().next().unwrap_or_else(none).into());
     }
     let Loaded { ring, problems } = &loaded;
@@ -177,8 +178,9 @@ fn serve(arguments: Serve, group: &[&str]) -> Result<()> {
                 }
             }
         };
-        let handler = audited(services.into_handler(), audit);
-        Server::new(keys, handler, Tally::default()).serve(doors, stop).await;
+        let tally = Tally::default();
+        let handler = audited(told_in_status(services.into_handler(), tally.clone()), audit);
+        Server::new(keys, handler, tally).serve(doors, stop).await;
         Ok(())
     });
     runtime.shutdown_timeout(STOP_GRACE);
@@ -208,8 +210,10 @@ async fn open_doors(listen: Option<SocketAddr>, serial: Option<Settings>) -> Res
 /// Logs go to standard error and to the tail; `RUST_LOG` chooses, a child speaks up only for warnings.
 fn start_log(tail: &LogTail, quiet: bool) {
     let filter = |level: &str| EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    let to_people =
-        tracing_subscriber::fmt::layer().with_ansi(wants_colour()).with_target(false).with_writer(std::io::stderr);
+    let to_people = tracing_subscriber::fmt::layer()
+        .with_ansi(wants_colour())
+        .with_target(false)
+        .with_writer(std::io::stderr);
     let to_tail = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(tail.clone());
     let started = tracing_subscriber::registry()
         .with(to_people.with_filter(filter(if quiet { "warn" } else { "info" })))

@@ -19,7 +19,8 @@ pub(crate) fn for_strangers(most: usize) -> usize {
     let (current, hard) = (limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX));
     let wished = WISHED.min(hard);
     let raised = Rlimit { current: Some(wished), maximum: limit.maximum };
-    let current = if current < wished && setrlimit(Resource::Nofile, raised).is_ok() { wished } else { current };
+    let current =
+        if current < wished && setrlimit(Resource::Nofile, raised).is_ok() { wished } else { current };
     places(current, most)
 }
 

@@ -3,7 +3,7 @@
 //! Sessions know nothing of stores, workers or slots; `services` knows nothing of sockets.
 
 use crate::Cancel;
-use n2n_protocol::{Answer, Call, Failure, Progress};
+use n2n_protocol::{Activity, Answer, Call, Failure, Progress};
 use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,7 +37,7 @@ pub struct Reported(Arc<Mutex<Progress>>);
 
 impl Default for Reported {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(Progress { processes: 0, elapsed_ms: 0 })))
+        Self(Arc::new(Mutex::new(Progress { elapsed_ms: 0, activity: Activity::default() })))
     }
 }
 

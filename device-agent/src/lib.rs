@@ -16,7 +16,6 @@ pub mod cancel;
 pub mod cli;
 pub mod engine;
 pub mod exclusive;
-pub mod golden;
 pub mod handler;
 pub mod key;
 pub mod log_tail;

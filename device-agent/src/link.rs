@@ -84,7 +84,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         request_id: u32,
         outcome: Result<Answer, Failure>,
     ) -> Result<(), LinkError> {
-        let reply = Reply { request_id, outcome: outcome.map_err(clipped) };
+        // Texts are cut to what the peer will take.
+        let clip = |text: String| clip(&text, limits::TEXT_BYTES).to_owned();
+        let reply = Reply { request_id, outcome: outcome.map_err(|failure| failure.map_texts(clip)) };
         let message = match codec::encode(&reply, limits::REPLY_BYTES) {
             Err(error @ CodecError::TooLong { .. }) => {
                 let failure = Failure::Failed(format!("the answer does not fit: {error}"));
@@ -104,16 +106,5 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     /// Say that nothing more comes.
     pub(crate) async fn close(&mut self) -> io::Result<()> {
         self.stream.shutdown().await
-    }
-}
-
-/// A failure whose text the peer will take.
-fn clipped(failure: Failure) -> Failure {
-    let clip = |text: String| clip(&text, limits::TEXT_BYTES).to_owned();
-    match failure {
-        Failure::Failed(text) => Failure::Failed(clip(text)),
-        Failure::Disturbed(text) => Failure::Disturbed(clip(text)),
-        Failure::Refused(text) => Failure::Refused(clip(text)),
-        other => other,
     }
 }

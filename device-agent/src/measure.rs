@@ -10,7 +10,10 @@ use crate::worker_command::WorkerCommand;
 use crate::worker_job::{Event, InferInput, InferJob, Job, MeasureJob, Outcome, ProcessRun, WorkerBounds};
 use crate::worker_process::{self, Deadlines, NamedLimits};
 use crate::{engine, probe, worker_limits};
-use n2n_protocol::{Conditions, Failure, InferPlan, MeasurePlan, Measurement, Memory, Progress, limits};
+use n2n_protocol::{
+    Activity, Conditions, Execution, Failure, InferPlan, MeasurePlan, Measurement, Memory, Progress, Unknown,
+    limits,
+};
 use std::convert::Infallible;
 use std::path::Path;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -52,8 +55,15 @@ pub async fn measure(
     check(plan)?;
     let begun = Instant::now();
     let finished = AtomicU16::new(0);
-    let session =
-        Session { plan, model, worker, cancel, begun, finished: &finished, cores: cores(plan.threads) };
+    let session = Session {
+        plan,
+        model,
+        worker,
+        cancel,
+        begun,
+        finished: &finished,
+        cores: cores(plan.execution.threads),
+    };
     tokio::select! {
         result = session.measure() => result,
         never = signs_of_life(begun, &finished, progress) => match never {},
@@ -70,8 +80,8 @@ async fn signs_of_life(
     loop {
         ticks.tick().await;
         progress(Progress {
-            processes: finished.load(Ordering::Relaxed),
             elapsed_ms: u32::try_from(begun.elapsed().as_millis()).unwrap_or(u32::MAX),
+            activity: Activity::Running { processes: finished.load(Ordering::Relaxed) },
         });
     }
 }
@@ -86,7 +96,9 @@ pub async fn infer(
     worker: &WorkerCommand,
     cancel: &Cancel,
 ) -> Result<Vec<Vec<f32>>, Failure> {
-    let inputs = plan.inputs.iter().cloned().map(InferInput::Values).collect();
+    check_execution(&plan.execution)?;
+    let inputs =
+        plan.inputs.iter().map(|input| values(input).map(InferInput::Values)).collect::<Result<_, _>>()?;
     infer_inputs(inputs, model, worker, cancel).await
 }
 
@@ -112,17 +124,44 @@ pub(crate) async fn infer_inputs(
     }
 }
 
+/// Values of one input that came as bytes.
+fn values(input: &[u8]) -> Result<Vec<f32>, Failure> {
+    let (words, rest) = input.as_chunks::<4>();
+    if !rest.is_empty() {
+        return Err(Failure::Refused(format!(
+            "an input of {} bytes is no row of 32-bit floats",
+            input.len()
+        )));
+    }
+    Ok(words.iter().map(|word| f32::from_le_bytes(*word)).collect())
+}
+
+/// An execution that an engine of this board can do.
+fn check_execution(execution: &Execution) -> Result<(), Failure> {
+    let engine = engine::default_engine();
+    if execution.engine != engine.id().name {
+        return Err(Failure::Unknown(Unknown::EngineMissing(execution.engine.clone())));
+    }
+    let (name, most) = (engine.id().name, engine.most_threads());
+    if execution.threads == 0 || execution.threads > most {
+        let asked = execution.threads;
+        return Err(Failure::Refused(format!(
+            "engine {name} runs on 1 to {most} thread(s), the plan asks for {asked}"
+        )));
+    }
+    if execution.batch != 1 || execution.pace_us != 0 {
+        return Err(Failure::Refused(format!(
+            "engine {name} runs one input at a time, the plan asks for batch {} at a pace of {} us",
+            execution.batch, execution.pace_us
+        )));
+    }
+    Ok(())
+}
+
 /// A plan that this board can follow.
 fn check(plan: &MeasurePlan) -> Result<(), Failure> {
     let refuse = |why: String| Err(Failure::Refused(why));
-    let most = engine::default_engine().most_threads();
-    if plan.threads == 0 || plan.threads > most {
-        let engine = engine::default_engine().id().name;
-        return refuse(format!(
-            "engine {engine} runs on 1 to {most} thread(s), the plan asks for {}",
-            plan.threads
-        ));
-    }
+    check_execution(&plan.execution)?;
     if plan.min_processes == 0 || plan.min_processes > plan.max_processes {
         return refuse(format!(
             "processes: expected at least 1 and fewest <= most, got {} and {}",
@@ -216,14 +255,17 @@ impl Session<'_> {
         let memory = memory(&runs, engine_baseline);
         let latency = statistics::latency(&samples(&runs), looks.error_ppm());
         Ok(Measurement {
-            model: plan.model,
+            model: plan.model.digest,
             engine: engine::default_engine().id(),
-            threads: plan.threads,
+            threads: plan.execution.threads,
+            batch: plan.execution.batch,
+            pace_us: plan.execution.pace_us,
             affinity: self.cores.clone(),
             board: probe::fingerprint(),
             agent: env!("CARGO_PKG_VERSION").into(),
             inferences_per_sample: runs.first().map_or(1, |run| run.inferences_per_sample),
             warmup: runs.iter().map(|run| run.warmup).collect(),
+            load_ms: runs.iter().map(|run| run.load_ms).collect(),
             latency,
             memory,
             golden_difference: runs.iter().filter_map(|run| run.golden_difference).reduce(f32::max),
@@ -266,7 +308,7 @@ impl Session<'_> {
         let job = Job::Measure(MeasureJob {
             model: self.model.into(),
             bounds: WorkerBounds { cores: self.cores.clone(), memory_bytes: plan.max_memory_bytes },
-            threads: plan.threads,
+            threads: plan.execution.threads,
             samples: plan.samples_per_process,
             inferences_per_sample: done.first().map(|run| run.inferences_per_sample),
             budget_ms: u32::try_from(share.as_millis()).unwrap_or(u32::MAX),
@@ -341,22 +383,28 @@ fn memory(runs: &[ProcessRun], engine_baseline: Option<u64>) -> Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use n2n_protocol::Digest;
+    use n2n_protocol::{Digest, Model, Place};
 
     fn plan() -> MeasurePlan {
         MeasurePlan {
-            model: Digest([0; 32]),
-            threads: 1,
+            model: Model::onnx(Digest([0; 32])),
+            place: Place::Store,
+            execution: Execution { engine: "tract".into(), threads: 1, batch: 1, pace_us: 0 },
             min_processes: 2,
             max_processes: 3,
             samples_per_process: 30,
             half_width_ppm: 20_000,
             time_budget_ms: 1000,
+            max_load_ms: 1000,
             max_inference_ms: 100,
             max_memory_bytes: 1 << 20,
             golden: None,
             resident_memory: false,
         }
+    }
+
+    fn threads(threads: u16) -> MeasurePlan {
+        MeasurePlan { execution: Execution { threads, ..plan().execution }, ..plan() }
     }
 
     #[test]
@@ -366,11 +414,8 @@ mod tests {
             Err(Failure::Refused(why)) => why,
             other => panic!("{other:?}"),
         };
-        assert_eq!(
-            why(MeasurePlan { threads: 4, ..plan() }),
-            "engine tract runs on 1 to 1 thread(s), the plan asks for 4"
-        );
-        assert!(why(MeasurePlan { threads: 0, ..plan() }).contains("asks for 0"));
+        assert_eq!(why(threads(4)), "engine tract runs on 1 to 1 thread(s), the plan asks for 4");
+        assert!(why(threads(0)).contains("asks for 0"));
         assert!(why(MeasurePlan { min_processes: 4, ..plan() }).contains("got 4 and 3"));
         assert!(why(MeasurePlan { min_processes: 0, ..plan() }).contains("got 0 and 3"));
         assert!(why(MeasurePlan { max_processes: 65, ..plan() }).contains("65"));

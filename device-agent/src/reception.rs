@@ -26,9 +26,6 @@ use tokio::time::timeout;
 /// message of theirs can be repeated and costs a key exchange each time: so often, and no more.
 const OLD_HOSTS_EVERY: Duration = Duration::from_secs(2);
 
-/// What a refused host is told to do.
-const SAME_VERSION: &str = "install the same version of n2n on host and board";
-
 /// Lets connections in; all of them share one.
 #[derive(Debug)]
 pub(crate) struct Reception {
@@ -144,7 +141,7 @@ impl Reception {
         // Another version's hello may be longer, or end with fields of its own; its number is readable all the same.
         let request_id = codec::request_id(&message).unwrap_or(0);
         let failure = match hello(&message) {
-            Ok(hello) if old => refuse_old(&hello),
+            Ok(_) if old => driven_out(),
             Ok(hello) => match self.room.sit(&hello.client) {
                 Ok(place) => {
                     let origin = Origin { key: key.name.clone(), peer: peer.to_owned() };
@@ -192,26 +189,23 @@ async fn answer<S: AsyncWrite + Unpin>(
 fn hello(message: &[u8]) -> Result<Hello, String> {
     match codec::decode(message, limits::HELLO_BYTES) {
         Ok(Request { call: Call::Hello(hello), .. }) => match version::check(hello.version, hello.schema) {
-            // A host of our own version that fell back to the old form is told so by the caller.
             Ok(()) => Ok(hello),
-            Err(mismatch) => Err(format!("{mismatch}: {SAME_VERSION}")),
+            Err(mismatch) => Err(mismatch.to_string()),
         },
         Ok(_) => Err("hello must come first".to_owned()),
         Err(error) => Err(error.to_string()),
     }
 }
 
-/// For a host of our version that opened as protocol 1 does: it took us for an old agent, because its opening was cut off.
-fn refuse_old(hello: &Hello) -> Failure {
-    let Hello { version, .. } = hello;
-    let client = format!("strangers at the door of this agent, which speaks protocol {}.{} too", version.major, version.minor);
-    Failure::Busy { client, since_s: 0 }
+/// For a host of our version that opened as protocol 1 does: its opening was cut off, and it took us for an old agent.
+fn driven_out() -> Failure {
+    Failure::Busy { client: "a crowd of strangers".to_owned(), since_s: 0 }
 }
 
 /// For a host that finds all places taken.
 fn crowded(crowd: &Crowd) -> Failure {
     let Crowd { places, client, for_time } = crowd;
-    let client = format!("all {places} places for hosts are taken, the first by {client}, which");
+    let client = format!("{client}, one of {places} hosts that take all places,");
     Failure::Busy { client, since_s: u32::try_from(for_time.as_secs()).unwrap_or(u32::MAX) }
 }
 

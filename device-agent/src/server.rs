@@ -136,8 +136,12 @@ impl Server {
         let session = Session::new(greeted, self.reception.keys.clone(), &self.handler, deadlines);
         match session.run(stopped).await {
             Ok(End::Left | End::Stopped) => tracing::debug!(%peer, %key, %client, "left"),
-            Ok(End::PlaceLost) => tracing::info!(%peer, %key, %client, "was silent, and left for another host"),
-            Ok(End::KeyRemoved) => tracing::info!(%peer, %key, %client, "its key is gone, and so is its session"),
+            Ok(End::PlaceLost) => {
+                tracing::info!(%peer, %key, %client, "was silent, and left for another host")
+            }
+            Ok(End::KeyRemoved) => {
+                tracing::info!(%peer, %key, %client, "its key is gone, and so is its session")
+            }
             // A peer that is killed is everyday life; one that breaks the rules is not.
             Err(LinkError::Lost(error)) => tracing::info!(%peer, %key, %client, %error, "lost"),
             Err(error) => tracing::warn!(%peer, %key, %client, %error, "sent away"),

@@ -8,7 +8,7 @@ use crate::slots::Slots;
 use crate::store::{Pinned, Store};
 use crate::{WorkerCommand, measure, probe};
 use anyhow::{Context as _, Result};
-use n2n_protocol::{Answer, Call, Digest, Failure};
+use n2n_protocol::{Answer, Call, Digest, Disk, Failure, Log, Prepared, Status};
 use std::path::Path;
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -97,33 +97,46 @@ impl Inner {
                 let stored = blocking(move || store.put_chunk(&digest, offset, &data)).await?;
                 stored.map(|bytes| Answer::Stored { bytes })
             }
+            Call::Prepare(plan) => {
+                self.model(plan.model.digest)?;
+                // No engine of this agent has anything to prepare.
+                Ok(Answer::Prepared(Prepared { cached: true, elapsed_ms: 0 }))
+            }
             Call::Measure(plan) => {
-                let model = self.model(plan.model)?;
+                let model = self.model(plan.model.digest)?;
                 let _turn = self.exclusive.take(&client)?;
                 let report = move |now| progress.report(now);
                 let measured = measure::measure(&plan, model.path(), &self.worker, &report, &cancel).await;
                 measured.map(Answer::Measured)
             }
             Call::Infer(plan) => {
-                let model = self.model(plan.model)?;
+                let model = self.model(plan.model.digest)?;
                 let _turn = self.exclusive.take(&client)?;
                 measure::infer(&plan, model.path(), &self.worker, &cancel).await.map(Answer::Inferred)
             }
-            Call::Stage(manifest) => {
+            Call::Stage(shipment) => {
                 let mut slots = self.slots().await?;
                 let _turn = self.exclusive.take(&client)?;
-                slots.stage(&manifest, &self.store, &self.worker, &cancel).await.map(Answer::Slots)
+                slots.stage(&shipment.bundle, &self.store, &self.worker, &cancel).await.map(Answer::Slots)
             }
-            Call::Activate => {
+            Call::Activate { .. } => {
                 let mut slots = self.slots().await?;
                 // The student is tried on the board before it becomes the active one.
                 let _turn = self.exclusive.take(&client)?;
                 slots.activate(&self.worker, &cancel).await.map(Answer::Slots)
             }
-            Call::Confirm => self.slots().await?.confirm().map(Answer::Slots),
-            Call::Rollback => self.slots().await?.rollback().map(Answer::Slots),
-            Call::Status => Ok(Answer::Slots(self.slots().await?.status())),
-            Call::LogTail { lines } => Ok(Answer::Log(self.log.newest(lines))),
+            Call::Confirm { .. } => self.slots().await?.confirm().map(Answer::Slots),
+            Call::Rollback { .. } => self.slots().await?.rollback().map(Answer::Slots),
+            Call::Status => Ok(Answer::Status(Status {
+                slots: Some(self.slots().await?.status()),
+                owner: None,
+                queue: Vec::new(),
+                disk: Disk::default(),
+                strangers: 0,
+                uptime_s: 0,
+            })),
+            Call::LogTail { lines, log: Log::Agent } => Ok(Answer::Log(self.log.newest(lines))),
+            Call::LogTail { log: Log::Audit, .. } => Ok(Answer::Log(Vec::new())),
             Call::Hello(_) | Call::Cancel { .. } => {
                 Err(Failure::Refused("a session answers this itself".to_owned()))
             }

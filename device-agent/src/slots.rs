@@ -14,12 +14,12 @@ mod files;
 mod trust;
 
 use crate::cancel::Cancel;
+use crate::measure;
 use crate::store::Store;
 use crate::worker_command::WorkerCommand;
 use crate::worker_job::InferInput;
-use crate::{golden, measure};
 use files::{Disk, Slot, Stored};
-use n2n_protocol::{BundleManifest, Failure, Golden, MeasurePlan, SlotContent, SlotStatus};
+use n2n_protocol::{BundleManifest, Failure, Golden, MeasurePlan, Place, SlotContent, SlotStatus, Trial};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::Path;
@@ -33,6 +33,9 @@ const LATENCY_SAMPLES: u32 = 50;
 const LATENCY_BUDGET_MS: u32 = 120_000;
 /// Memory of the latency check's workers.
 const LATENCY_MEMORY_BYTES: u64 = 1 << 30;
+
+/// The name of every trial.
+const ID: u64 = 0;
 
 /// Which slot is what. The whole truth, in one file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,13 +113,25 @@ impl Slots {
     pub fn status(&self) -> SlotStatus {
         let content = |slot: Option<Slot>| {
             let Stored { manifest, bytes, staged_at } = self.disk.content(slot?)?;
-            Some(SlotContent { name: manifest.name, model: manifest.model, bytes, staged_at })
+            Some(SlotContent {
+                id: ID,
+                name: manifest.name,
+                model: manifest.artifact.model.digest,
+                bytes,
+                number: manifest.artifact.number,
+                target: manifest.artifact.target,
+                engine: manifest.artifact.execution.engine,
+                threads: manifest.artifact.execution.threads,
+                staged_at,
+                verified_at: 0,
+            })
         };
         SlotStatus {
             active: content(self.state.active),
             staged: content(self.state.staged),
-            previous: content(self.state.previous),
-            on_trial: self.state.on_trial,
+            way_back: content(self.state.previous),
+            trial: self.state.on_trial.then_some(Trial { id: ID, seconds_left: u32::MAX }),
+            notices: Vec::new(),
         }
     }
 
@@ -134,7 +149,7 @@ impl Slots {
         cancel: &Cancel,
     ) -> Result<SlotStatus, Failure> {
         trust::verify(manifest, self.disk.signer().map_err(disk_failure)?)?;
-        let model = manifest.model;
+        let model = manifest.artifact.model.digest;
         let Some(blob) = store.pin(&model) else {
             return Err(Failure::Refused(format!("no blob {model} on this board: put it first")));
         };
@@ -238,7 +253,7 @@ impl Slots {
         let inputs = vec![InferInput::Seed(expected.input_seed)];
         let rows = measure::infer_inputs(inputs, &self.disk.model(slot), worker, cancel).await?;
         let answer = rows.first().map_or(&[][..], Vec::as_slice);
-        golden::check(expected, answer).map(drop).map_err(Failure::Failed)
+        expected.check(answer).map(drop).map_err(|error| Failure::Failed(format!("golden answer: {error}")))
     }
 
     async fn check_latency(
@@ -253,13 +268,15 @@ impl Slots {
         let max_inference_ms =
             (limit_ns.saturating_mul(10) / 1_000_000).clamp(1_000, u64::from(LATENCY_BUDGET_MS));
         let plan = MeasurePlan {
-            model: manifest.model,
-            threads: 1,
+            model: manifest.artifact.model,
+            place: Place::Store,
+            execution: manifest.artifact.execution.clone(),
             min_processes: LATENCY_PROCESSES,
             max_processes: LATENCY_PROCESSES,
             samples_per_process: LATENCY_SAMPLES,
             half_width_ppm: 0,
             time_budget_ms: LATENCY_BUDGET_MS,
+            max_load_ms: 60_000,
             max_inference_ms: max_inference_ms as u32,
             max_memory_bytes: LATENCY_MEMORY_BYTES,
             golden: None,

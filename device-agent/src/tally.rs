@@ -1,7 +1,9 @@
 //! Strangers are counted, not logged one by one: a line a minute at most, however many come, so that nobody without a key
 //! can fill a disk or push out of the log what its owner wants to read.
 
+use crate::handler::Handler;
 use n2n_protocol::text::printable;
+use n2n_protocol::{Answer, Status};
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -83,6 +85,21 @@ impl Tally {
     }
 }
 
+/// The handler, which tells the number of strangers in every status: the agent's inside knows nothing of connections.
+pub fn told_in_status(handler: Handler, tally: Tally) -> Handler {
+    let handler = Arc::new(handler);
+    Handler::new(move |job| {
+        let (work, tally) = (handler.begin(job), tally.clone());
+        async move {
+            let answer = work.await?;
+            Ok(match answer {
+                Answer::Status(status) => Answer::Status(Status { strangers: tally.total(), ..status }),
+                other => other,
+            })
+        }
+    })
+}
+
 impl Counts {
     fn due(&mut self, now: Instant) -> Option<String> {
         let fresh: u64 = self.fresh.iter().sum();
@@ -90,7 +107,10 @@ impl Counts {
         if fresh == 0 || early {
             return None;
         }
-        let mut line = format!("strangers turned away since the last such line: {fresh}, the last one from {}", self.last);
+        let mut line = format!(
+            "strangers turned away since the last such line: {fresh}, the last one from {}",
+            self.last
+        );
         for (count, (_, what)) in self.fresh.iter().zip(Turned::ALL).filter(|(count, _)| **count > 0) {
             // Writing to a string cannot fail.
             let _ = write!(line, "; {count} {what}");
@@ -109,7 +129,9 @@ mod tests {
     fn the_first_is_told_at_once_and_the_rest_once_a_minute() {
         let (tally, start) = (Tally::default(), Instant::now());
         let first = tally.note(Turned::WrongKey, "10.0.0.9:1", start).unwrap();
-        assert!(first.contains(": 1, the last") && first.contains("10.0.0.9") && first.contains("none of ours"));
+        assert!(
+            first.contains(": 1, the last") && first.contains("10.0.0.9") && first.contains("none of ours")
+        );
         for _ in 0..5000 {
             assert_eq!(tally.note(Turned::Silent, "10.0.0.7:2", start), None);
         }

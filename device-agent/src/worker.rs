@@ -6,7 +6,7 @@
 
 use crate::engine::{self, Session};
 use crate::worker_job::{Event, InferInput, InferJob, Job, MeasureJob, Outcome, ProcessRun, WorkerBounds};
-use crate::{allocator, golden, probe, sampling, weightless, worker_job, worker_limits};
+use crate::{allocator, probe, sampling, weightless, worker_job, worker_limits};
 use n2n_protocol::{generator, limits};
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -153,12 +153,15 @@ fn infer(job: &InferJob, out: &mut dyn Write) -> Result<Vec<Vec<f32>>, Stop> {
 fn measure(job: &MeasureJob, begun: Instant, out: &mut dyn Write) -> Result<ProcessRun, Stop> {
     let heap_before = allocator::allocated();
     let (mut session, file_bytes) = load(&job.model, &job.bounds, job.threads, out)?;
+    let load_ms = begun.elapsed().as_millis() as u32;
     let seed = job.golden.as_ref().map_or(TIMING_SEED, |golden| golden.input_seed);
     let input = generator::input(seed, session.input_len());
 
     let answer = first_inferences(session.as_mut(), &input, job.max_inference_ms, out)?;
     let golden_difference = match &job.golden {
-        Some(golden) => Some(golden::check(golden, &answer).map_err(Stop::Failed)?),
+        Some(golden) => {
+            Some(golden.check(&answer).map_err(|error| Stop::Failed(format!("golden answer: {error}")))?)
+        }
         None => None,
     };
     let held = |bytes: Option<u64>| Some(bytes?.saturating_sub(heap_before?));
@@ -186,6 +189,7 @@ fn measure(job: &MeasureJob, begun: Instant, out: &mut dyn Write) -> Result<Proc
         samples_ns,
         inferences_per_sample,
         warmup: warmup.inferences,
+        load_ms,
         peak_heap: held(allocator::peak()),
         steady_heap,
         peak_rss: worker_limits::peak_rss(),

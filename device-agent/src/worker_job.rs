@@ -98,6 +98,8 @@ pub(crate) struct ProcessRun {
     pub(crate) samples_ns: Vec<u64>,
     pub(crate) inferences_per_sample: u32,
     pub(crate) warmup: u32,
+    /// From the start of the process to a model that is ready to run, ms.
+    pub(crate) load_ms: u32,
     /// Whether there are fewer samples than wished for.
     pub(crate) cut_short: bool,
     pub(crate) peak_heap: Option<u64>,

@@ -6,7 +6,8 @@ mod test_models;
 use n2n_agent::measure::{infer, measure};
 use n2n_agent::{Cancel, WorkerCommand};
 use n2n_protocol::{
-    Digest, Failure, Golden, Infeasible, InferPlan, MeasurePlan, Measurement, Progress, generator,
+    Digest, Execution, Failure, Golden, Infeasible, InferPlan, MeasurePlan, Measurement, Model, Place,
+    Progress, generator,
 };
 use prost::Message;
 use std::io::Write;
@@ -29,15 +30,21 @@ fn file(model: &ModelProto) -> tempfile::NamedTempFile {
     file
 }
 
+fn execution() -> Execution {
+    Execution { engine: "tract".into(), threads: 1, batch: 1, pace_us: 0 }
+}
+
 fn plan() -> MeasurePlan {
     MeasurePlan {
-        model: Digest([7; 32]),
-        threads: 1,
+        model: Model::onnx(Digest([7; 32])),
+        place: Place::Store,
+        execution: execution(),
         min_processes: 2,
         max_processes: 2,
         samples_per_process: 30,
         half_width_ppm: 20_000,
         time_budget_ms: 30_000,
+        max_load_ms: 60_000,
         max_inference_ms: 10_000,
         max_memory_bytes: 256 * MIB,
         golden: None,
@@ -50,7 +57,15 @@ async fn measured(plan: &MeasurePlan, model: &Path) -> Result<Measurement, Failu
 }
 
 async fn inferred(model: &Path, inputs: Vec<Vec<f32>>) -> Result<Vec<Vec<f32>>, Failure> {
-    let plan = InferPlan { model: Digest([7; 32]), inputs };
+    let bytes =
+        |input: Vec<f32>| input.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>().into();
+    let plan = InferPlan {
+        model: Model::onnx(Digest([7; 32])),
+        place: Place::Store,
+        execution: execution(),
+        max_memory_bytes: 256 * MIB,
+        inputs: inputs.into_iter().map(bytes).collect(),
+    };
     infer(&plan, model, &worker(), &Cancel::never()).await
 }
 
@@ -118,7 +133,7 @@ async fn the_answer_is_checked_before_the_time_counts() {
     let wrong = MeasurePlan { golden: Some(Golden { input_seed: 6, ..golden }), ..plan() };
     let failed = measured(&wrong, model.path()).await;
     assert!(
-        matches!(&failed, Err(Failure::Failed(why)) if why.contains("golden answer differs")),
+        matches!(&failed, Err(Failure::Failed(why)) if why.contains("golden answer: it differs")),
         "{failed:?}"
     );
 }

@@ -33,7 +33,8 @@ fn address_of(child: &mut Child) -> String {
     line.strip_prefix("listening ").unwrap().trim().to_owned()
 }
 
-fn knows(address: &str, key: &Key) -> bool {
+/// Open a connection and say the first message.
+fn begin(address: &str, key: &Key) -> (TcpStream, Initiator) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(FOR_EVER)).unwrap();
     let (opening, mut challenge) = (opening(key), [0; CHALLENGE_FRAME_BYTES]);
@@ -42,6 +43,11 @@ fn knows(address: &str, key: &Key) -> bool {
     let prologue = Prologue::new(&opening, &challenge).unwrap();
     let (initiator, frame) = Initiator::begin(key, &prologue).unwrap();
     stream.write_all(&frame).unwrap();
+    (stream, initiator)
+}
+
+fn knows(address: &str, key: &Key) -> bool {
+    let (stream, initiator) = begin(address, key);
     let mut answer = Vec::new();
     let read = stream.take(FRAME_BYTES as u64).read_to_end(&mut answer);
     read.is_ok() && initiator.finish(&answer, 0).is_ok()
@@ -100,7 +106,10 @@ fn a_key_is_made_once_shown_again_and_opens_the_service() {
     let none = Command::new(AGENT).args(["serve", "--data"]).arg(data.path()).output().unwrap();
     let told = String::from_utf8(none.stderr).unwrap();
     assert_eq!(none.status.code(), Some(1), "no key, no service");
-    assert!(told.ends_with("/key\nhint: `n2n-agent key` makes one\n") && told.contains("error: no key in "), "{told}");
+    assert!(
+        told.ends_with("/key\nhint: `n2n-agent key` makes one\n") && told.contains("error: no key in "),
+        "{told}"
+    );
     let key = shown(&key_verb(data.path(), &[]));
     assert_eq!(shown(&key_verb(data.path(), &[])), key, "pairing can be repeated");
     assert_eq!(shown(&key_verb(data.path(), &["show"])), key);
@@ -155,8 +164,8 @@ fn a_pipe_or_zeros_as_key_file_are_refused_and_nothing_waits() {
     n2n_secrets::write(&zeros, &"00".repeat(32)).unwrap();
     for (file, words) in [(pipe, "regular file"), (zeros, "all zeros")] {
         let serve = ["serve", "--listen", "127.0.0.1:0", "--key-file"];
-        let child = Command::new(AGENT).args(serve).arg(&file).arg("--data").arg(data.path());
-        let output = child.output().unwrap();
+        let output =
+            Command::new(AGENT).args(serve).arg(&file).arg("--data").arg(data.path()).output().unwrap();
         let told = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.code() == Some(1) && told.contains(words) && told.contains("hint: "), "{told}");
     }
@@ -178,18 +187,13 @@ fn a_log_without_a_terminal_has_no_colour_codes() {
 
 /// A connection that has greeted; its key is in force.
 fn session(address: &str, key: &Key) -> TcpStream {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(FOR_EVER)).unwrap();
-    let (opening, mut challenge) = (opening(key), [0; CHALLENGE_FRAME_BYTES]);
-    stream.write_all(&opening).unwrap();
-    stream.read_exact(&mut challenge).unwrap();
-    let (initiator, frame) = Initiator::begin(key, &Prologue::new(&opening, &challenge).unwrap()).unwrap();
-    stream.write_all(&frame).unwrap();
+    let (mut stream, initiator) = begin(address, key);
     let mut answer = [0; FRAME_BYTES];
     stream.read_exact(&mut answer).unwrap();
     let mut channel = initiator.finish(&answer, limits::REPLY_BYTES).unwrap();
     let hello = Hello { version: VERSION, schema: SCHEMA_HASH, client: "test".to_owned() };
-    let request = codec::encode(&Request { request_id: 1, call: Call::Hello(hello) }, limits::HELLO_BYTES).unwrap();
+    let request =
+        codec::encode(&Request { request_id: 1, call: Call::Hello(hello) }, limits::HELLO_BYTES).unwrap();
     let mut sealed = Vec::new();
     channel.seal(&request, &mut sealed).unwrap();
     stream.write_all(&sealed).unwrap();

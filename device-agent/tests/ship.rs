@@ -7,7 +7,9 @@ use ed25519_dalek::{Signer, SigningKey};
 use n2n_agent::slots::Slots;
 use n2n_agent::store::Store;
 use n2n_agent::{Cancel, WorkerCommand, measure};
-use n2n_protocol::{BundleManifest, Digest, Failure, Golden, InferPlan, generator};
+use n2n_protocol::{
+    Artifact, BundleManifest, Digest, Execution, Failure, Golden, InferPlan, Model, Place, generator,
+};
 use prost::Message;
 use test_models::{Weights, conv_net};
 
@@ -31,14 +33,29 @@ async fn a_student_is_verified_by_its_answer_and_its_latency_before_it_runs() {
     let model = Digest::of(&bytes);
     store.query(&model, bytes.len() as u64).unwrap();
     store.put_chunk(&model, 0, &bytes).unwrap();
-    let plan = InferPlan { model, inputs: vec![generator::input(5, 3 * 8 * 8)] };
+    let execution = Execution { engine: "tract".into(), threads: 1, batch: 1, pace_us: 0 };
+    let input: Vec<u8> =
+        generator::input(5, 3 * 8 * 8).iter().flat_map(|value| value.to_le_bytes()).collect();
+    let plan = InferPlan {
+        model: Model::onnx(model),
+        place: Place::Store,
+        execution: execution.clone(),
+        max_memory_bytes: 1 << 30,
+        inputs: vec![input.into()],
+    };
     let cancel = Cancel::never();
     let logits =
         measure::infer(&plan, &store.path(&model).unwrap(), &worker(), &cancel).await.unwrap().remove(0);
 
     let fast = BundleManifest {
         name: "student".into(),
-        model,
+        artifact: Artifact {
+            model: Model::onnx(model),
+            execution,
+            classes: vec![],
+            target: String::new(),
+            number: 1,
+        },
         golden: Golden { input_seed: 5, logits, tolerance: 1e-6 },
         latency_limit_ns: Some(1_000_000_000),
         signer: [0; 32],

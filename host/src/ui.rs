@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use comfy_table::{Cell, CellAlignment, ContentArrangement, LineStyle, Table, presets};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use n2n_protocol::text::printable;
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
@@ -241,7 +242,8 @@ pub fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [
         }
     }
     for row in rows {
-        table.add_row(row.map(Cell::new));
+        // Names of bundles, boards and clients come from elsewhere: a terminal must not obey them.
+        table.add_row(row.map(|cell| Cell::new(printable(&cell))));
     }
     table.trim_fmt()
 }
@@ -258,7 +260,8 @@ fn is_number_or_gap(cell: &str) -> bool {
 pub fn facts<'a>(rows: impl IntoIterator<Item = (&'a str, String)>) -> String {
     let rows: Vec<(&str, String)> = rows.into_iter().collect();
     let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
-    rows.iter().map(|(name, value)| format!("{name:<width$}  {value}\n")).collect::<Vec<_>>().concat()
+    let line = |(name, value): &(&str, String)| format!("{name:<width$}  {}\n", printable(value));
+    rows.iter().map(line).collect()
 }
 
 /// Log lines step aside for the bars.
@@ -295,6 +298,13 @@ impl tracing_subscriber::fmt::time::FormatTime for Elapsed {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_from_elsewhere_give_no_orders_to_the_terminal() {
+        let name = "s\x1b[2J\n3".to_owned();
+        let shown = table(["slot"], [[name.clone()]]) + &facts([("name", name)]);
+        assert!(!shown.contains('\x1b') && shown.matches("s\\u{1b}[2J\\n3").count() == 2, "{shown}");
+    }
 
     #[test]
     fn facts_are_aligned() {

@@ -156,11 +156,11 @@ pub(crate) fn slots(place: &str, it: &SlotStatus) -> String {
         ],
         None => [slot.to_owned(), "-".into(), String::new(), String::new(), String::new(), String::new()],
     };
-    let trial = if it.on_trial { "on trial" } else { "confirmed" };
+    let trial = if it.trial.is_some() { "on trial" } else { "confirmed" };
     let rows = [
         row("active", &it.active, trial),
         row("staged", &it.staged, "verified"),
-        row("previous", &it.previous, "roll-back returns here"),
+        row("way back", &it.way_back, "roll-back returns here"),
     ];
     format!("on {place}\n{}", ui::table(["slot", "name", "file", "sha256", "staged", ""], rows))
 }
@@ -175,7 +175,7 @@ fn timestamp(unix_s: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use n2n_protocol::{Digest, EngineId, Interval, Latency, Memory};
+    use n2n_protocol::{Digest, EngineId, Interval, Latency, Memory, Trial};
 
     use super::*;
 
@@ -184,12 +184,15 @@ mod tests {
             model: Digest([1; 32]),
             engine: EngineId { name: "tract".into(), version: "0.23.9".into() },
             threads: 1,
+            batch: 1,
+            pace_us: 0,
             affinity: vec![1],
             board: Digest([2; 32]),
             agent: "0.1.0".into(),
             samples_ns: vec![vec![1_000_000; 20]; 8],
             inferences_per_sample: 1,
             warmup: vec![10; 8],
+            load_ms: vec![1; 8],
             latency: Latency {
                 median_ns: 1_000_000,
                 interval: Some(Interval {
@@ -238,20 +241,30 @@ mod tests {
     fn slots_show_the_trial_and_what_rollback_returns_to() {
         let content = |name: &str| {
             Some(SlotContent {
+                id: 1,
                 name: name.into(),
                 model: Digest([7; 32]),
                 bytes: 2048,
+                number: 1,
+                target: String::new(),
+                engine: String::new(),
+                threads: 1,
                 staged_at: 1_700_000_000,
+                verified_at: 0,
             })
         };
-        let status =
-            SlotStatus { active: content("b"), staged: None, previous: content("a"), on_trial: true };
+        let status = SlotStatus {
+            active: content("b"),
+            way_back: content("a"),
+            trial: Some(Trial { id: 1, seconds_left: 60 }),
+            ..SlotStatus::default()
+        };
         let text = slots("pi-lab", &status);
         assert!(
             text.contains("on trial")
                 && text.contains("2023-11-14T22:13:20Z")
                 && text.contains("070707070707")
         );
-        assert!(text.lines().any(|line| line.contains("previous") && line.contains("roll-back")), "{text}");
+        assert!(text.lines().any(|line| line.contains("way back") && line.contains("roll-back")), "{text}");
     }
 }

@@ -4,7 +4,7 @@ use n2n::model_io::onnx::{Filling, ModelInfo, write};
 use n2n::model_io::{filled, reference};
 use n2n::network::layer::Input;
 use n2n::network::{Architecture, Network, fold, zoo};
-use n2n_protocol::{Digest, MeasurePlan};
+use n2n_protocol::{Digest, Execution, InferPlan, MeasurePlan, Model, Place};
 
 /// Values of one input.
 pub const PIXELS: usize = 28 * 28;
@@ -28,16 +28,34 @@ pub fn logits(input: &[f32]) -> Vec<f32> {
     reference::forward(&network, &filled(&network, SEED), input).expect("logits")
 }
 
+/// How it runs.
+pub fn execution() -> Execution {
+    Execution { engine: "tract".into(), threads: 1, batch: 1, pace_us: 0 }
+}
+
+/// A run for the answers, its inputs still to come.
+pub fn answers(model: Digest) -> InferPlan {
+    InferPlan {
+        model: Model::onnx(model),
+        place: Place::Store,
+        execution: execution(),
+        max_memory_bytes: 1 << 30,
+        inputs: vec![],
+    }
+}
+
 /// A short measurement.
 pub fn plan(model: Digest) -> MeasurePlan {
     MeasurePlan {
-        model,
-        threads: 1,
+        model: Model::onnx(model),
+        place: Place::Store,
+        execution: execution(),
         min_processes: 2,
         max_processes: 2,
         samples_per_process: 20,
         half_width_ppm: 20_000,
         time_budget_ms: 30_000,
+        max_load_ms: 60_000,
         max_inference_ms: 5_000,
         max_memory_bytes: 1 << 30,
         golden: None,

@@ -93,7 +93,7 @@ fn boards_and_profiles_are_listed() {
 fn a_fresh_local_board_has_empty_slots() {
     let world = World::new().unwrap();
     let slots = json(&world, "status --json");
-    assert_eq!((&slots["active"], &slots["on_trial"]), (&Value::Null, &Value::Bool(false)));
+    assert_eq!((&slots["active"], &slots["trial"]), (&Value::Null, &Value::Null));
     let board = json(&world, "board probe --json");
     assert_eq!(board["this_machine"], true);
     assert!(board["cores"].as_u64().unwrap() > 0 && board["memory_bytes"].as_u64().unwrap() > 0);

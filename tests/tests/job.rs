@@ -125,7 +125,10 @@ fn from_images_to_a_student_in_the_active_slot_and_back() {
 
 fn slots_hold_what_was_shipped(world: &World, digest: &str) {
     let status = json(world, "status --board local --json");
-    assert_eq!((&status["active"]["model_sha256"], &status["on_trial"]), (&digest.into(), &false.into()));
+    assert_eq!(
+        (&status["active"]["model_sha256"], &status["trial"]),
+        (&digest.into(), &serde_json::Value::Null)
+    );
     assert_eq!(status["active"]["name"], "run");
 
     let first = world.run(N2N, &["rollback", "--board", "local"], DEADLINE).unwrap();
@@ -134,7 +137,7 @@ fn slots_hold_what_was_shipped(world: &World, digest: &str) {
 
     let shipped = json(world, "ship t.onnx --board local --json");
     assert_eq!(shipped["active"]["name"], "t", "{shipped}");
-    assert_eq!(shipped["previous"]["model_sha256"], digest, "{shipped}");
+    assert_eq!(shipped["way_back"]["model_sha256"], digest, "{shipped}");
     let back = json(world, "rollback --board local --json");
     assert_eq!(back["active"]["model_sha256"], digest, "{back}");
     assert_eq!(json(world, "status --board local --json")["active"], back["active"]);

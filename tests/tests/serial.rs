@@ -3,7 +3,7 @@
 use n2n::board::{BoardError, Client, Endpoint, Key, Patience, SerialSettings};
 use n2n_protocol::{Golden, MeasurePlan, generator};
 use n2n_tests::cable::Cable;
-use n2n_tests::candidate::{PIXELS, close, logits, model, plan};
+use n2n_tests::candidate::{PIXELS, answers, close, logits, model, plan};
 use n2n_tests::{Running, World, wait_for};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -76,7 +76,7 @@ fn use_board(client: &mut Client) {
         client.measure(&MeasurePlan { golden: Some(golden), ..plan(digest) }, &mut |_| {}).unwrap();
     assert_eq!((measured.model, measured.board), (digest, fingerprint));
     assert!(measured.golden_difference.is_some_and(|difference| difference < 1e-3));
-    let inferred = client.infer(digest, &[input]).unwrap();
+    let inferred = client.infer(&answers(digest), &[input]).unwrap();
     assert!(inferred.len() == 1 && close(&inferred[0], &expected), "{inferred:?} {expected:?}");
 }
 

@@ -13,7 +13,7 @@ fn chunk(criterion: &mut Criterion) {
     let (mut agent, answer) = responder.answer(limits::REQUEST_BYTES).expect("a handshake");
     let mut host = initiator.finish(&answer, limits::REPLY_BYTES).expect("a handshake");
     let data = vec![0xA5; limits::CHUNK_BYTES];
-    let call = Call::PutChunk { digest: Digest([1; 32]), offset: 0, data };
+    let call = Call::PutChunk { digest: Digest([1; 32]), offset: 0, data: data.into() };
     let request = Request { request_id: 1, call };
 
     let mut group = criterion.benchmark_group("chunk");

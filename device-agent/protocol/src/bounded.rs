@@ -3,6 +3,7 @@
 //! Without these a peer could turn one byte (an empty inner list) into 24 bytes of memory. A byte inside a text costs a
 //! byte of message, so texts that stand inside a bounded list need no bound of their own.
 
+use crate::golden::is_tolerance;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -43,6 +44,18 @@ pub(crate) fn bytes<'de, const N: usize, D: Deserializer<'de>>(deserializer: D) 
 /// The counterpart of [`bytes`]: the same bytes on the wire as the derived form, without a call for each.
 pub(crate) fn write_bytes<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_bytes(bytes)
+}
+
+/// A number, neither infinite nor NaN.
+pub(crate) fn finite<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f32, D::Error> {
+    let value = f32::deserialize(deserializer)?;
+    if value.is_finite() { Ok(value) } else { Err(D::Error::custom("a number that is not finite")) }
+}
+
+/// A tolerance that means something.
+pub(crate) fn tolerance<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f32, D::Error> {
+    let value = f32::deserialize(deserializer)?;
+    if is_tolerance(value) { Ok(value) } else { Err(D::Error::custom("a tolerance out of bounds")) }
 }
 
 #[derive(Clone)]

@@ -52,7 +52,9 @@ pub fn request_id(bytes: &[u8]) -> Option<u32> {
 mod tests {
     use super::*;
     use crate::limits::{LOG_LINES, REPLY_BYTES, REQUEST_BYTES};
-    use crate::{Answer, Call, Digest, Failure, Infeasible, InferPlan, Reply, Request};
+    use crate::{
+        Answer, Call, Digest, Execution, Failure, Infeasible, InferPlan, Model, Place, Reply, Request,
+    };
     use alloc::{string::String, vec};
     use proptest::prelude::*;
 
@@ -64,7 +66,7 @@ mod tests {
     fn bytes_on_the_wire_are_pinned() {
         let put = Request {
             request_id: 1,
-            call: Call::PutChunk { digest: Digest([0xAB; 32]), offset: 300, data: vec![1, 2, 3] },
+            call: Call::PutChunk { digest: Digest([0xAB; 32]), offset: 300, data: vec![1, 2, 3].into() },
         };
         let mut expected = vec![1, 3];
         expected.extend([0xAB; 32]);
@@ -73,7 +75,7 @@ mod tests {
         let failure = reply(Err(Failure::Infeasible(Infeasible::TooSlow { limit_ms: 1000 })));
         assert_eq!(encode(&failure, REPLY_BYTES).unwrap(), [0xAC, 0x02, 1, 0, 1, 0xE8, 0x07]);
         let logits = reply(Ok(Answer::Inferred(vec![vec![1.0, -2.0], vec![]])));
-        let expected = [0xAC, 0x02, 0, 5, 2, 2, 0, 0, 0x80, 0x3F, 0, 0, 0, 0xC0, 0];
+        let expected = [0xAC, 0x02, 0, 6, 2, 2, 0, 0, 0x80, 0x3F, 0, 0, 0, 0xC0, 0];
         assert_eq!(encode(&logits, REPLY_BYTES).unwrap(), expected);
     }
 
@@ -103,7 +105,13 @@ mod tests {
         let over = encode(&lines(LOG_LINES + 1), REPLY_BYTES).unwrap();
         assert!(matches!(decode::<Reply>(&over, REPLY_BYTES), Err(CodecError::Malformed(_))));
         // Eight million empty inputs would be 8 MiB of message and 200 MB of memory.
-        let plan = InferPlan { model: Digest([0; 32]), inputs: vec![vec![]; 100_000] };
+        let plan = InferPlan {
+            model: Model::onnx(Digest([0; 32])),
+            place: Place::Store,
+            execution: Execution { engine: String::new(), threads: 1, batch: 1, pace_us: 0 },
+            max_memory_bytes: 1,
+            inputs: vec![vec![].into(); 100_000],
+        };
         let flood = encode(&Request { request_id: 0, call: Call::Infer(plan) }, REQUEST_BYTES).unwrap();
         assert!(matches!(decode::<Request>(&flood, REQUEST_BYTES), Err(CodecError::Malformed(_))));
     }
@@ -123,7 +131,7 @@ mod tests {
         #[test]
         fn chunks_come_back(id: u32, digest: [u8; 32], offset: u64,
                             data in proptest::collection::vec(any::<u8>(), 0..2000)) {
-            let request = Request { request_id: id, call: Call::PutChunk { digest: Digest(digest), offset, data } };
+            let request = Request { request_id: id, call: Call::PutChunk { digest: Digest(digest), offset, data: data.into() } };
             let bytes = encode(&request, REQUEST_BYTES).unwrap();
             prop_assert_eq!(decode::<Request>(&bytes, REQUEST_BYTES).unwrap(), request);
             for cut in 0..bytes.len() {

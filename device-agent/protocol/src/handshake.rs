@@ -264,7 +264,8 @@ fn write_frame(state: &mut HandshakeState) -> Result<Vec<u8>, ChannelError> {
 }
 
 fn read_frame(state: &mut HandshakeState, frame: &[u8]) -> Result<(), ChannelError> {
-    let (length, body) = frame.split_at_checked(LENGTH_BYTES).ok_or(ChannelError::ShortHandshake(frame.len()))?;
+    let (length, body) =
+        frame.split_at_checked(LENGTH_BYTES).ok_or(ChannelError::ShortHandshake(frame.len()))?;
     check_length(length, MESSAGE_BYTES)?;
     if body.len() != MESSAGE_BYTES {
         return Err(ChannelError::ShortHandshake(frame.len()));
@@ -421,7 +422,10 @@ mod tests {
         let other = Prologue::new(&seen, &challenge).unwrap();
         assert_eq!(Responder::verify([&key(1)], &other, &frame).err(), Some(ChannelError::WrongKey));
         // Nor does the old form pass for the new one.
-        assert_eq!(Responder::verify([&key(1)], &Prologue::old(), &frame).err(), Some(ChannelError::WrongKey));
+        assert_eq!(
+            Responder::verify([&key(1)], &Prologue::old(), &frame).err(),
+            Some(ChannelError::WrongKey)
+        );
     }
 
     #[test]

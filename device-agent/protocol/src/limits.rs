@@ -56,8 +56,18 @@ pub const LOGITS: usize = 32_768;
 /// Inputs in one infer request: bounds what empty inputs could cost (24 bytes of memory for one on the wire).
 pub const INPUTS: usize = 4096;
 
-/// Values of one input: as many as [`REQUEST_BYTES`] can carry.
-pub const INPUT_VALUES: usize = REQUEST_BYTES / 4;
+/// Bytes of one input: as many as [`REQUEST_BYTES`] can carry.
+pub const INPUT_BYTES: usize = REQUEST_BYTES;
+
+/// Largest tolerance of a golden answer: a quarter of the largest logit, far above what 8-bit integers cost and far below
+/// what a wrong layer does.
+pub const TOLERANCE: f32 = 0.25;
+
+/// Requests that have the board or wait for it, as a status lists them: one for each session.
+pub const QUEUE: usize = 32;
+
+/// What a board found or changed by itself, as a status lists it: the newest.
+pub const NOTICES: usize = 8;
 
 /// Lines of a log in one reply; also what the agent keeps.
 pub const LOG_LINES: usize = 1000;

@@ -104,7 +104,8 @@ pub fn read(path: &Path, most: u64) -> Result<String, SecretError> {
         _ => SecretError::System { path: path.to_owned(), error },
     };
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path).map_err(system)?;
+    let file =
+        OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path).map_err(system)?;
     // The opened file is looked at, not its name: nobody can exchange it in between.
     check_file(path, &file.metadata().map_err(system)?)?;
     check_folder(folder_of(path))?;
@@ -126,7 +127,8 @@ pub fn write(path: &Path, text: &str) -> Result<(), SecretError> {
     make_folder(folder)?;
     let write = || -> io::Result<()> {
         let private = Permissions::from_mode(FILE_MODE);
-        let mut fresh = tempfile::Builder::new().prefix(".secret-").permissions(private).tempfile_in(folder)?;
+        let mut fresh =
+            tempfile::Builder::new().prefix(".secret-").permissions(private).tempfile_in(folder)?;
         fresh.write_all(text.as_bytes())?;
         fresh.as_file().sync_all()?;
         fresh.persist(path).map_err(|error| error.error)?;

@@ -40,7 +40,8 @@ impl AuditFile {
             let mut bytes = Vec::new();
             file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
             // The first line may have been cut.
-            let whole = if start == 0 { 0 } else { bytes.iter().position(|&byte| byte == b'\n').unwrap_or(0) };
+            let whole =
+                if start == 0 { 0 } else { bytes.iter().position(|&byte| byte == b'\n').unwrap_or(0) };
             Ok(bytes.split_off(whole))
         };
         let bytes = read().unwrap_or_default();
@@ -76,7 +77,8 @@ impl AuditFile {
     }
 
     fn open_file(&self) -> io::Result<(File, u64)> {
-        let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&self.path)?;
+        let mut file =
+            OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&self.path)?;
         let length = file.metadata()?.len();
         // A line that was cut by a loss of power ends here, so that the next one is whole.
         if length > 0 {
@@ -117,8 +119,10 @@ mod tests {
         for number in 0..40 {
             file.append(&format!("line {number:02} of the record"), number % 2 == 0).unwrap();
         }
-        let mut names: Vec<_> =
-            fs::read_dir(data.path()).unwrap().map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<_> = fs::read_dir(data.path())
+            .unwrap()
+            .map(|it| it.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         assert_eq!(names, ["audit.log", "audit.log.1", "audit.log.2", "audit.log.3"]);
         for name in names {

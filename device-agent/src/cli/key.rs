@@ -86,7 +86,8 @@ pub(super) fn run(arguments: Arguments) -> Result<()> {
     let text = match arguments.verb {
         None => {
             let files = arguments.place.files()?;
-            let key = if arguments.replace { files.replace(DEFAULT)? } else { files.show_or_make(DEFAULT)? };
+            let key =
+                if arguments.replace { files.replace(DEFAULT)? } else { files.show_or_make(DEFAULT)? };
             key.reveal()
         }
         Some(Verb::Add(Named { name, place })) => place.files()?.add(&name)?.reveal(),

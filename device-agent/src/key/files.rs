@@ -69,7 +69,8 @@ impl KeyFiles {
             Vec::new()
         });
         if listed.len() > KEYS {
-            let text = format!("{}: {} keys; the first {KEYS} are in force", self.folder.display(), listed.len());
+            let text =
+                format!("{}: {} keys; the first {KEYS} are in force", self.folder.display(), listed.len());
             loaded.problems.push(Advice::new(text, "`n2n-agent key remove NAME` removes one"));
         }
         for Listed { name, key, .. } in listed {
@@ -110,7 +111,10 @@ impl KeyFiles {
         }
         if self.list()?.len() >= KEYS {
             let text = format!("{} has {KEYS} keys already", self.folder.display());
-            return Err(Advice::new(text, "`n2n-agent key remove NAME` ends one that is not needed any more"));
+            return Err(Advice::new(
+                text,
+                "`n2n-agent key remove NAME` ends one that is not needed any more",
+            ));
         }
         Self::make(&file)
     }
@@ -181,7 +185,9 @@ impl KeyFiles {
 
     fn file_of(&self, name: &str) -> Result<PathBuf, Advice> {
         if !is_name(name) {
-            let text = format!("`{name}` cannot be a key's name: up to 64 letters, digits, `-`, `_` and `.` expected");
+            let text = format!(
+                "`{name}` cannot be a key's name: up to 64 letters, digits, `-`, `_` and `.` expected"
+            );
             return Err(Advice::new(text, "name it after the host that will hold it, as in `desk`"));
         }
         Ok(if name == DEFAULT { self.single.clone() } else { self.folder.join(name) })
@@ -204,7 +210,10 @@ fn read(file: &Path) -> Result<Key, Advice> {
     let text = n2n_secrets::read(file, FILE_BYTES).map_err(|error| advice(&error))?;
     let broken = |error| {
         let text = format!("{}: {error}", file.display());
-        Advice::new(text, "`n2n-agent key remove NAME`, then `key add NAME`, makes another one; pair its host again")
+        Advice::new(
+            text,
+            "`n2n-agent key remove NAME`, then `key add NAME`, makes another one; pair its host again",
+        )
     };
     text.parse().map_err(broken)
 }

@@ -67,7 +67,9 @@ fn publish(sender: &watch::Sender<Arc<KeyRing>>, ring: KeyRing) {
     let (removed, added) = (names(&before, &ring), names(&ring, &before));
     tracing::info!(?removed, ?added, "the keys have changed");
     if ring.is_empty() {
-        tracing::warn!("no key is in force: nobody can speak to this board until `n2n-agent key add` made one");
+        tracing::warn!(
+            "no key is in force: nobody can speak to this board until `n2n-agent key add` made one"
+        );
     }
     sender.send_replace(Arc::new(ring));
 }

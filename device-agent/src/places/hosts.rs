@@ -116,7 +116,10 @@ mod tests {
         assert_eq!(hosts.len(), 3);
         // Nobody is silent long enough now; whoever waits hears who has been there longest.
         let crowd = hosts.take("next", at(105)).unwrap_err();
-        assert_eq!(crowd, Crowd { places: 3, client: "works".to_owned(), for_time: Duration::from_secs(105) });
+        assert_eq!(
+            crowd,
+            Crowd { places: 3, client: "works".to_owned(), for_time: Duration::from_secs(105) }
+        );
         hosts.leave(newcomer);
         assert_eq!(hosts.take("next", at(106)).unwrap().1, None);
         // The work's end counts as a sign of life, and begins the silence.

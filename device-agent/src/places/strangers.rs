@@ -97,7 +97,8 @@ impl Waiting {
     }
 
     fn oldest(&self) -> Option<Ticket> {
-        let first = |waiting: &BTreeMap<Ticket, Instant>| waiting.first_key_value().map(|(ticket, _)| *ticket);
+        let first =
+            |waiting: &BTreeMap<Ticket, Instant>| waiting.first_key_value().map(|(ticket, _)| *ticket);
         first(&self.silent).into_iter().chain(first(&self.opened)).min()
     }
 

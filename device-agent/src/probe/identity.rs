@@ -22,6 +22,7 @@ pub(super) fn board(root: &Path) -> Board {
     let mut board = Board {
         name: short(System::host_name().unwrap_or_else(|_| "unknown".into())),
         model: short(model),
+        class: class(root),
         architecture: std::env::consts::ARCH.into(),
         system: short(description_of_the_system()),
         cores: std::thread::available_parallelism().map_or(1, |cores| cores.get().min(limits::CORES) as u16),
@@ -38,6 +39,15 @@ fn description_of_the_system() -> String {
     let distribution = System::long_os_version().unwrap_or_else(|_| "unknown system".into());
     let kernel = System::kernel_version().unwrap_or_else(|_| "unknown".into());
     format!("{distribution}, kernel {kernel}")
+}
+
+/// The device tree's most exact name for this kind of board, else the instruction set.
+fn class(root: &Path) -> String {
+    // The file is a list of names, each ended by a zero byte, the most exact one first.
+    let compatible = text(&root.join("proc/device-tree/compatible"));
+    let first =
+        compatible.as_deref().and_then(|list| list.split('\0').next()).filter(|name| !name.is_empty());
+    first.map_or_else(|| format!("{}-linux", std::env::consts::ARCH), |name| short(name.into()))
 }
 
 /// At most what the wire takes.

@@ -134,7 +134,7 @@ impl Disk {
 
     /// Read a slot's model back from the medium and compare its digest.
     pub(super) fn verify(&self, slot: Slot) -> Result<(), Failure> {
-        let wanted = self.content(slot).map(|stored| stored.manifest.model);
+        let wanted = self.content(slot).map(|stored| stored.manifest.artifact.model.digest);
         let read_back = || {
             let mut file = File::open(self.model(slot))?;
             // Synced pages that are dropped now must come from the medium again. Without the right, the cache answers.

@@ -3,7 +3,7 @@
 use super::*;
 use crate::worker_job::{self, Event, Outcome};
 use ed25519_dalek::{Signer, SigningKey};
-use n2n_protocol::Digest;
+use n2n_protocol::{Artifact, Digest, Execution, Model};
 use std::sync::atomic::Ordering;
 
 const GOOD: &[f32] = &[1.0, 2.0];
@@ -34,7 +34,13 @@ impl Bench {
         let golden = Golden { input_seed: 1, logits: GOOD.to_vec(), tolerance: 1e-6 };
         let mut manifest = BundleManifest {
             name: name.into(),
-            model,
+            artifact: Artifact {
+                model: Model::onnx(model),
+                execution: Execution { engine: "tract".into(), threads: 1, batch: 1, pace_us: 0 },
+                classes: vec![],
+                target: String::new(),
+                number: 1,
+            },
             golden,
             latency_limit_ns: None,
             signer: self.key.verifying_key().to_bytes(),
@@ -74,7 +80,7 @@ impl Bench {
 }
 
 fn names(status: &SlotStatus) -> [Option<&str>; 3] {
-    [&status.active, &status.staged, &status.previous]
+    [&status.active, &status.staged, &status.way_back]
         .map(|slot| slot.as_ref().map(|slot| slot.name.as_str()))
 }
 
@@ -102,9 +108,9 @@ async fn the_whole_way_in_and_back() {
     assert_eq!(names(&staged), [None, Some("one"), None]);
     assert_eq!(bench.running(), None);
     let active = bench.activate(&mut slots).await.unwrap();
-    assert!(active.on_trial);
+    assert!(active.trial.is_some());
     assert_eq!(bench.running().as_deref(), Some("model of one"));
-    assert!(!slots.confirm().unwrap().on_trial);
+    assert!(slots.confirm().unwrap().trial.is_none());
 
     bench.ship(&mut slots, "two").await;
     bench.stage(&mut slots, "three").await.unwrap();
@@ -131,7 +137,7 @@ async fn verbs_out_of_order_are_refused() {
     assert_eq!(refused(slots.confirm()), "nothing is on trial");
     assert!(refused(slots.rollback()).contains("no previous student"));
     let mut absent = bench.bundle("one");
-    absent.model = Digest([9; 32]);
+    absent.artifact.model.digest = Digest([9; 32]);
     absent.signature = bench.key.sign(&absent.signed_bytes()).to_bytes().to_vec();
     let result = slots.stage(&absent, &bench.store, &bench.worker(GOOD), &Cancel::never()).await;
     assert!(refused(result).contains("put it first"));
@@ -144,7 +150,7 @@ async fn a_wrong_answer_is_never_staged() {
     bench.ship(&mut slots, "one").await;
     let worker = bench.worker(&[1.0, 3.0]);
     let result = slots.stage(&bench.bundle("two"), &bench.store, &worker, &Cancel::never()).await;
-    assert!(failed(result).contains("golden answer differs"));
+    assert!(failed(result).contains("golden answer: it differs"));
     assert_eq!(names(&slots.status()), [Some("one"), None, None]);
 }
 
@@ -158,7 +164,7 @@ async fn an_unhealthy_student_is_rolled_back_at_activation() {
     let result = slots.activate(&bench.worker(&[f32::NAN, 2.0]), &Cancel::never()).await;
     assert!(failed(result).ends_with("; rolled back"));
     assert_eq!(names(&slots.status()), [Some("two"), None, Some("one")]);
-    assert!(!slots.status().on_trial);
+    assert!(slots.status().trial.is_none());
     assert_eq!(bench.running().as_deref(), Some("model of two"));
 }
 
@@ -238,7 +244,7 @@ async fn a_crash_at_any_step_leaves_the_old_or_the_new_student() {
                 status.active.clone().unwrap_or_else(|| panic!("nothing runs after {verb}, step {steps}"));
             assert_eq!(bench.running(), Some(format!("model of {}", active.name)), "{verb}, step {steps}");
             assert_eq!(Digest::of(bench.running().unwrap().as_bytes()), active.model);
-            assert!(!status.on_trial);
+            assert!(status.trial.is_none());
             if verb != "confirm" {
                 assert_eq!(active.name, "one", "{verb}, step {steps}: unconfirmed");
             }

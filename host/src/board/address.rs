@@ -62,7 +62,9 @@ impl AddressError {
     pub fn hint(&self) -> Option<String> {
         match self {
             // HOST:PORT without the form's name in front.
-            Self::Form(text) => format!("tcp://{text}").parse().ok().map(|meant: Address| format!("did you mean {meant}?")),
+            Self::Form(text) => {
+                format!("tcp://{text}").parse().ok().map(|meant: Address| format!("did you mean {meant}?"))
+            }
             Self::Port { .. } | Self::Baud { .. } => None,
         }
     }

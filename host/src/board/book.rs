@@ -74,11 +74,15 @@ impl BookError {
         match self {
             Self::Unusable { mend, .. } => mend.clone(),
             Self::Taken(name) => Some(format!("`n2n board remove {name}` forgets the old one")),
-            Self::Unknown { name, .. } if name.parse::<IpAddr>().is_ok() => Some(format!("did you mean tcp://{name}?")),
+            Self::Unknown { name, .. } if name.parse::<IpAddr>().is_ok() => {
+                Some(format!("did you mean tcp://{name}?"))
+            }
             Self::Unknown { .. } | Self::NoKey(_) => {
                 Some("`n2n board add NAME ADDRESS` makes a board known, with its key".to_owned())
             }
-            Self::Address(text) if text == "local" => Some("it needs no entry: it is always there".to_owned()),
+            Self::Address(text) if text == "local" => {
+                Some("it needs no entry: it is always there".to_owned())
+            }
             // What people type who know the board's address.
             Self::Address(text) => Some(format!("did you mean tcp://{text}:{DEFAULT_PORT}?")),
             Self::File { .. } | Self::Name(_) => None,
@@ -256,7 +260,10 @@ mod tests {
         let book = Book::read(&folder.path().join("boards.toml")).unwrap();
         let error = book.check_new("pi", &"192.168.1.20".parse().unwrap()).unwrap_err();
         assert_eq!(error.hint().unwrap(), "did you mean tcp://192.168.1.20:7117?");
-        assert_eq!(book.board("192.168.1.20").unwrap_err().hint().unwrap(), "did you mean tcp://192.168.1.20?");
+        assert_eq!(
+            book.board("192.168.1.20").unwrap_err().hint().unwrap(),
+            "did you mean tcp://192.168.1.20?"
+        );
     }
 
     #[test]

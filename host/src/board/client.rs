@@ -9,8 +9,8 @@ use super::link::{Link, Wire};
 use super::local::LocalAgent;
 use super::patience::Patience;
 use n2n_protocol::{
-    Answer, Board, BundleManifest, Call, Digest, Hello, InferPlan, MeasurePlan, Measurement, Progress, Reply,
-    Request, SCHEMA_HASH, SlotStatus, VERSION, Welcome, codec, limits, version,
+    Answer, Board, Call, Digest, Hello, InferPlan, Log, MeasurePlan, Measurement, Progress, Reply, Request,
+    SCHEMA_HASH, Shipment, SlotStatus, Status, VERSION, Welcome, codec, limits, version,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -173,7 +173,7 @@ impl Client {
             let start = usize::try_from(done).unwrap_or(usize::MAX).min(blob.len());
             let end = (start + limits::CHUNK_BYTES).min(blob.len());
             let data = blob.get(start..end).unwrap_or_default().to_vec();
-            let call = Call::PutChunk { digest, offset: done, data };
+            let call = Call::PutChunk { digest, offset: done, data: data.into() };
             let wait = Wait { whole: self.patience.short, interruptible: true };
             let now = self.when_free(|client| client.stored(call.clone(), wait))?;
             if now <= done {
@@ -203,18 +203,21 @@ impl Client {
         }
     }
 
-    /// Logits of a blob that was put, one row an input, in as many requests as the inputs need.
+    /// Logits of a model, one row an input, in as many requests as the inputs need; the plan's own inputs do not count.
     ///
     /// # Errors
     /// [`BoardError`].
-    pub fn infer(&mut self, model: Digest, inputs: &[Vec<f32>]) -> Result<Vec<Vec<f32>>, BoardError> {
+    pub fn infer(&mut self, plan: &InferPlan, inputs: &[Vec<f32>]) -> Result<Vec<Vec<f32>>, BoardError> {
         let mut logits = Vec::with_capacity(inputs.len());
         let mut rest = inputs;
         let wait = Wait { whole: self.patience.infer, interruptible: true };
         while !rest.is_empty() {
             let (batch, later) = rest.split_at(batch_of(rest));
             rest = later;
-            let call = Call::Infer(InferPlan { model, inputs: batch.to_vec() });
+            let bytes =
+                |input: &Vec<f32>| input.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>();
+            let inputs = batch.iter().map(|input| bytes(input).into()).collect();
+            let call = Call::Infer(InferPlan { inputs, ..plan.clone() });
             let answer = self.when_free(|client| client.call(call.clone(), wait, &mut |_| {}))?;
             match answer {
                 Answer::Inferred(rows) if rows.len() == batch.len() => logits.extend(rows),
@@ -228,41 +231,44 @@ impl Client {
     ///
     /// # Errors
     /// [`BoardError`].
-    pub fn stage(&mut self, bundle: &BundleManifest) -> Result<SlotStatus, BoardError> {
+    pub fn stage(&mut self, shipment: &Shipment) -> Result<SlotStatus, BoardError> {
         let wait = Wait { whole: self.patience.stage, interruptible: true };
-        self.when_free(|client| client.slots(Call::Stage(bundle.clone()), wait))
+        self.when_free(|client| client.slots(Call::Stage(shipment.clone()), wait))
     }
 
     /// Make the staged slot the active one, on trial.
     ///
     /// # Errors
     /// [`BoardError`].
-    pub fn activate(&mut self) -> Result<SlotStatus, BoardError> {
-        self.slots(Call::Activate, self.short())
+    pub fn activate(&mut self, id: u64) -> Result<SlotStatus, BoardError> {
+        self.slots(Call::Activate { id }, self.short())
     }
 
     /// End the trial.
     ///
     /// # Errors
     /// [`BoardError`].
-    pub fn confirm(&mut self) -> Result<SlotStatus, BoardError> {
-        self.slots(Call::Confirm, self.short())
+    pub fn confirm(&mut self, id: u64) -> Result<SlotStatus, BoardError> {
+        self.slots(Call::Confirm { id }, self.short())
     }
 
-    /// Go back to the previous slot.
+    /// Go back to the student that was confirmed last: from the named trial, or from whatever is active.
     ///
     /// # Errors
     /// [`BoardError`].
-    pub fn rollback(&mut self) -> Result<SlotStatus, BoardError> {
-        self.slots(Call::Rollback, self.short())
+    pub fn rollback(&mut self, id: Option<u64>) -> Result<SlotStatus, BoardError> {
+        self.slots(Call::Rollback { id }, self.short())
     }
 
-    /// What is in the slots.
+    /// What is in the slots, who waits, how much room is left.
     ///
     /// # Errors
     /// [`BoardError`].
-    pub fn status(&mut self) -> Result<SlotStatus, BoardError> {
-        self.slots(Call::Status, self.short())
+    pub fn status(&mut self) -> Result<Status, BoardError> {
+        match self.call(Call::Status, self.short(), &mut |_| {})? {
+            Answer::Status(status) => Ok(status),
+            _ => Err(self.misplaced("status")),
+        }
     }
 
     /// The newest lines of the agent's log.
@@ -270,7 +276,7 @@ impl Client {
     /// # Errors
     /// [`BoardError`].
     pub fn log_tail(&mut self, lines: u16) -> Result<Vec<String>, BoardError> {
-        match self.call(Call::LogTail { lines }, self.short(), &mut |_| {})? {
+        match self.call(Call::LogTail { lines, log: Log::Agent }, self.short(), &mut |_| {})? {
             Answer::Log(lines) => Ok(lines),
             _ => Err(self.misplaced("log tail")),
         }
@@ -505,6 +511,7 @@ impl Exchange<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use n2n_protocol::{Execution, Model, Place};
 
     #[test]
     fn inputs_are_cut_into_requests_that_fit() {
@@ -512,7 +519,14 @@ mod tests {
         assert_eq!(batch_of(&small), limits::INPUTS);
         let images = vec![vec![0.0; 3 * 224 * 224]; 20];
         let batch = batch_of(&images);
-        let call = Call::Infer(InferPlan { model: Digest([0; 32]), inputs: images[..batch].to_vec() });
+        let plan = InferPlan {
+            model: Model::onnx(Digest([0; 32])),
+            place: Place::Store,
+            execution: Execution { engine: String::new(), threads: 1, batch: 1, pace_us: 0 },
+            max_memory_bytes: 1,
+            inputs: vec![vec![0; 4 * 3 * 224 * 224].into(); batch],
+        };
+        let call = Call::Infer(plan);
         let request = Request { request_id: u32::MAX, call };
         assert!((10..20).contains(&batch), "{batch}");
         assert!(codec::encode(&request, limits::REQUEST_BYTES).is_ok());

@@ -4,7 +4,7 @@ use super::book::BookError;
 use super::link::LinkError;
 use n2n_protocol::channel::ChannelError;
 use n2n_protocol::text::printable;
-use n2n_protocol::{Failure, Infeasible};
+use n2n_protocol::{Failure, Infeasible, Unknown};
 use n2n_serial::DialError;
 use std::io;
 
@@ -66,7 +66,10 @@ pub enum BoardError {
     /// The student does not fit: the one kind that is scored.
     #[error("infeasible on this board: {0}")]
     Infeasible(Infeasible),
-    /// The engine's or the file's fault.
+    /// This board cannot tell what the student costs, however often it is asked.
+    #[error("unknown on this board: {0}")]
+    Unknown(Unknown),
+    /// The worker's, the file's or the disk's fault.
     #[error("{0}")]
     Failed(String),
     /// The board got too hot or too loaded for a trustworthy number.
@@ -141,14 +144,18 @@ impl BoardError {
             Self::Book(BookError::Unknown { .. } | BookError::NoKey(_)) => {
                 Some("`n2n board add NAME ADDRESS` makes a board known, with its key")
             }
-            Self::Refused { .. } | Self::Failed(_) | Self::Cancelled | Self::Book(_) => None,
+            Self::Refused { .. } | Self::Unknown(_) | Self::Failed(_) | Self::Cancelled | Self::Book(_) => {
+                None
+            }
         }
     }
 
     /// Whether the same call may well succeed later, without anybody changing anything.
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Unavailable { .. } | Self::Unreachable { .. } | Self::Busy { .. } | Self::Disturbed(_) => true,
+            Self::Unavailable { .. } | Self::Unreachable { .. } | Self::Busy { .. } | Self::Disturbed(_) => {
+                true
+            }
             Self::WrongKey { .. }
             | Self::Version { .. }
             | Self::Refused { .. }
@@ -168,7 +175,9 @@ impl BoardError {
             LinkError::Channel(ChannelError::NotAPeer(_)) | LinkError::Closed => Hurdle::NoAgent,
             LinkError::Channel(_) => return Self::Unavailable { board, reason },
             LinkError::Name(_) => Hurdle::Name,
-            LinkError::Connect { error, .. } if error.kind() == io::ErrorKind::ConnectionRefused => Hurdle::Port,
+            LinkError::Connect { error, .. } if error.kind() == io::ErrorKind::ConnectionRefused => {
+                Hurdle::Port
+            }
             LinkError::Connect { .. } => Hurdle::Nobody,
             LinkError::Crowded(_) => Hurdle::Crowd,
             LinkError::Dial(DialError::Device { .. }) => Hurdle::Device,
@@ -180,14 +189,14 @@ impl BoardError {
     pub(super) fn of_failure(board: &str, failure: Failure) -> Self {
         let board = board.to_owned();
         // Texts of the board, and of hosts that it heard of, go to a terminal.
-        let shown = |text: String| printable(&text).into_owned();
-        match failure {
+        match failure.map_texts(|text| printable(&text).into_owned()) {
             Failure::Infeasible(infeasible) => Self::Infeasible(infeasible),
-            Failure::Failed(reason) => Self::Failed(shown(reason)),
-            Failure::Busy { client, since_s } => Self::Busy { board, client: shown(client), since_s },
-            Failure::Disturbed(reason) => Self::Disturbed(shown(reason)),
-            Failure::Refused(reason) => Self::Refused { board, reason: shown(reason) },
+            Failure::Failed(reason) => Self::Failed(reason),
+            Failure::Busy { client, since_s } => Self::Busy { board, client, since_s },
+            Failure::Disturbed(reason) => Self::Disturbed(reason),
+            Failure::Refused(reason) => Self::Refused { board, reason },
             Failure::Cancelled => Self::Cancelled,
+            Failure::Unknown(unknown) => Self::Unknown(unknown),
         }
     }
 }

@@ -2,10 +2,10 @@
 //!
 //! The one file of the host that may name the agent's crate: everybody else speaks to an agent over the wire.
 
-pub use n2n_agent::allocator;
-pub use n2n_agent::cli::Command;
 use crate::exit::Failure;
 use n2n_agent::advice::Advice;
+pub use n2n_agent::allocator;
+pub use n2n_agent::cli::Command;
 use std::process::ExitCode;
 
 /// Words on the command line before the agent's verbs; a worker process is started by the same ones.

@@ -110,7 +110,9 @@ fn explained(error: BoardError, key: &Key) -> Failure {
                 "the key that was given has the id {id}; `n2n-agent key list` on the board shows the ids of its keys"
             )
         }
-        BoardError::Unreachable { hurdle, .. } => format!("{}; --unchecked adds it all the same", hurdle.hint()),
+        BoardError::Unreachable { hurdle, .. } => {
+            format!("{}; --unchecked adds it all the same", hurdle.hint())
+        }
         _ => return error.into(),
     };
     Failure::from(error).hint(hint)
@@ -130,7 +132,11 @@ fn read_key(file: Option<&Path>, board: &str, context: &Context) -> Result<Key, 
     } else if std::io::stdin().is_terminal() {
         let question = format!("key of {board} (not shown): ");
         let answer = context.ui.ask_secret(&question, MAX_KEY_BYTES, &context.stop)?;
-        (answer.ok_or_else(|| Failure::new(Code::Failed, anyhow::anyhow!("stopped; no board was added")))?, "you".into())
+        (
+            answer
+                .ok_or_else(|| Failure::new(Code::Failed, anyhow::anyhow!("stopped; no board was added")))?,
+            "you".into(),
+        )
     } else {
         let mut text = String::new();
         std::io::stdin().lock().take(MAX_KEY_BYTES).read_line(&mut text)?;
@@ -139,7 +145,9 @@ fn read_key(file: Option<&Path>, board: &str, context: &Context) -> Result<Key, 
     if text.trim().is_empty() {
         return Err(Failure::usage(format!("no key came from {place}")).hint(KEY_HINT));
     }
-    text.trim().parse().map_err(|error| Failure::usage(format!("the key from {place}: {error}")).hint(KEY_HINT))
+    text.trim()
+        .parse()
+        .map_err(|error| Failure::usage(format!("the key from {place}: {error}")).hint(KEY_HINT))
 }
 
 #[derive(Serialize)]
@@ -174,7 +182,7 @@ struct Probed {
 }
 
 fn probe(args: &Probe, context: &Context) -> Result<Code, Failure> {
-    let mut connected = target_board::connect(&args.board.parse().map_err(Failure::usage)?, context)?;
+    let mut connected = target_board::connect(&args.board.parse()?, context)?;
     let board = connected.client.probe()?;
     let (name, this_machine) = (connected.name.as_str(), connected.this_machine);
     let probed = Probed { schema: SCHEMA, board: BoardIdentity::new(name, this_machine, &board) };

@@ -181,8 +181,15 @@ pub(super) struct Slots {
     board: String,
     active: Option<Slot>,
     staged: Option<Slot>,
-    previous: Option<Slot>,
-    on_trial: bool,
+    way_back: Option<Slot>,
+    trial: Option<Trial>,
+}
+
+/// The trial of the active student.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Trial {
+    id: u64,
+    seconds_left: u32,
 }
 
 /// One slot.
@@ -374,8 +381,8 @@ impl Slots {
             board: board.into(),
             active: slot(&it.active),
             staged: slot(&it.staged),
-            previous: slot(&it.previous),
-            on_trial: it.on_trial,
+            way_back: slot(&it.way_back),
+            trial: it.trial.map(|it| Trial { id: it.id, seconds_left: it.seconds_left }),
         }
     }
 }

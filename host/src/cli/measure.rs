@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use n2n_protocol::MeasurePlan;
+use n2n_protocol::{Activity, Execution, MeasurePlan, Model, Place};
 
 use super::{Context, json, model, target_board};
 use crate::exit::{Code, Failure, ResultExt as _};
@@ -22,6 +22,8 @@ const MIN_PROCESSES: u16 = 8;
 const MAX_PROCESSES: u16 = 16;
 /// Timed inferences of each process; 8 processes then give the 500 samples that p99 wants.
 const SAMPLES_PER_PROCESS: u32 = 64;
+/// Longest load of a model.
+const MAX_LOAD: Duration = Duration::from_mins(1);
 /// A single inference longer than this is infeasible: minutes are no board's job.
 const MAX_INFERENCE: Duration = Duration::from_secs(10);
 /// Memory a worker may take, bytes; boards have less, and then their own limit bites first.
@@ -62,21 +64,30 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
     let digest = board.client.put(&file.bytes, &mut |done, all| {
         progress.set(done, format!("sending, {done} of {all} bytes"));
     })?;
+    let engines = &board.client.welcome().board.engines;
+    let engine = engines.first().map_or_else(String::new, |engine| engine.name.clone());
     let plan = MeasurePlan {
-        model: digest,
-        threads: args.threads,
+        model: Model::onnx(digest),
+        place: Place::Store,
+        execution: Execution { engine, threads: args.threads, batch: 1, pace_us: 0 },
         min_processes: MIN_PROCESSES,
         max_processes: MAX_PROCESSES,
         samples_per_process: SAMPLES_PER_PROCESS,
         half_width_ppm: (args.precision * 1e4).round() as u32,
         time_budget_ms: u32::try_from(time.as_millis()).unwrap_or(u32::MAX),
+        max_load_ms: MAX_LOAD.as_millis() as u32,
         max_inference_ms: MAX_INFERENCE.as_millis() as u32,
         max_memory_bytes: MAX_MEMORY_BYTES,
         golden: Some(file.golden),
         resident_memory: true,
     };
-    let measured = board.client.measure(&plan, &mut |now| {
-        progress.set(u64::from(now.processes), format!("{} processes done", now.processes));
+    let measured = board.client.measure(&plan, &mut |now| match now.activity {
+        Activity::Running { processes } => {
+            progress.set(u64::from(processes), format!("{processes} processes done"));
+        }
+        Activity::Waiting { ahead, client, .. } => {
+            progress.set(0, format!("waiting for the board: {ahead} ahead, {client} has it"));
+        }
     })?;
     drop(progress);
 

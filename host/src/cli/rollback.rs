@@ -14,7 +14,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
     let mut board = args.board.connect(context)?;
-    let slots = board.client.rollback()?;
+    let slots = board.client.rollback(None)?;
     context.ui.result(&json::Slots::new(&board.name, &slots), || view::slots(&board.place(), &slots))?;
     Ok(Code::Done)
 }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use n2n_protocol::{Golden, MeasurePlan, Measurement, Progress, Welcome};
+use n2n_protocol::{Execution, Golden, MeasurePlan, Measurement, Model, Place, Progress, Welcome};
 
 use super::drift::Drift;
 use crate::board::{BoardError, Client, Endpoint};
@@ -32,6 +32,8 @@ const HALF_WIDTH_PPM: u32 = 20_000;
 const PROBE_BUDGET_MS: u32 = 60_000;
 /// A careful measurement that takes longer than this says so, ms.
 const CAREFUL_BUDGET_MS: u32 = 300_000;
+/// Loading a model may take this long, ms: the largest take some seconds on the slowest board.
+const MAX_LOAD_MS: u32 = 60_000;
 /// One inference may take this long, ms: far beyond anything that is called real time.
 const MAX_INFERENCE_MS: u32 = 10_000;
 /// What a worker may take when the board does not say how much memory it has, bytes.
@@ -204,17 +206,26 @@ impl Gauge {
         }
     }
 
+    /// How models run: by the board's default engine.
+    pub(super) fn execution(&self) -> Execution {
+        let engines = &self.client.welcome().board.engines;
+        let engine = engines.first().map_or_else(String::new, |engine| engine.name.clone());
+        Execution { engine, threads: self.threads, batch: 1, pace_us: 0 }
+    }
+
     /// The quick plan.
     fn plan(&self, model: n2n_protocol::Digest, specimen: &Specimen) -> MeasurePlan {
         let memory = self.client.welcome().board.memory_bytes;
         MeasurePlan {
-            model,
-            threads: self.threads,
+            model: Model::onnx(model),
+            place: Place::Store,
+            execution: self.execution(),
             min_processes: PROBE_PROCESSES,
             max_processes: PROBE_PROCESSES,
             samples_per_process: PROBE_SAMPLES,
             half_width_ppm: HALF_WIDTH_PPM,
             time_budget_ms: PROBE_BUDGET_MS,
+            max_load_ms: MAX_LOAD_MS,
             max_inference_ms: MAX_INFERENCE_MS,
             max_memory_bytes: if memory == 0 { DEFAULT_MEMORY_BYTES } else { memory },
             golden: Some(specimen.golden.clone()),
@@ -251,6 +262,9 @@ impl Gauge {
                 {
                     tracing::warn!(%error, "trying again");
                     retries += 1;
+                }
+                Err(BoardError::Unknown(reason)) => {
+                    return Err(Fault::Board(format!("the board cannot measure a student: {reason}")));
                 }
                 Err(BoardError::Failed(reason)) => {
                     return Err(Fault::Board(format!("the board cannot measure a student: {reason}")));

@@ -2,7 +2,7 @@
 //!
 //! The one room that reads the test split, once for the teacher and once for the student, after all choices are made.
 
-use n2n_protocol::{Digest, Measurement};
+use n2n_protocol::{Digest, InferPlan, Measurement, Model, Place};
 
 use super::finale::{Chosen, latency_bound};
 use super::laboratory::Live;
@@ -18,6 +18,8 @@ use crate::training::{Accuracy, evaluation};
 
 /// Validation images that the board classifies after deployment, beside the host.
 const AGREEMENT_IMAGES: usize = 32;
+/// Memory of the worker that gives the board's answers, bytes.
+const AGREEMENT_MEMORY_BYTES: u64 = 1 << 30;
 
 /// The teacher's numbers, and its answers to compare the student's with.
 pub(super) struct Judged {
@@ -113,7 +115,14 @@ pub(super) fn ship(
     let count = dataset.validation_select.len().min(AGREEMENT_IMAGES);
     let images = dataset.validation_select.select(&(0..count).collect::<Vec<_>>());
     let inputs = evaluation::inputs(&images, &dataset.normalisation)?;
-    let logits = lab.gauge.client().infer(Digest::of(&chosen.specimen.bytes), &inputs)?;
+    let plan = InferPlan {
+        model: Model::onnx(Digest::of(&chosen.specimen.bytes)),
+        place: Place::Store,
+        execution: lab.gauge.execution(),
+        max_memory_bytes: AGREEMENT_MEMORY_BYTES,
+        inputs: Vec::new(),
+    };
+    let logits = lab.gauge.client().infer(&plan, &inputs)?;
     let on_board: Vec<u16> = logits.iter().map(|row| evaluation::largest(row)).collect();
     let on_host = lab.distiller.predictions(&chosen.network, &chosen.weights, &images)?;
     Ok(score(&on_board, &on_host))

@@ -76,6 +76,7 @@ fn board_code(error: &BoardError) -> Code {
         BoardError::Book(error) => book_code(error),
         BoardError::Refused { .. }
         | BoardError::Infeasible(_)
+        | BoardError::Unknown(_)
         | BoardError::Failed(_)
         | BoardError::Cancelled => Code::Failed,
     }
@@ -83,7 +84,11 @@ fn board_code(error: &BoardError) -> Code {
 
 /// A name that is wrong is the command's fault, a file that is damaged is not.
 fn book_code(error: &BookError) -> Code {
-    if matches!(error, BookError::File { .. } | BookError::Unusable { .. }) { Code::Failed } else { Code::Usage }
+    if matches!(error, BookError::File { .. } | BookError::Unusable { .. }) {
+        Code::Failed
+    } else {
+        Code::Usage
+    }
 }
 
 fn job_code(error: &compress::Error) -> Code {

@@ -1,6 +1,6 @@
 //! What goes to a board beside the model: name, digest, golden answer, latency limit, and a signature over all of it.
 
-use n2n_protocol::{BundleManifest, Digest, Golden, limits};
+use n2n_protocol::{Artifact, BundleManifest, Digest, Execution, Golden, Model, limits};
 
 use super::SigningKey;
 
@@ -22,6 +22,7 @@ pub enum BundleError {
 pub fn bundle(
     name: &str,
     onnx: &[u8],
+    execution: Execution,
     golden: Golden,
     latency_limit_ns: Option<u64>,
     key: &SigningKey,
@@ -34,7 +35,13 @@ pub fn bundle(
     }
     let mut manifest = BundleManifest {
         name: name.into(),
-        model: Digest::of(onnx),
+        artifact: Artifact {
+            model: Model::onnx(Digest::of(onnx)),
+            execution,
+            classes: Vec::new(),
+            target: String::new(),
+            number: 0,
+        },
         golden,
         latency_limit_ns,
         signer: key.public(),
@@ -49,6 +56,10 @@ mod tests {
     use super::*;
     use ed25519_dalek::{Signature, VerifyingKey};
 
+    fn execution() -> Execution {
+        Execution { engine: "tract".into(), threads: 1, batch: 1, pace_us: 0 }
+    }
+
     fn golden() -> Golden {
         Golden { input_seed: 1, logits: vec![0.5, 2.0], tolerance: 1e-3 }
     }
@@ -57,15 +68,17 @@ mod tests {
     fn the_signature_holds_and_covers_the_model() {
         let folder = tempfile::tempdir().unwrap();
         let key = SigningKey::load_or_create(&folder.path().join("k")).unwrap();
-        let manifest = bundle("student", b"a model", golden(), Some(5), &key).unwrap();
-        assert_eq!(manifest.model, Digest::of(b"a model"));
+        let manifest = bundle("student", b"a model", execution(), golden(), Some(5), &key).unwrap();
+        assert_eq!(manifest.artifact.model.digest, Digest::of(b"a model"));
         let verifies = |manifest: &BundleManifest| {
             let signature = Signature::from_slice(&manifest.signature).unwrap();
             let signer = VerifyingKey::from_bytes(&manifest.signer).unwrap();
             signer.verify_strict(&manifest.signed_bytes(), &signature).is_ok()
         };
         assert!(verifies(&manifest));
-        assert!(!verifies(&BundleManifest { model: Digest::of(b"another"), ..manifest.clone() }));
+        let mut other = manifest.clone();
+        other.artifact.model.digest = Digest::of(b"another");
+        assert!(!verifies(&other));
         assert!(!verifies(&BundleManifest { latency_limit_ns: None, ..manifest }));
     }
 
@@ -74,9 +87,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let key = SigningKey::load_or_create(&folder.path().join("k")).unwrap();
         for name in ["", "two\nlines", &"x".repeat(129)] {
-            assert!(matches!(bundle(name, b"", golden(), None, &key), Err(BundleError::Name(_))));
+            assert!(matches!(
+                bundle(name, b"", execution(), golden(), None, &key),
+                Err(BundleError::Name(_))
+            ));
         }
         let empty = Golden { logits: vec![], ..golden() };
-        assert_eq!(bundle("a", b"", empty, None, &key), Err(BundleError::Logits(0)));
+        assert_eq!(bundle("a", b"", execution(), empty, None, &key), Err(BundleError::Logits(0)));
     }
 }

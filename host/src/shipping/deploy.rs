@@ -3,9 +3,12 @@
 //! The board verifies signature, digest, golden answer and latency before it activates. The host then asks the active
 //! student itself: what runs is confirmed only by an answer that was seen, and rolled back on anything else.
 
-use n2n_protocol::{Digest, Golden, MeasurePlan, Measurement, SlotStatus, generator};
+use n2n_protocol::{
+    Execution, Golden, InferPlan, MeasurePlan, Measurement, Model, Place, Shipment as Request, SlotStatus,
+    generator,
+};
 
-use super::{BundleError, SigningKey, bundle, golden};
+use super::{BundleError, SigningKey, bundle};
 use crate::board::{BoardError, Client};
 
 /// Fresh processes of the health check: more than one, so that a lucky or an unlucky one is seen.
@@ -128,56 +131,76 @@ pub fn ship(
     observer: &mut dyn FnMut(Step),
 ) -> Result<Shipped, ShipError> {
     let Shipment { name, onnx, golden, latency_limit_ns, .. } = shipment;
-    let manifest = bundle(name, onnx, golden.clone(), *latency_limit_ns, key)?;
+    let execution = execution(client, shipment);
+    let manifest = bundle(name, onnx, execution.clone(), golden.clone(), *latency_limit_ns, key)?;
+    let model = manifest.artifact.model;
+    let request = Request { bundle: manifest, force: false };
     let mut stage = |client: &mut Client| {
         client.put(onnx, &mut |done, bytes| observer(Step::Putting { done, bytes }))?;
         observer(Step::Staging);
-        client.stage(&manifest)
+        client.stage(&request)
     };
     let staged = match stage(client) {
         // Nothing was switched yet: a link that was lost, perhaps long ago while the student was trained, is found again.
         Err(BoardError::Unavailable { .. }) => client.reconnect().and_then(|()| stage(client)),
         answered => answered,
     };
-    staged.map_err(ShipError::NotActivated)?;
+    let staged = staged.map_err(ShipError::NotActivated)?;
+    let id = staged.staged.map_or(0, |staged| staged.id);
     observer(Step::Activating);
     // A lost answer leaves open whether the board switched, so from here on every failure takes the way back.
-    let checked = match client.activate() {
+    let checked = match client.activate(id) {
         Ok(_) => {
             observer(Step::Checking);
-            check(client, manifest.model, shipment)
+            check(client, model, &execution, shipment)
         }
         Err(error @ BoardError::Unavailable { .. }) => Err(error.to_string()),
         Err(error) => return Err(ShipError::NotActivated(error)),
     };
     let confirmed = checked.and_then(|(golden_difference, measurement)| {
         observer(Step::Confirming);
-        let status = confirm(client, manifest.model).map_err(|error| error.to_string())?;
+        let status = confirm(client, id).map_err(|error| error.to_string())?;
         Ok(Shipped { status, golden_difference, measurement })
     });
-    confirmed.map_err(|reason| go_back(client, manifest.model, reason, observer))
+    confirmed.map_err(|reason| go_back(client, id, reason, observer))
+}
+
+/// How the student runs: by the board's default engine.
+fn execution(client: &Client, shipment: &Shipment<'_>) -> Execution {
+    let engine =
+        client.welcome().board.engines.first().map_or_else(String::new, |engine| engine.name.clone());
+    Execution { engine, threads: shipment.threads, batch: 1, pace_us: 0 }
 }
 
 /// Asks the active student, and times it.
-fn check(client: &mut Client, model: Digest, shipment: &Shipment<'_>) -> Result<(f32, Measurement), String> {
+fn check(
+    client: &mut Client,
+    model: Model,
+    execution: &Execution,
+    shipment: &Shipment<'_>,
+) -> Result<(f32, Measurement), String> {
     let Shipment { golden, .. } = shipment;
     let input = generator::input(golden.input_seed, shipment.input_len);
-    let logits = client.infer(model, &[input]).map_err(|error| error.to_string())?;
-    let difference = logits.first().map_or(f32::INFINITY, |logits| golden::difference(golden, logits));
-    if difference > golden.tolerance {
-        return Err(format!(
-            "its answer is wrong: expected a difference of at most {:e}, got {difference:e}",
-            golden.tolerance
-        ));
-    }
+    let plan = InferPlan {
+        model,
+        place: Place::Store,
+        execution: execution.clone(),
+        max_memory_bytes: CHECK_MEMORY_BYTES,
+        inputs: Vec::new(),
+    };
+    let logits = client.infer(&plan, &[input]).map_err(|error| error.to_string())?;
+    let answer = logits.first().map_or(&[][..], Vec::as_slice);
+    let difference = golden.check(answer).map_err(|error| format!("its answer is wrong: {error}"))?;
     let plan = MeasurePlan {
         model,
-        threads: shipment.threads,
+        place: Place::Store,
+        execution: execution.clone(),
         min_processes: CHECK_PROCESSES,
         max_processes: CHECK_PROCESSES,
         samples_per_process: CHECK_SAMPLES,
         half_width_ppm: CHECK_HALF_WIDTH_PPM,
         time_budget_ms: CHECK_BUDGET_MS,
+        max_load_ms: CHECK_BUDGET_MS,
         max_inference_ms: CHECK_INFERENCE_MS,
         max_memory_bytes: CHECK_MEMORY_BYTES,
         golden: Some(golden.clone()),
@@ -194,31 +217,37 @@ fn check(client: &mut Client, model: Digest, shipment: &Shipment<'_>) -> Result<
 }
 
 /// Ends the trial. When the answer is lost, asks whether it was heard: a confirmed student must not be called rolled back.
-fn confirm(client: &mut Client, model: Digest) -> Result<SlotStatus, BoardError> {
-    match client.confirm() {
+fn confirm(client: &mut Client, id: u64) -> Result<SlotStatus, BoardError> {
+    match client.confirm(id) {
         Err(BoardError::Unavailable { .. }) => {}
         answered => return answered,
     }
     client.reconnect()?;
-    let status = client.status()?;
+    let status = slots(client)?;
     match &status.active {
-        Some(active) if active.model == model && !status.on_trial => Ok(status),
-        _ => client.confirm(),
+        Some(active) if active.id == id && status.trial.is_none() => Ok(status),
+        _ => client.confirm(id),
     }
 }
 
 /// Rolls back, after finding the board again if the link is lost; and says what became of it.
-fn go_back(client: &mut Client, model: Digest, reason: String, observer: &mut dyn FnMut(Step)) -> ShipError {
+fn go_back(client: &mut Client, id: u64, reason: String, observer: &mut dyn FnMut(Step)) -> ShipError {
     observer(Step::RollingBack { reason: reason.clone() });
-    let outcome = reconnected(client).and_then(|()| client.status()).and_then(|status| {
+    let outcome = reconnected(client).and_then(|()| slots(client)).and_then(|status| {
         // The agent may have gone back already, or may never have switched: then another roll-back would undo a good student.
-        let ours = status.on_trial && status.active.as_ref().is_some_and(|active| active.model == model);
-        if ours { client.rollback() } else { Ok(status) }
+        let ours = status.trial.is_some_and(|trial| trial.id == id);
+        if ours { client.rollback(Some(id)) } else { Ok(status) }
     });
     match outcome {
         Ok(status) => ShipError::RolledBack { reason, status: Box::new(status) },
         Err(source) => ShipError::OnTrial { reason, source },
     }
+}
+
+fn slots(client: &mut Client) -> Result<SlotStatus, BoardError> {
+    let status = client.status()?;
+    let missing = || BoardError::Failed("the board says nothing of its slots".into());
+    status.slots.ok_or_else(missing)
 }
 
 fn reconnected(client: &mut Client) -> Result<(), BoardError> {

@@ -25,7 +25,9 @@ const REQUEST: u32 = 1;
 enum Outcome {
     Open(Channel),
     /// Closed; whether a challenge had come, which no agent of protocol 1 sends.
-    Closed { challenged: bool },
+    Closed {
+        challenged: bool,
+    },
 }
 
 /// Connect and shake hands.
@@ -77,7 +79,12 @@ fn shake_hands(wire: &mut Wire, key: &Key, deadline: Instant) -> Result<Outcome,
 }
 
 /// The two messages of the handshake itself.
-fn exchange(wire: &mut Wire, key: &Key, prologue: &Prologue, deadline: Instant) -> Result<Channel, LinkError> {
+fn exchange(
+    wire: &mut Wire,
+    key: &Key,
+    prologue: &Prologue,
+    deadline: Instant,
+) -> Result<Channel, LinkError> {
     let wrong_key = |error| match error {
         ChannelError::WrongKey | ChannelError::KeyRefused => LinkError::Key { error, ours: key.id() },
         error => error.into(),
@@ -108,7 +115,8 @@ fn ask_in_the_old_form(mut wire: Wire, key: &Key, patience: &Patience) -> Result
     let mut link = Link::over(wire, channel?, patience);
     let hello = Hello { version: VERSION, schema: SCHEMA_HASH, client: "n2n".to_owned() };
     let request = Request { request_id: REQUEST, call: Call::Hello(hello) };
-    let hello = codec::encode(&request, limits::HELLO_BYTES).map_err(|error| io::Error::other(error.to_string()))?;
+    let hello =
+        codec::encode(&request, limits::HELLO_BYTES).map_err(|error| io::Error::other(error.to_string()))?;
     let answer = link.send(&hello).and_then(|()| link.receive(deadline));
     if closed(&answer) {
         return Ok(false);

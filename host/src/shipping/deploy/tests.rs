@@ -5,11 +5,11 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use n2n_protocol::channel::{HANDSHAKE_FRAME_BYTES, respond};
+use n2n_protocol::handshake::{FRAME_BYTES, Prologue, Responder, challenge};
 use n2n_protocol::key::Key;
 use n2n_protocol::{
-    Answer, Board, Call, Conditions, EngineId, Failure, Latency, Memory, Reply, Request, SCHEMA_HASH,
-    SlotContent, VERSION, Welcome, codec, limits,
+    Answer, Board, Call, Conditions, Digest, Disk, EngineId, Failure, Latency, Memory, Reply,
+    Request as Asked, SCHEMA_HASH, SlotContent, Status, Trial, VERSION, Welcome, codec, limits,
 };
 
 use super::*;
@@ -45,7 +45,18 @@ fn golden_sample() -> Golden {
 }
 
 fn slot(name: &str, model: Digest) -> SlotContent {
-    SlotContent { name: name.into(), model, bytes: 1, staged_at: 0 }
+    SlotContent {
+        id: u64::from(model.0[0]),
+        name: name.into(),
+        model,
+        bytes: 1,
+        number: 1,
+        target: String::new(),
+        engine: String::new(),
+        threads: 1,
+        staged_at: 0,
+        verified_at: 0,
+    }
 }
 
 impl FakeAgent {
@@ -74,19 +85,20 @@ impl FakeAgent {
                 return Some(Err(Failure::Refused("no".into())));
             }
             Call::Stage(_) if fault == Fault::LosesLinkAtStage => return None,
-            Call::Stage(bundle) => {
+            Call::Stage(Request { bundle, .. }) => {
                 unused("stage");
-                self.status.staged = Some(slot(&bundle.name, bundle.model));
+                self.status.staged = Some(slot(&bundle.name, bundle.artifact.model.digest));
                 Answer::Slots(self.status.clone())
             }
-            Call::Activate if fault == Fault::FailsToActivate => {
+            Call::Activate { .. } if fault == Fault::FailsToActivate => {
                 return Some(Err(Failure::Failed("sick".into())));
             }
-            Call::Activate => {
+            Call::Activate { .. } => {
                 unused("activate");
-                self.status.previous = self.status.active.take();
+                self.status.way_back = self.status.active.take();
                 self.status.active = self.status.staged.take();
-                self.status.on_trial = true;
+                let id = self.status.active.as_ref().map_or(0, |slot| slot.id);
+                self.status.trial = Some(Trial { id, seconds_left: 60 });
                 if fault == Fault::LosesLinkAtActivate {
                     self.fault = Fault::None;
                     return None;
@@ -101,7 +113,9 @@ impl FakeAgent {
             Call::Infer(_) if fault == Fault::WrongAnswer => Answer::Inferred(vec![vec![1.0, 2.0]]),
             Call::Infer(plan) => {
                 unused("infer");
-                assert_eq!(plan.inputs, [generator::input(3, 4)]);
+                let bytes: Vec<u8> =
+                    generator::input(3, 4).iter().flat_map(|value| value.to_le_bytes()).collect();
+                assert_eq!(plan.inputs, [bytes.into()]);
                 Answer::Inferred(vec![golden_sample().logits])
             }
             Call::Measure(plan) => {
@@ -109,39 +123,51 @@ impl FakeAgent {
                 let median_ns = if fault == Fault::Slow { LIMIT_NS + 1 } else { LIMIT_NS };
                 Answer::Measured(measurement(&plan, median_ns))
             }
-            Call::Confirm => {
+            Call::Confirm { .. } => {
                 unused("confirm");
-                self.status.on_trial = false;
+                self.status.trial = None;
                 if fault == Fault::LosesLinkAfterConfirming {
                     self.fault = Fault::None;
                     return None;
                 }
                 Answer::Slots(self.status.clone())
             }
-            Call::Rollback => {
+            Call::Rollback { .. } => {
                 unused("rollback");
-                self.status.active = self.status.previous.take();
-                self.status.on_trial = false;
+                self.status.active = self.status.way_back.take();
+                self.status.trial = None;
                 Answer::Slots(self.status.clone())
             }
             Call::Status => {
                 unused("status");
-                Answer::Slots(self.status.clone())
+                Answer::Status(Status {
+                    slots: Some(self.status.clone()),
+                    owner: None,
+                    queue: vec![],
+                    disk: Disk::default(),
+                    strangers: 0,
+                    uptime_s: 0,
+                })
             }
             other => panic!("unexpected call {other:?}"),
         }))
     }
 
     fn serve(agent: &Mutex<Self>, mut stream: TcpStream) -> std::io::Result<()> {
-        let mut frame = [0; HANDSHAKE_FRAME_BYTES];
+        let (mut opening, mut frame) = ([0; FRAME_BYTES], [0; FRAME_BYTES]);
+        stream.read_exact(&mut opening)?;
+        let challenge = challenge().unwrap();
+        stream.write_all(&challenge)?;
         stream.read_exact(&mut frame)?;
         let key = agent.lock().unwrap().key.clone();
-        let (mut channel, answer) = respond(&key, &frame, limits::REQUEST_BYTES).unwrap();
+        let prologue = Prologue::new(&opening, &challenge).unwrap();
+        let (_, responder) = Responder::verify([&key], &prologue, &frame).unwrap();
+        let (mut channel, answer) = responder.answer(limits::REQUEST_BYTES).unwrap();
         stream.write_all(&answer)?;
         let mut buffer = vec![0; 1 << 16];
         loop {
             while let Some(message) = channel.pop().unwrap() {
-                let request: Request = codec::decode(&message, limits::REQUEST_BYTES).unwrap();
+                let request: Asked = codec::decode(&message, limits::REQUEST_BYTES).unwrap();
                 let Some(outcome) = agent.lock().unwrap().answer(request.call) else { return Ok(()) };
                 let reply = Reply { request_id: request.request_id, outcome };
                 let mut sealed = Vec::new();
@@ -160,6 +186,7 @@ fn board() -> Board {
     Board {
         name: "fake".into(),
         model: "fake".into(),
+        class: "fake".into(),
         architecture: "none".into(),
         system: "none".into(),
         cores: 1,
@@ -182,15 +209,18 @@ fn welcome() -> Welcome {
 
 fn measurement(plan: &MeasurePlan, median_ns: u64) -> Measurement {
     Measurement {
-        model: plan.model,
+        model: plan.model.digest,
         engine: EngineId { name: "fake".into(), version: "0".into() },
-        threads: plan.threads,
+        threads: plan.execution.threads,
+        batch: 1,
+        pace_us: 0,
         affinity: vec![],
         board: Digest([1; 32]),
         agent: "0".into(),
         samples_ns: vec![vec![median_ns]],
         inferences_per_sample: 1,
         warmup: vec![1],
+        load_ms: vec![1],
         latency: Latency { median_ns, interval: None, min_ns: median_ns, p90_ns: median_ns, p99_ns: None },
         memory: Memory::default(),
         golden_difference: Some(0.0),
@@ -239,7 +269,7 @@ fn shipped(fault: Fault) -> (Result<Shipped, ShipError>, SlotStatus, Vec<&'stati
 }
 
 fn active(status: &SlotStatus) -> (&str, bool) {
-    (status.active.as_ref().map_or("nothing", |slot| &slot.name), status.on_trial)
+    (status.active.as_ref().map_or("nothing", |slot| &slot.name), status.trial.is_some())
 }
 
 #[test]
