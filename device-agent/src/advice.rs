@@ -32,10 +32,7 @@ impl Advice {
 
     /// Say it in the log, where nobody else is there to be told.
     pub fn warn(&self) {
-        match &self.hint {
-            Some(hint) => tracing::warn!(%hint, "{self}"),
-            None => tracing::warn!("{self}"),
-        }
+        tracing::warn!(hint = self.hint, "{self}");
     }
 }
 

@@ -37,12 +37,13 @@ pub struct Audit {
     writer: Option<SyncSender<Entry>>,
 }
 
-/// A line on its way to the disk.
+/// What the writer is told.
 #[derive(Debug)]
-struct Entry {
-    line: String,
-    /// Whether it must be on the disk before long: a deed that changed what the board runs.
-    weighty: bool,
+enum Entry {
+    /// A line for the disk; `weighty` for one that must be on it before the next, because it changed what the board runs.
+    Line { line: String, weighty: bool },
+    /// Say when all lines before are written.
+    Flush(SyncSender<()>),
 }
 
 impl Audit {
@@ -70,13 +71,24 @@ impl Audit {
         self.newest.newest(lines)
     }
 
+    /// Wait until all lines are written, at most so long: before the process ends.
+    pub fn flush(&self, longest: Duration) {
+        let (written, done) = sync_channel(1);
+        if let Some(writer) = &self.writer
+            && writer.try_send(Entry::Flush(written)).is_ok()
+        {
+            // A disk that takes longer keeps nobody from ending.
+            let _ = done.recv_timeout(longest);
+        }
+    }
+
     /// Keep one more line, which begins with its time. `weighty` for what changed what the board runs.
     pub fn keep(&self, text: &str, weighty: bool) {
         let time = humantime::format_rfc3339_seconds(SystemTime::now());
         let line = format!("{time} {}", clip(text, LINE_BYTES));
         self.newest.keep(&line);
         if let Some(writer) = &self.writer
-            && let Err(TrySendError::Full(_)) = writer.try_send(Entry { line, weighty })
+            && let Err(TrySendError::Full(_)) = writer.try_send(Entry::Line { line, weighty })
         {
             tracing::warn!("the disk is too slow for the audit log; a line is lost there");
         }
@@ -87,7 +99,14 @@ impl Audit {
 fn write(mut file: AuditFile, entries: &Receiver<Entry>) {
     let mut failed_since: Option<Instant> = None;
     let mut lost = 0_u64;
-    while let Ok(Entry { line, weighty }) = entries.recv() {
+    while let Ok(entry) = entries.recv() {
+        let (line, weighty) = match entry {
+            Entry::Line { line, weighty } => (line, weighty),
+            Entry::Flush(written) => {
+                let _ = written.try_send(());
+                continue;
+            }
+        };
         if failed_since.is_some_and(|since| since.elapsed() < RETRY) {
             lost += 1;
             continue;
@@ -171,18 +190,6 @@ mod tests {
         Job { call, client, origin, cancel: Cancel::never(), progress: Reported::default() }
     }
 
-    fn wait_for(path: &Path, words: &str) -> String {
-        let began = Instant::now();
-        loop {
-            let text = fs::read_to_string(path).unwrap_or_default();
-            if text.contains(words) {
-                return text;
-            }
-            assert!(began.elapsed() < Duration::from_secs(20), "no `{words}` in {text}");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
     #[tokio::test]
     async fn deeds_are_kept_with_their_doer_and_questions_are_not() {
         let data = tempfile::tempdir().unwrap();
@@ -210,7 +217,8 @@ mod tests {
         assert!(lines[2].contains("confirm") && lines[2].ends_with("abandoned"), "{lines:?}");
         let asked = handler.begin(job(Call::LogTail { lines: 2, log: Log::Audit })).await;
         assert_eq!(asked, Ok(Answer::Log(lines[1..].to_vec())));
-        let text = wait_for(&data.path().join("audit.log"), "abandoned");
+        audit.flush(Duration::from_secs(20));
+        let text = fs::read_to_string(data.path().join("audit.log")).unwrap();
         assert_eq!(text.lines().map(str::to_owned).collect::<Vec<_>>(), lines);
         // The next agent begins with what this one wrote.
         drop((handler, audit));
@@ -226,6 +234,7 @@ mod tests {
         for number in 0..10 {
             audit.keep(&format!("line {number}"), true);
         }
+        audit.flush(Duration::from_secs(20));
         assert!(audit.newest(1)[0].ends_with("line 9"));
     }
 }

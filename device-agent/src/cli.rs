@@ -179,10 +179,11 @@ fn serve(arguments: Serve, group: &[&str]) -> Result<()> {
             }
         };
         let tally = Tally::default();
-        let handler = audited(told_in_status(services.into_handler(), tally.clone()), audit);
+        let handler = audited(told_in_status(services.into_handler(), tally.clone()), audit.clone());
         Server::new(keys, handler, tally).serve(doors, stop).await;
         Ok(())
     });
+    audit.flush(STOP_GRACE);
     runtime.shutdown_timeout(STOP_GRACE);
     outcome
 }

@@ -56,7 +56,7 @@ impl Room {
     /// A place for a newcomer; `None` if all are taken by holders of keys in the middle of their greeting.
     pub fn admit(&self, address: Address) -> Option<StrangerPlace> {
         let mut strangers = lock(&self.0.strangers);
-        let Admission::Placed { ticket, evicted } = strangers.rule.admit(address, Instant::now()) else {
+        let Admission::Placed { ticket, evicted } = strangers.rule.admit(address) else {
             return None;
         };
         let lost = strangers.hold(ticket, evicted);

@@ -18,8 +18,8 @@ use tokio::task::JoinSet;
 use tokio::time::{interval, sleep, timeout};
 
 /// Most connections that have not greeted yet; fewer where the system gives fewer descriptors. Each holds a socket and a
-/// task of some hundred bytes for [`Deadlines::handshake`] at most. A host with a round trip of 400 ms needs 0.8 s to
-/// greet: so many places are its second at 512 newcomers a second from its own address.
+/// task of some hundred bytes for [`Deadlines::handshake`] at most. A host with a round trip of 400 ms needs 0.8 s for its
+/// handshake: so many places are a second at 512 newcomers a second that open as a host does, from its own address.
 pub const STRANGERS: usize = 512;
 
 /// Connections with the key: a search, someone who looks at the status, and room. Each can hold one message, so this
@@ -137,10 +137,10 @@ impl Server {
         match session.run(stopped).await {
             Ok(End::Left | End::Stopped) => tracing::debug!(%peer, %key, %client, "left"),
             Ok(End::PlaceLost) => {
-                tracing::info!(%peer, %key, %client, "was silent, and left for another host")
+                tracing::info!(%peer, %key, %client, "was silent, and left for another host");
             }
             Ok(End::KeyRemoved) => {
-                tracing::info!(%peer, %key, %client, "its key is gone, and so is its session")
+                tracing::info!(%peer, %key, %client, "its key is gone, and so is its session");
             }
             // A peer that is killed is everyday life; one that breaks the rules is not.
             Err(LinkError::Lost(error)) => tracing::info!(%peer, %key, %client, %error, "lost"),

@@ -69,7 +69,7 @@ impl Services {
 
     /// Whether the data folder is this agent's, and not that of another one.
     pub fn owns_its_data(&self) -> bool {
-        matches!(self.0._data, Data::Owned { .. })
+        self.0.slots.is_some()
     }
 
     /// As the sessions want it.

@@ -338,7 +338,7 @@ fn a_crowd_of_strangers_is_bounded_and_a_newcomer_takes_the_oldest_ones_place() 
     let mut crowd: Vec<_> = (0..STRANGERS).map(|_| agent.connect()).collect();
     assert!(matches!(agent.peer().ask(Call::Probe), Ok(Answer::Board(_))));
     assert!(closed(&mut crowd[0], b"") < FOR_EVER / 2, "the oldest has made room");
-    // Those that opened stay longer than those that said nothing.
+    // One that opened stays while those that said nothing are more.
     crowd[1].write_all(&opening(&key())).unwrap();
     crowd[1].read_exact(&mut [0; CHALLENGE_FRAME_BYTES]).unwrap();
     let _more: Vec<_> = (0..STRANGERS - 1).map(|_| agent.connect()).collect();
@@ -378,7 +378,7 @@ fn a_host_too_many_hears_who_is_there_and_a_silent_one_makes_room() {
     let mut one_too_many = Peer::shake_hands(agent.connect(), &key()).unwrap();
     match one_too_many.ask(Call::Hello(hello("late"))) {
         Err(Failure::Busy { client, .. }) => {
-            assert!(client.contains("8 hosts") && client.contains("test"), "{client}")
+            assert!(client.contains("8 hosts") && client.contains("test"), "{client}");
         }
         other => panic!("{other:?}"),
     }

@@ -22,7 +22,11 @@ pub fn respond<S: Read + Write>(stream: &mut S, key: &Key) -> io::Result<Channel
 ///
 /// # Errors
 /// As [`respond`].
-pub fn respond_to<S: Read + Write>(stream: &mut S, key: &Key, opening: &[u8; FRAME_BYTES]) -> io::Result<Channel> {
+pub fn respond_to<S: Read + Write>(
+    stream: &mut S,
+    key: &Key,
+    opening: &[u8; FRAME_BYTES],
+) -> io::Result<Channel> {
     let challenge = challenge().map_err(io::Error::other)?;
     stream.write_all(&challenge)?;
     let mut frame = [0; FRAME_BYTES];
@@ -35,7 +39,11 @@ pub fn respond_to<S: Read + Write>(stream: &mut S, key: &Key, opening: &[u8; FRA
 ///
 /// # Errors
 /// As [`respond`].
-pub fn respond_as_1_0<S: Read + Write>(stream: &mut S, key: &Key, first: &[u8; FRAME_BYTES]) -> io::Result<Channel> {
+pub fn respond_as_1_0<S: Read + Write>(
+    stream: &mut S,
+    key: &Key,
+    first: &[u8; FRAME_BYTES],
+) -> io::Result<Channel> {
     answer(stream, key, &Prologue::old(), first)
 }
 

@@ -20,24 +20,28 @@ pub fn start(target: SocketAddr, delay: Duration) -> io::Result<SocketAddr> {
     let address = listener.local_addr()?;
     std::thread::spawn(move || {
         for host in listener.incoming().flatten() {
+            // A host's first words come right behind the connection itself, as in a network.
+            let arrives = Instant::now() + delay;
             std::thread::spawn(move || {
-                // The way there takes its time for the first packet too.
-                std::thread::sleep(delay);
+                let _ = host.set_nodelay(true);
+                let Ok(host_writes) = host.try_clone() else { return };
+                let pieces = collect(host, delay);
+                std::thread::sleep(arrives.saturating_duration_since(Instant::now()));
                 let Ok(agent) = TcpStream::connect(target) else { return };
-                let _ = (host.set_nodelay(true), agent.set_nodelay(true));
-                let (Ok(host_writes), Ok(agent_writes)) = (host.try_clone(), agent.try_clone()) else { return };
-                carry(host, agent_writes, delay);
-                carry(agent, host_writes, delay);
+                let _ = agent.set_nodelay(true);
+                let Ok(agent_writes) = agent.try_clone() else { return };
+                let answers = collect(agent, delay);
+                std::thread::spawn(move || deliver(host_writes, &answers));
+                deliver(agent_writes, &pieces);
             });
         }
     });
     Ok(address)
 }
 
-/// One direction, in two threads: what has come in does not wait for what is still on its way.
-fn carry(mut from: TcpStream, to: TcpStream, delay: Duration) {
+/// What comes in, stamped with the time of its arrival at the other side.
+fn collect(mut from: TcpStream, delay: Duration) -> Receiver<Piece> {
     let (sender, pieces) = channel();
-    std::thread::spawn(move || deliver(to, &pieces));
     std::thread::spawn(move || {
         let mut buffer = vec![0; PIECE];
         loop {
@@ -49,8 +53,10 @@ fn carry(mut from: TcpStream, to: TcpStream, delay: Duration) {
             }
         }
     });
+    pieces
 }
 
+/// Hands pieces on when they arrive; the end of the stream too.
 fn deliver(mut to: TcpStream, pieces: &Receiver<Piece>) {
     while let Ok((due, piece)) = pieces.recv() {
         std::thread::sleep(due.saturating_duration_since(Instant::now()));

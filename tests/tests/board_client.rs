@@ -4,7 +4,7 @@ use n2n::board::{BoardError, Client, Endpoint, Hurdle, Key, LocalProgram, Patien
 use n2n_protocol::channel::Channel;
 use n2n_protocol::handshake::{FRAME_BYTES, FirstFrame, REJECTION, challenge};
 use n2n_protocol::{
-    Answer, Board, Call, Conditions, Digest, Failure, Golden, Infeasible, MeasurePlan, Reply, Request,
+    Answer, Board, Call, Conditions, Digest, Failure, Golden, Infeasible, Log, MeasurePlan, Reply, Request,
     SCHEMA_HASH, VERSION, Version, Welcome, codec, generator, limits,
 };
 use n2n_tests::by_hand;
@@ -65,7 +65,7 @@ fn a_candidate_without_weights_goes_to_a_local_agent_and_comes_back_as_numbers()
     assert!(matches!(failed, BoardError::Failed(_)), "{failed}");
     assert!(client.status().unwrap().slots.unwrap().active.is_none());
     assert!(client.rollback(None).is_err());
-    assert!(!client.log_tail(10).unwrap().is_empty());
+    assert!(!client.log_tail(10, Log::Agent).unwrap().is_empty());
     assert!(client.is_connected(), "none of this was the link's fault");
 }
 
@@ -282,7 +282,10 @@ fn agents_that_cannot_be_greeted_are_told_apart() {
         let _ = stream.write_all(&challenge().unwrap());
     });
     let error = refused_by(&crowded);
-    assert!(hurdle(&error) == Some(Hurdle::Crowd) && error.hint().unwrap().contains("the board is on"), "{error}");
+    assert!(
+        hurdle(&error) == Some(Hurdle::Crowd) && error.hint().unwrap().contains("the board is on"),
+        "{error}"
+    );
     let web = agent(|_, mut stream| {
         let _ =
             stream.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");

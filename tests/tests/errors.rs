@@ -484,7 +484,8 @@ fn newer_agent() -> std::net::SocketAddr {
             },
         };
         let reply = Reply { request_id: request.request_id, outcome: Ok(Answer::Hello(welcome)) };
-        by_hand::send(&mut stream, &mut channel, &codec::encode(&reply, limits::REPLY_BYTES).unwrap()).unwrap();
+        by_hand::send(&mut stream, &mut channel, &codec::encode(&reply, limits::REPLY_BYTES).unwrap())
+            .unwrap();
         // The stream stays open until the host has read.
         let _ = by_hand::receive(&mut stream, &mut channel);
     });

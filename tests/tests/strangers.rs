@@ -4,9 +4,12 @@
 //! The long run prints the table of `docs/strangers.md`: see there.
 
 use n2n::board::{Client, Endpoint, Key};
+use n2n_protocol::Log;
 use n2n_protocol::handshake::opening;
+use n2n_tests::candidate::{model, plan};
 use n2n_tests::strangers::{Crowd, Manner, usage};
 use n2n_tests::{Running, World, by_hand, relay};
+use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
@@ -21,10 +24,8 @@ const FOR_EVER: Duration = Duration::from_mins(1);
 const FAR: Duration = Duration::from_millis(200);
 
 /// The host's own address, and another one.
-const ADDRESSES: [IpAddr; 2] = [
-    IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
-    IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 2)),
-];
+const ADDRESSES: [IpAddr; 2] =
+    [IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 2))];
 
 /// An agent, and all that a host needs to speak to it.
 struct Scene {
@@ -41,10 +42,7 @@ impl Scene {
         let key = Key::generate().unwrap();
         let file = world.write("key", key.reveal()).unwrap();
         std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();
-        let serve = ["serve", "--listen", "127.0.0.1:0", "--key-file", "key", "--data", "agent"];
-        let agent = world.start(agent, &serve).unwrap();
-        let line = agent.next_line(FOR_EVER).unwrap();
-        let address = line.strip_prefix("listening ").unwrap().parse().unwrap();
+        let (agent, address) = serve(&world, agent);
         let far = relay::start(address, FAR).unwrap();
         Self { world, agent, address, far, key }
     }
@@ -58,15 +56,22 @@ impl Scene {
     }
 }
 
-/// New connections, a call each; how many were served.
-fn served(endpoint: &Endpoint, calls: usize) -> usize {
-    let call = || Client::connect(endpoint).and_then(|mut client| client.status());
-    let outcomes: Vec<_> = (0..calls).map(|_| call()).collect();
-    for error in outcomes.iter().filter_map(|outcome| outcome.as_ref().err()) {
-        eprintln!("not served: {error}");
-    }
-    outcomes.iter().filter(|outcome| outcome.is_ok()).count()
+fn serve(world: &World, agent: &str) -> (Running, SocketAddr) {
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--key-file", "key", "--data", "agent"];
+    let agent = world.start(agent, &serve).unwrap();
+    let line = agent.next_line(FOR_EVER).unwrap();
+    let address = line.strip_prefix("listening ").unwrap().parse().unwrap();
+    (agent, address)
 }
+
+/// New connections, a call each; the errors of those that were not served.
+fn refused(endpoint: &Endpoint, calls: usize) -> Vec<String> {
+    let call = |_| Client::connect(endpoint).and_then(|mut client| client.status()).err();
+    (0..calls).filter_map(call).map(|error| error.to_string()).collect()
+}
+
+/// Nobody was refused.
+const NONE: [String; 0] = [];
 
 /// Waits until a crowd has taken every place that it wants: until as many connections were made.
 fn settle(crowd: &Crowd, connections: u64) {
@@ -79,9 +84,9 @@ fn all_calls_are_served_beside(manner: impl Fn(&Key) -> Manner, connections: usi
         let crowd = scene.crowd(&manner(&scene.key), from, connections, 300);
         settle(&crowd, connections as u64);
         let (near, far) = (scene.endpoint(scene.address), scene.endpoint(scene.far));
-        let distant = std::thread::spawn(move || served(&far, 1));
-        assert_eq!(served(&near, 8), 8, "near, attackers at {from}");
-        assert_eq!(distant.join().unwrap(), 1, "far, attackers at {from}");
+        let distant = std::thread::spawn(move || refused(&far, 1));
+        assert_eq!(refused(&near, 8), NONE, "near, attackers at {from}");
+        assert_eq!(distant.join().unwrap(), NONE, "far, attackers at {from}");
         assert!(crowd.made() >= connections as u64);
     }
     let used = usage(scene.agent.id()).unwrap();
@@ -116,7 +121,7 @@ fn junk_shuts_nobody_out_and_fills_no_log() {
     let crowd = scene.crowd(&Manner::Junk, ADDRESSES[0], 50, 1000);
     settle(&crowd, 500);
     let mut client = Client::connect(&scene.endpoint(scene.address)).unwrap();
-    let about_strangers = client.log_tail(1000).unwrap();
+    let about_strangers = client.log_tail(1000, Log::Agent).unwrap();
     let lines = about_strangers.iter().filter(|line| line.contains("strangers")).count();
     assert!((1..=2).contains(&lines), "{about_strangers:?}");
     assert!(client.status().unwrap().strangers >= 500 - 50);
@@ -132,8 +137,33 @@ fn a_key_holder_that_never_greets_takes_no_session() {
             stream
         })
         .collect();
-    assert_eq!(served(&scene.endpoint(scene.address), 4), 4);
+    assert_eq!(refused(&scene.endpoint(scene.address), 4), NONE);
     drop(silent);
+}
+
+#[test]
+fn what_a_host_did_outlives_strangers_and_a_killed_agent() {
+    let mut scene = Scene::new(AGENT);
+    let mut client = Client::connect(&scene.endpoint(scene.address)).unwrap();
+    let digest = client.put(&model(), &mut |_, _| {}).unwrap();
+    client.measure(&plan(digest), &mut |_| {}).unwrap();
+    let crowd = scene.crowd(&Manner::Junk, ADDRESSES[0], 50, 1000);
+    settle(&crowd, 1500);
+    drop(crowd);
+    let told = client.log_tail(1000, Log::Audit).unwrap();
+    assert_eq!(told.len(), 2, "{told:?}");
+    for (line, verb) in told.iter().zip(["put", "measure"]) {
+        let [who, what] = [" key=default peer=127.0.0.1:", &format!("\" {verb} model={digest} ")];
+        assert!(line.contains(who) && line.contains(what) && line.contains("client=\"n2n of "), "{line}");
+    }
+    let file = scene.world.path().join("agent/audit.log");
+    let written = || std::fs::read_to_string(&file).is_ok_and(|text| text.lines().count() == 2).then_some(());
+    n2n_tests::wait_for("the audit log", FOR_EVER, written).unwrap();
+    scene.agent.kill().unwrap();
+    let (agent, address) = serve(&scene.world, AGENT);
+    let mut client = Client::connect(&scene.endpoint(address)).unwrap();
+    assert_eq!(client.log_tail(1000, Log::Audit).unwrap(), told);
+    drop(agent);
 }
 
 /// One line of the table in `docs/strangers.md`.
@@ -154,14 +184,19 @@ fn row(scene: &Scene, host: &str, what: &str, from: IpAddr, crowd: impl FnOnce()
     let seconds = began.elapsed().as_secs_f64();
     let rate = crowd.made() as f64 / seconds;
     drop(crowd);
-    let processor = (used.processor - before.processor).as_secs_f64() / seconds * 100.0;
-    println!(
+    let processor = used.processor.saturating_sub(before.processor).as_secs_f64() / seconds * 100.0;
+    say(&format!(
         "| {what} | {from} | {rate:.0} | {near} of {CALLS} | {far} of {} | {:.0} MiB | {} | {processor:.0} % | {}",
         CALLS / 3,
         used.resident_bytes as f64 / f64::from(1 << 20),
         used.descriptors,
         last.lines().next().unwrap_or("served"),
-    );
+    ));
+}
+
+/// A line on standard output, past the test's own keeping of it.
+fn say(line: &str) {
+    std::io::stdout().write_all(format!("{line}\n").as_bytes()).unwrap();
 }
 
 /// Prints the table. Other programs than those under test come from the environment, so that the same attacks meet an
@@ -177,7 +212,9 @@ fn the_table_of_attacks() {
         let words = ["board", "add", name, &address, "--key-file", "key", "--unchecked"];
         assert_eq!(scene.world.run(&host, &words, FOR_EVER).unwrap().code, Some(0));
     }
-    println!("| attack | from | connects a second | near host | far host | agent | descriptors | processor | last answer |");
+    say(
+        "| attack | from | connects a second | near host | far host | agent | descriptors | processor | last answer |",
+    );
     let nobody = || scene.crowd(&Manner::Idle, ADDRESSES[0], 0, 0);
     row(&scene, &host, "none", ADDRESSES[0], nobody);
     let opening = opening(&scene.key).to_vec();
@@ -187,11 +224,12 @@ fn the_table_of_attacks() {
         ("600 idle", Manner::Idle, 600, 300),
         ("32 drip a byte each 0.5 s", Manner::Drip(opening.clone()), 32, 300),
         ("600 drip a byte each 0.5 s", Manner::Drip(opening.clone()), 600, 300),
-        ("600 open and wait", Manner::Opening(opening), 600, 300),
+        ("600 open and wait", Manner::Opening(opening.clone()), 600, 300),
         ("8 repeat a first message of protocol 1", Manner::old_replay(&scene.key).unwrap(), 8, 300),
         ("64 repeat a first message of protocol 2", Manner::replay(&scene.key).unwrap(), 64, 300),
         ("junk, unbounded", Manner::Junk, 100, u32::MAX),
         ("600 idle, unbounded", Manner::Idle, 600, u32::MAX),
+        ("600 open and wait, unbounded", Manner::Opening(opening), 600, u32::MAX),
     ];
     for (what, manner, connections, rate) in attacks {
         for from in ADDRESSES {

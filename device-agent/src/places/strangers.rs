@@ -1,17 +1,16 @@
 //! Places for connections that have not greeted yet. A newcomer always finds one: when all are taken, a silent connection
-//! leaves, the oldest of the address that holds most.
+//! leaves. It is one of the address that holds most; there of the larger of two kinds, those that said nothing and those
+//! that sent an opening; and of these the oldest.
 //!
 //! Attacker and host may come from one address (a router's, or the host's own), so an address's share decides who
-//! leaves and never who is refused. From other addresses an attacker, however fast, drives out its own connections only.
-//! From the host's address it must be faster than the places in a second: until then everybody has had [`STAY`].
+//! leaves and never who is refused. From another address an attacker, however fast, drives out its own connections only.
+//! From the host's address it drives out its own kind: a crowd that says nothing never a host that does. A crowd that sends
+//! openings as a host does has to be faster than all places within the host's two round trips.
 
 use super::Ticket;
-use std::collections::{BTreeMap, HashMap};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::time::{Duration, Instant};
-
-/// What a connection has before it is driven out, as long as another one has had it: two round trips of a very bad link.
-pub const STAY: Duration = Duration::from_secs(1);
 
 /// Where a connection comes from, as far as shares are concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,7 +38,7 @@ impl From<SocketAddr> for Address {
 pub enum Stage {
     /// Nothing whole has come from it.
     Silent,
-    /// Its opening has come. Anybody can send one, so it may still be driven out, after those that sent nothing.
+    /// Its opening has come. Anybody can send one, so it may still be driven out.
     Opened,
     /// Its first message was made with a key, for this very connection. It stays until its greeting's deadline.
     Known,
@@ -48,7 +47,6 @@ pub enum Stage {
 #[derive(Clone, Copy, Debug)]
 struct Place {
     address: Address,
-    since: Instant,
     stage: Stage,
 }
 
@@ -76,11 +74,11 @@ pub struct Strangers {
     waiting: HashMap<Address, Waiting>,
 }
 
-/// Connections of one address that may be driven out, oldest first.
+/// Connections of one address that may be driven out; tickets rise, so the first is the oldest.
 #[derive(Debug, Default)]
 struct Waiting {
-    silent: BTreeMap<Ticket, Instant>,
-    opened: BTreeMap<Ticket, Instant>,
+    silent: BTreeSet<Ticket>,
+    opened: BTreeSet<Ticket>,
 }
 
 impl Waiting {
@@ -88,7 +86,7 @@ impl Waiting {
         self.silent.len() + self.opened.len()
     }
 
-    fn of(&mut self, stage: Stage) -> Option<&mut BTreeMap<Ticket, Instant>> {
+    fn of(&mut self, stage: Stage) -> Option<&mut BTreeSet<Ticket>> {
         match stage {
             Stage::Silent => Some(&mut self.silent),
             Stage::Opened => Some(&mut self.opened),
@@ -96,22 +94,10 @@ impl Waiting {
         }
     }
 
-    fn oldest(&self) -> Option<Ticket> {
-        let first =
-            |waiting: &BTreeMap<Ticket, Instant>| waiting.first_key_value().map(|(ticket, _)| *ticket);
-        first(&self.silent).into_iter().chain(first(&self.opened)).min()
-    }
-
-    /// Who leaves: of those that have had their second the silent before the opened ones; then the same of the rest.
-    fn victim(&self, now: Instant) -> Option<Ticket> {
-        let first = |waiting: &BTreeMap<Ticket, Instant>, least: Duration| {
-            let (ticket, since) = waiting.first_key_value()?;
-            (now.saturating_duration_since(*since) >= least).then_some(*ticket)
-        };
-        first(&self.silent, STAY)
-            .or_else(|| first(&self.opened, STAY))
-            .or_else(|| first(&self.silent, Duration::ZERO))
-            .or_else(|| first(&self.opened, Duration::ZERO))
+    /// Who leaves: the oldest of the larger kind.
+    fn victim(&self) -> Option<Ticket> {
+        let larger = if self.silent.len() >= self.opened.len() { &self.silent } else { &self.opened };
+        larger.first().copied()
     }
 }
 
@@ -122,10 +108,10 @@ impl Strangers {
     }
 
     /// A place for a newcomer.
-    pub fn admit(&mut self, address: Address, now: Instant) -> Admission {
+    pub fn admit(&mut self, address: Address) -> Admission {
         let evicted = if self.places.len() < self.most {
             None
-        } else if let Some(victim) = self.victim(now) {
+        } else if let Some(victim) = self.victim() {
             self.leave(victim);
             Some(victim)
         } else {
@@ -133,8 +119,8 @@ impl Strangers {
         };
         let ticket = self.next;
         self.next += 1;
-        self.places.insert(ticket, Place { address, since: now, stage: Stage::Silent });
-        self.waiting.entry(address).or_default().silent.insert(ticket, now);
+        self.places.insert(ticket, Place { address, stage: Stage::Silent });
+        self.waiting.entry(address).or_default().silent.insert(ticket);
         Admission::Placed { ticket, evicted }
     }
 
@@ -146,7 +132,7 @@ impl Strangers {
         if stage != Stage::Known
             && let Some(waiting) = self.waiting.entry(place.address).or_default().of(stage)
         {
-            waiting.insert(ticket, place.since);
+            waiting.insert(ticket);
         }
     }
 
@@ -167,10 +153,10 @@ impl Strangers {
         self.places.is_empty()
     }
 
-    fn victim(&self, now: Instant) -> Option<Ticket> {
-        // The fullest address; of two equally full ones the one whose oldest has been there longer.
-        let fullest = self.waiting.values().max_by_key(|it| (it.len(), std::cmp::Reverse(it.oldest())))?;
-        fullest.victim(now)
+    fn victim(&self) -> Option<Ticket> {
+        // Of equally full addresses the one whose turn it is longest.
+        let fullest = self.waiting.values().max_by_key(|it| (it.len(), Reverse(it.victim())));
+        fullest.and_then(Waiting::victim)
     }
 
     fn forget(&mut self, ticket: Ticket, place: Place) {
@@ -193,10 +179,6 @@ mod tests {
         SocketAddr::from(([10, 0, 0, last], 1)).into()
     }
 
-    fn after(start: Instant, millis: u64) -> Instant {
-        start + Duration::from_millis(millis)
-    }
-
     fn placed(admission: Admission) -> (Ticket, Option<Ticket>) {
         match admission {
             Admission::Placed { ticket, evicted } => (ticket, evicted),
@@ -206,61 +188,64 @@ mod tests {
 
     #[test]
     fn while_there_are_places_nobody_leaves() {
-        let now = Instant::now();
         let mut strangers = Strangers::new(3);
         for _ in 0..3 {
-            assert_eq!(placed(strangers.admit(network(1), now)).1, None);
+            assert_eq!(placed(strangers.admit(network(1))).1, None);
         }
         strangers.leave(1);
-        assert_eq!(placed(strangers.admit(network(2), now)).1, None);
+        assert_eq!(placed(strangers.admit(network(2))).1, None);
         assert_eq!(strangers.len(), 3);
     }
 
     #[test]
     fn the_fullest_address_loses_its_oldest_however_fast_it_comes() {
-        let start = Instant::now();
         let mut strangers = Strangers::new(4);
-        let (host, _) = placed(strangers.admit(network(1), start));
+        let (host, _) = placed(strangers.admit(network(1)));
+        let mut oldest = host + 1;
         for number in 0..1000 {
-            let (_, evicted) = placed(strangers.admit(network(2), after(start, number / 100)));
-            assert_ne!(evicted, Some(host));
+            let (_, evicted) = placed(strangers.admit(network(2)));
+            let full = number >= 3;
+            assert_eq!(evicted, full.then_some(oldest));
+            oldest += u64::from(full);
         }
         // A newcomer of another address drives the fullest out too, never its own neighbour.
-        let (_, evicted) = placed(strangers.admit(network(1), after(start, 11)));
-        assert!(evicted.is_some_and(|evicted| evicted != host));
+        assert_eq!(placed(strangers.admit(network(1))).1, Some(oldest));
     }
 
     #[test]
-    fn at_one_address_the_silent_leave_before_those_that_opened_and_nobody_before_his_second() {
-        let start = Instant::now();
-        let mut strangers = Strangers::new(3);
-        let (opened, _) = placed(strangers.admit(network(1), start));
-        strangers.advance(opened, Stage::Opened);
-        let (silent, _) = placed(strangers.admit(network(1), after(start, 100)));
-        let (late, _) = placed(strangers.admit(network(1), after(start, 1500)));
-        // Both have had their second: the silent one leaves though it came later.
-        assert_eq!(placed(strangers.admit(network(1), after(start, 1500))).1, Some(silent));
-        // Now only the opened one has had its second: it leaves before the silent ones that have not.
-        let (_, evicted) = placed(strangers.admit(network(1), after(start, 1600)));
-        assert_eq!(evicted, Some(opened));
-        // Nobody has: the oldest silent one.
-        assert_eq!(placed(strangers.admit(network(1), after(start, 1700))).1, Some(late));
+    fn at_one_address_the_larger_kind_loses_its_oldest() {
+        let mut strangers = Strangers::new(4);
+        let mut come = |opens: bool| {
+            let (ticket, evicted) = placed(strangers.admit(network(1)));
+            if opens {
+                strangers.advance(ticket, Stage::Opened);
+            }
+            (ticket, evicted)
+        };
+        let (host, _) = come(true);
+        // A crowd that says nothing drives out its own, however long the host takes.
+        let (first, second, third) = (come(false).0, come(false).0, come(false).0);
+        for oldest in [first, second, third] {
+            assert_eq!(come(false).1, Some(oldest));
+        }
+        // A crowd that opens takes the places of the silent ones until it is the larger kind, and then those of its own.
+        assert!(come(true).1 != Some(host) && come(true).1 != Some(host));
+        assert_eq!(come(true).1, Some(host), "the oldest of three that opened, beside one that did not");
     }
 
     #[test]
     fn whoever_has_shown_a_key_stays_and_when_all_have_a_newcomer_is_refused() {
-        let now = Instant::now();
         let mut strangers = Strangers::new(2);
-        let (first, _) = placed(strangers.admit(network(1), now));
+        let (first, _) = placed(strangers.admit(network(1)));
         strangers.advance(first, Stage::Known);
-        let (second, _) = placed(strangers.admit(network(1), now));
-        assert_eq!(placed(strangers.admit(network(1), now)).1, Some(second));
-        let (third, _) = placed(strangers.admit(network(2), now));
+        let (second, _) = placed(strangers.admit(network(1)));
+        let (third, evicted) = placed(strangers.admit(network(2)));
+        assert_eq!(evicted, Some(second));
         strangers.advance(third, Stage::Opened);
         strangers.advance(third, Stage::Known);
-        assert_eq!(strangers.admit(network(3), now), Admission::Full);
+        assert_eq!(strangers.admit(network(3)), Admission::Full);
         strangers.leave(first);
-        assert_eq!(placed(strangers.admit(network(3), now)).1, None);
+        assert_eq!(placed(strangers.admit(network(3))).1, None);
     }
 
     #[test]
@@ -293,13 +278,12 @@ mod tests {
             most in 1usize..8,
             steps in proptest::collection::vec(step(), 0..80),
         ) {
-            let start = Instant::now();
             let mut strangers = Strangers::new(most);
-            for (number, step) in steps.into_iter().enumerate() {
+            for step in steps {
                 match step {
                     Step::Come(address) => {
                         let before = strangers.len();
-                        match strangers.admit(network(address), after(start, number as u64 * 300)) {
+                        match strangers.admit(network(address)) {
                             Admission::Placed { evicted, .. } => {
                                 prop_assert_eq!(evicted.is_some(), before == most);
                             }

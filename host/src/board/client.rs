@@ -271,12 +271,12 @@ impl Client {
         }
     }
 
-    /// The newest lines of the agent's log.
+    /// The newest lines of one of the agent's logs.
     ///
     /// # Errors
     /// [`BoardError`].
-    pub fn log_tail(&mut self, lines: u16) -> Result<Vec<String>, BoardError> {
-        match self.call(Call::LogTail { lines, log: Log::Agent }, self.short(), &mut |_| {})? {
+    pub fn log_tail(&mut self, lines: u16, log: Log) -> Result<Vec<String>, BoardError> {
+        match self.call(Call::LogTail { lines, log }, self.short(), &mut |_| {})? {
             Answer::Log(lines) => Ok(lines),
             _ => Err(self.misplaced("log tail")),
         }

@@ -54,7 +54,7 @@ pub enum BoardError {
         reason: String,
     },
     /// Somebody else went on measuring for longer than we were willing to wait.
-    #[error("board {board} is busy: {client} has been measuring for {since_s} s")]
+    #[error("board {board} is busy: {client} has had it for {since_s} s")]
     Busy {
         /// The board's address.
         board: String,
@@ -160,6 +160,7 @@ impl BoardError {
             | Self::Version { .. }
             | Self::Refused { .. }
             | Self::Infeasible(_)
+            | Self::Unknown(_)
             | Self::Failed(_)
             | Self::Cancelled
             | Self::Book(_) => false,
@@ -171,9 +172,10 @@ impl BoardError {
         let hurdle = match error {
             LinkError::Key { .. } => return Self::WrongKey { board, reason },
             LinkError::OldAgent(_) => return Self::Version { board, reason },
-            LinkError::Lost(_) | LinkError::Late(_) => return Self::Unavailable { board, reason },
             LinkError::Channel(ChannelError::NotAPeer(_)) | LinkError::Closed => Hurdle::NoAgent,
-            LinkError::Channel(_) => return Self::Unavailable { board, reason },
+            LinkError::Lost(_) | LinkError::Late(_) | LinkError::Channel(_) => {
+                return Self::Unavailable { board, reason };
+            }
             LinkError::Name(_) => Hurdle::Name,
             LinkError::Connect { error, .. } if error.kind() == io::ErrorKind::ConnectionRefused => {
                 Hurdle::Port

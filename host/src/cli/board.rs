@@ -4,16 +4,20 @@ use std::io::{BufRead as _, IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
 
 use n2n_protocol::text::printable;
+use n2n_protocol::{Log, limits};
 use serde::Serialize;
 
 use super::json::{BoardIdentity, Done, SCHEMA};
 use super::{Context, target_board};
 use crate::board::{Address, BoardError, Book, Client, Endpoint, Entry, Key};
-use crate::exit::{Code, Failure, ResultExt as _};
+use crate::exit::{Code, Failure};
 use crate::{ui, view};
 
 /// Longest line with a key that is read, bytes: 64 digits and white space.
 const MAX_KEY_BYTES: u64 = 256;
+
+/// Most lines of a log that an agent keeps.
+const MAX_LINES: u16 = limits::LOG_LINES as u16;
 
 /// How to come by a key.
 const KEY_HINT: &str = "`n2n-agent key` on the board shows its key: 64 hexadecimal digits";
@@ -24,6 +28,7 @@ pub(super) enum Verb {
     Add(Add),
     List(List),
     Probe(Probe),
+    Log(LogOf),
     Remove(Remove),
 }
 
@@ -65,6 +70,21 @@ pub(super) struct Probe {
     board: String,
 }
 
+/// Shows who did what on a board, or what its agent says of itself
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  n2n board log pi-lab\n  n2n board log pi-lab --agent --lines 20")]
+pub(super) struct LogOf {
+    /// A name of `n2n board list`, tcp://HOST:PORT, serial:///dev/DEVICE, or local
+    #[arg(value_name = "BOARD", default_value = "local")]
+    board: String,
+    /// The agent's own messages since it started, instead of what holders of a key did
+    #[arg(long)]
+    agent: bool,
+    /// At most this many lines, the newest
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_LINES)))]
+    lines: u16,
+}
+
 /// Forgets a board and its key
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  n2n board remove pi-lab")]
@@ -76,14 +96,15 @@ pub(super) struct Remove {
 
 pub(super) fn run(verb: Verb, context: &Context) -> Result<Code, Failure> {
     match verb {
-        Verb::Add(args) => add(args, context),
+        Verb::Add(args) => add(&args, context),
         Verb::List(List {}) => list(context),
         Verb::Probe(args) => probe(&args, context),
+        Verb::Log(args) => log(&args, context),
         Verb::Remove(args) => remove(&args, context),
     }
 }
 
-fn add(args: Add, context: &Context) -> Result<Code, Failure> {
+fn add(args: &Add, context: &Context) -> Result<Code, Failure> {
     let address: Address = args.address.parse()?;
     let mut book = Book::read(&target_board::home()?.book())?;
     book.check_new(&args.name, &address)?;
@@ -187,6 +208,26 @@ fn probe(args: &Probe, context: &Context) -> Result<Code, Failure> {
     let (name, this_machine) = (connected.name.as_str(), connected.this_machine);
     let probed = Probed { schema: SCHEMA, board: BoardIdentity::new(name, this_machine, &board) };
     context.ui.result(&probed, || view::board(name, this_machine, &board))?;
+    Ok(Code::Done)
+}
+
+#[derive(Serialize)]
+struct Logged {
+    schema: u32,
+    board: String,
+    log: &'static str,
+    lines: Vec<String>,
+}
+
+fn log(args: &LogOf, context: &Context) -> Result<Code, Failure> {
+    let mut connected = target_board::connect(&args.board.parse()?, context)?;
+    let (name, log) = if args.agent { ("agent", Log::Agent) } else { ("audit", Log::Audit) };
+    let lines = connected.client.log_tail(args.lines, log)?;
+    let logged = Logged { schema: SCHEMA, board: connected.name, log: name, lines };
+    context.ui.result(&logged, || {
+        let lines: Vec<_> = logged.lines.iter().map(|line| printable(line)).collect();
+        lines.join("\n")
+    })?;
     Ok(Code::Done)
 }
 

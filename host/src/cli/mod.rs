@@ -74,7 +74,6 @@ struct Global {
 }
 
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "one exists, once")]
 enum Command {
     #[command(flatten)]
     Verb(Verb),

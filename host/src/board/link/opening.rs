@@ -21,13 +21,24 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Request id of a hello in protocol 1's form.
 const REQUEST: u32 = 1;
 
-/// What came of one connection.
-enum Outcome {
-    Open(Channel),
-    /// Closed; whether a challenge had come, which no agent of protocol 1 sends.
-    Closed {
-        challenged: bool,
-    },
+/// Why one connection did not open.
+enum Cut {
+    /// The agent closed it; whether a challenge had come, which no agent of protocol 1 sends.
+    Closed { challenged: bool },
+    /// A fault that another connection would not mend.
+    Fault(LinkError),
+}
+
+impl From<LinkError> for Cut {
+    fn from(fault: LinkError) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<ChannelError> for Cut {
+    fn from(fault: ChannelError) -> Self {
+        Self::Fault(fault.into())
+    }
 }
 
 /// Connect and shake hands.
@@ -40,9 +51,10 @@ pub(super) fn open(
     let mut modern = false;
     for tried in 1..=TRIES {
         let mut wire = connect()?;
-        match shake_hands(&mut wire, key, Instant::now() + patience.handshake)? {
-            Outcome::Open(channel) => return Ok((wire, channel)),
-            Outcome::Closed { challenged } => modern |= challenged,
+        match shake_hands(&mut wire, key, Instant::now() + patience.handshake) {
+            Ok(channel) => return Ok((wire, channel)),
+            Err(Cut::Closed { challenged }) => modern |= challenged,
+            Err(Cut::Fault(fault)) => return Err(fault),
         }
         // An agent that sent no challenge either speaks protocol 1 or was crowded. The question tells which.
         if tried == 1 && !modern && ask_in_the_old_form(connect()?, key, patience)? {
@@ -56,7 +68,7 @@ pub(super) fn open(
     Err(if modern { LinkError::Crowded(TRIES) } else { LinkError::Closed })
 }
 
-fn shake_hands(wire: &mut Wire, key: &Key, deadline: Instant) -> Result<Outcome, LinkError> {
+fn shake_hands(wire: &mut Wire, key: &Key, deadline: Instant) -> Result<Channel, Cut> {
     let opening = opening(key);
     let mut challenge = [0; CHALLENGE_FRAME_BYTES];
     let begun = wire.write(&opening, deadline, "the handshake").and_then(|()| {
@@ -68,14 +80,11 @@ fn shake_hands(wire: &mut Wire, key: &Key, deadline: Instant) -> Result<Outcome,
         read_exact(wire, random, deadline)
     });
     if closed(&begun) {
-        return Ok(Outcome::Closed { challenged: false });
+        return Err(Cut::Closed { challenged: false });
     }
     begun?;
-    match exchange(wire, key, &Prologue::new(&opening, &challenge)?, deadline) {
-        Ok(channel) => Ok(Outcome::Open(channel)),
-        lost if closed(&lost) => Ok(Outcome::Closed { challenged: true }),
-        Err(error) => Err(error),
-    }
+    let channel = exchange(wire, key, &Prologue::new(&opening, &challenge)?, deadline);
+    if closed(&channel) { Err(Cut::Closed { challenged: true }) } else { Ok(channel?) }
 }
 
 /// The two messages of the handshake itself.
