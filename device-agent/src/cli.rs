@@ -1,19 +1,29 @@
 //! The agent's verbs, the same for `n2n-agent …` and `n2n agent …`.
 
+mod key;
+
+use crate::advice::Advice;
+use crate::audit::{Audit, audited};
+use crate::key::files::{KeyFiles, Loaded};
+use crate::key::{KeyRing, watch};
 use crate::log_tail::LogTail;
-use crate::server::{Doors, Server};
+use crate::server::Server;
 use crate::services::Services;
+use crate::tally::{Tally, told_in_status};
+use crate::transport::doors::Doors;
 use crate::transport::serial::SerialListener;
 use crate::transport::tcp;
-use crate::{WorkerCommand, key, parent, worker};
+use crate::{WorkerCommand, parent, worker};
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
 use etcetera::{AppStrategy as _, AppStrategyArgs, choose_app_strategy};
 use n2n_serial::{DEFAULT_BAUD, MAX_BAUD, MIN_BAUD, Settings};
 use std::ffi::OsString;
-use std::io::Write as _;
+use std::fs::DirBuilder;
+use std::io::{IsTerminal as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -43,8 +53,8 @@ struct Program {
 pub enum Command {
     /// Serve this board to hosts that hold its key
     Serve(Serve),
-    /// Make this board's key and show it once
-    Key(MakeKey),
+    /// Show this board's key, and make it the first time; or see to the keys of several hosts
+    Key(key::Arguments),
     /// A worker process; started by the agent itself
     #[command(hide = true)]
     Worker {
@@ -67,10 +77,10 @@ pub struct Serve {
     #[arg(long, value_name = "BAUD", default_value_t = DEFAULT_BAUD, requires = "serial",
         value_parser = clap::value_parser!(u32).range(i64::from(MIN_BAUD)..=i64::from(MAX_BAUD)))]
     baud: u32,
-    /// File with the key [default: `key` in the data folder]
+    /// File with the key `default` [default: `key` in the data folder]
     #[arg(long, value_name = "FILE", conflicts_with = "parent_pipe")]
     key_file: Option<PathBuf>,
-    /// Folder for models and slots [default: the user's data folder for n2n-agent]
+    /// Folder for models, slots and keys [default: the user's data folder for n2n-agent]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Belong to the process at the other end of standard input: the key comes from there, and its end is this agent's
@@ -78,65 +88,73 @@ pub struct Serve {
     parent_pipe: bool,
 }
 
-/// Arguments of `key`.
-#[derive(Args, Debug)]
-pub struct MakeKey {
-    /// File for the key [default: `key` in the data folder]
-    #[arg(long, value_name = "FILE")]
-    key_file: Option<PathBuf>,
-    /// Folder for models and slots [default: the user's data folder for n2n-agent]
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
-    /// Make another key though there is one; hosts that hold the old one are shut out
-    #[arg(long)]
-    replace: bool,
+/// `n2n-agent` as a whole: read the command line and do what it says. An error is told in words.
+pub fn main() -> ExitCode {
+    run(Program::parse().command, &[]).unwrap_or_else(|error| {
+        // Nothing is left to be told if standard error is gone.
+        let _ = writeln!(std::io::stderr(), "{}", in_words(&error));
+        ExitCode::FAILURE
+    })
 }
 
-/// `n2n-agent` as a whole: read the command line and do what it says.
-///
-/// # Errors
-/// As [`run`].
-pub fn main() -> Result<ExitCode> {
-    run(Program::parse().command, &[])
+/// One line `error: …`, and one line `hint: …` if there is a next step.
+fn in_words(error: &anyhow::Error) -> String {
+    match Advice::hint_of(error) {
+        Some(hint) => format!("error: {error:#}\nhint: {hint}"),
+        None => format!("error: {error:#}"),
+    }
 }
 
 /// Do one verb. `group` is what stands before the verbs on the command line of this executable: nothing for `n2n-agent`,
 /// `agent` for `n2n agent`.
 ///
 /// # Errors
-/// For people: what failed, and a hint.
+/// For people: what failed; [`Advice::hint_of`] finds the next step.
 pub fn run(command: Command, group: &[&str]) -> Result<ExitCode> {
     match command {
         Command::Serve(arguments) => serve(arguments, group).map(|()| ExitCode::SUCCESS),
-        Command::Key(arguments) => make_key(arguments).map(|()| ExitCode::SUCCESS),
+        Command::Key(arguments) => key::run(arguments).map(|()| ExitCode::SUCCESS),
         // It reads its job from its own pipe and arguments.
         Command::Worker { .. } => Ok(worker::main()),
     }
 }
 
-fn make_key(arguments: MakeKey) -> Result<()> {
-    let file = match arguments.key_file {
-        Some(file) => file,
-        None => key::file_in(&data_folder(arguments.data)?),
-    };
-    let made = key::make(&file, arguments.replace)?;
-    // The result of the verb, shown this once.
-    writeln!(std::io::stdout(), "{}", made.reveal()).context("showing the key")
+/// The keys to serve with, and whether they follow their files.
+fn keys(arguments: &Serve, data: &Path) -> Result<watch::Keys> {
+    let mut files = KeyFiles::in_data(data);
+    if let Some(file) = &arguments.key_file {
+        files = files.with_single(file.clone());
+    }
+    let loaded = files.load();
+    if loaded.ring.is_empty() {
+        let none =
+            || Advice::new(format!("no key in {}", files.place().display()), "`n2n-agent key` makes one");
+        return Err(loaded.problems.into_iter().next().unwrap_or_else(none).into());
+    }
+    let Loaded { ring, problems } = &loaded;
+    problems.iter().for_each(Advice::warn);
+    tracing::info!(keys = ring.all().len(), "hosts with these keys are served");
+    watch::follow(files, loaded).context("watching the keys")
 }
 
 fn serve(arguments: Serve, group: &[&str]) -> Result<()> {
     let log = LogTail::default();
     start_log(&log, arguments.parent_pipe);
-    let data = data_folder(arguments.data)?;
-    let (key, parent) = if arguments.parent_pipe {
+    let data = data_folder(arguments.data.clone())?;
+    let (keys, parent) = if arguments.parent_pipe {
         let (key, parent) = parent::meet(std::io::stdin())?;
-        (key, Some(parent))
+        (watch::fixed(KeyRing::of("parent", key)), Some(parent))
     } else {
-        (key::read(&arguments.key_file.unwrap_or_else(|| key::file_in(&data)))?, None)
+        (keys(&arguments, &data)?, None)
     };
     let serial = arguments.serial.map(|device| Settings { device, baud: arguments.baud });
     let worker = WorkerCommand::of_this_program(group).context("this program's own path")?;
     let services = Services::open(&data, worker, log)?;
+    let audit = if services.owns_its_data() {
+        Audit::in_folder(&data).context("keeping the audit log")?
+    } else {
+        Audit::in_memory()
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(THREADS)
         .enable_all()
@@ -160,9 +178,12 @@ fn serve(arguments: Serve, group: &[&str]) -> Result<()> {
                 }
             }
         };
-        Server::new(key, services.into_handler()).serve(doors, stop).await;
+        let tally = Tally::default();
+        let handler = audited(told_in_status(services.into_handler(), tally.clone()), audit.clone());
+        Server::new(keys, handler, tally).serve(doors, stop).await;
         Ok(())
     });
+    audit.flush(STOP_GRACE);
     runtime.shutdown_timeout(STOP_GRACE);
     outcome
 }
@@ -190,7 +211,10 @@ async fn open_doors(listen: Option<SocketAddr>, serial: Option<Settings>) -> Res
 /// Logs go to standard error and to the tail; `RUST_LOG` chooses, a child speaks up only for warnings.
 fn start_log(tail: &LogTail, quiet: bool) {
     let filter = |level: &str| EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    let to_people = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let to_people = tracing_subscriber::fmt::layer()
+        .with_ansi(wants_colour())
+        .with_target(false)
+        .with_writer(std::io::stderr);
     let to_tail = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(tail.clone());
     let started = tracing_subscriber::registry()
         .with(to_people.with_filter(filter(if quiet { "warn" } else { "info" })))
@@ -201,15 +225,21 @@ fn start_log(tail: &LogTail, quiet: bool) {
     }
 }
 
+/// Colour codes are for a terminal, and there only if its user did not decline them.
+fn wants_colour() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
 fn data_folder(chosen: Option<PathBuf>) -> Result<PathBuf> {
     let folder = if let Some(folder) = chosen {
         folder
     } else {
         let application = AppStrategyArgs { app_name: "n2n-agent".to_owned(), ..AppStrategyArgs::default() };
-        let folders =
-            choose_app_strategy(application).context("no home folder\nhint: name a folder with --data")?;
-        folders.data_dir()
+        let homeless = |_| Advice::new("this user has no home folder", "name a folder with --data");
+        choose_app_strategy(application).map_err(homeless)?.data_dir()
     };
-    std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+    // Applications of other users read the active student in there, and nobody else writes.
+    let made = DirBuilder::new().recursive(true).mode(0o755).create(&folder);
+    made.with_context(|| format!("making {}", folder.display()))?;
     Ok(folder)
 }

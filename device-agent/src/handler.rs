@@ -12,12 +12,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct Job {
     /// The verb; never a hello or a cancel, which a session answers itself.
     pub call: Call,
-    /// Who asks, for `busy` messages.
+    /// Who asks, for `busy` messages: what the host calls itself, without orders to a terminal.
     pub client: String,
+    /// By what the agent knows the host.
+    pub origin: Origin,
     /// Ends when the client cancels or is lost, or the agent stops.
     pub cancel: Cancel,
     /// Where to say how far the work has come.
     pub progress: Reported,
+}
+
+/// What the agent itself knows of a host, whatever the host calls itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// Name of the key it holds.
+    pub key: String,
+    /// Its address and port, or `serial`.
+    pub peer: String,
 }
 
 /// How far a job has come: its worker writes, its session reads.

@@ -1,58 +1,73 @@
-//! The board's key on disk: made once, readable by its owner only.
+//! Who may speak to this board: one key for each host, under a name.
+//!
+//! ```text
+//! files   the keys on disk: added, shown, removed       watch   notices a change while the agent runs
+//! ```
+//! A ring is what is in force now. It must not be printed: a key shows itself by its name and its id only.
 
-use anyhow::{Context as _, Result, bail};
-use n2n_protocol::key::Key;
-use std::fs;
-use std::io::{self, Read as _, Write as _};
-use std::path::{Path, PathBuf};
-use tempfile::NamedTempFile;
+pub mod files;
+pub mod watch;
 
-/// File name inside the data folder.
-const FILE: &str = "key";
+use n2n_protocol::key::{Key, KeyId};
 
-/// What is read of a key file, bytes: 64 digits, a line end, and some blanks.
-const FILE_BYTES: u64 = 256;
+/// Most keys of one board. An old host's first message is tried with each, at some microseconds a key.
+pub const KEYS: usize = 32;
 
-/// Where a data folder keeps its key.
-pub fn file_in(data: &Path) -> PathBuf {
-    data.join(FILE)
+/// Name of the key that stands in the data folder by itself: the first one, and the only one of earlier agents.
+pub const DEFAULT: &str = "default";
+
+/// Longest name of a key, bytes.
+const NAME_BYTES: usize = 64;
+
+/// A key, and the name of the host it was made for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedKey {
+    /// Name by which the board's owner knows the host.
+    pub name: String,
+    /// The secret.
+    pub key: Key,
 }
 
-/// Make a key and keep it in `file`; an old one is replaced only on `replace`.
-///
-/// # Errors
-/// When there is a key already, or the file cannot be written.
-pub fn make(file: &Path, replace: bool) -> Result<Key> {
-    if file.exists() && !replace {
-        bail!(
-            "{} holds a key already\nhint: hosts know this board by it; --replace makes another one",
-            file.display()
-        );
+/// The keys in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyRing(Vec<NamedKey>);
+
+impl KeyRing {
+    /// A ring of these keys; those beyond [`KEYS`] are left out.
+    pub fn new(keys: impl IntoIterator<Item = NamedKey>) -> Self {
+        Self(keys.into_iter().take(KEYS).collect())
     }
-    let key = Key::generate()?;
-    let folder = file.parent().unwrap_or(Path::new("."));
-    let write = || {
-        fs::create_dir_all(folder)?;
-        // Readable by its owner only, from the first byte on; renamed, so that a crash leaves the old key or the new one.
-        let mut fresh = NamedTempFile::new_in(folder)?;
-        writeln!(fresh, "{}", key.reveal())?;
-        fresh.as_file().sync_all()?;
-        fresh.persist(file).map_err(io::Error::from)
-    };
-    write().with_context(|| format!("writing {}", file.display()))?;
-    Ok(key)
+
+    /// A ring of one key.
+    pub fn of(name: &str, key: Key) -> Self {
+        Self(vec![NamedKey { name: name.to_owned(), key }])
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All of them.
+    pub fn all(&self) -> &[NamedKey] {
+        &self.0
+    }
+
+    /// Those with an id: one, or none, unless somebody was very lucky.
+    pub fn with_id(&self, id: KeyId) -> Vec<&NamedKey> {
+        self.0.iter().filter(|held| held.key.id() == id).collect()
+    }
+
+    /// Whether this key is in force, under whatever name.
+    pub fn holds(&self, key: &Key) -> bool {
+        self.0.iter().any(|held| held.key == *key)
+    }
 }
 
-/// The key in `file`.
-///
-/// # Errors
-/// When there is none, with the command that makes one.
-pub fn read(file: &Path) -> Result<Key> {
-    let mut text = String::new();
-    fs::File::open(file)
-        .and_then(|open| open.take(FILE_BYTES).read_to_string(&mut text))
-        .with_context(|| format!("no key in {}\nhint: `n2n-agent key` makes one", file.display()))?;
-    text.parse().with_context(|| format!("the key in {}", file.display()))
+/// Whether a text can be a key's name: it is a file's name too, and stands in logs.
+pub fn is_name(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    (1..=NAME_BYTES).contains(&text.len()) && text.chars().all(plain) && !text.starts_with(['-', '.'])
 }
 
 #[cfg(test)]
@@ -60,20 +75,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_made_once_kept_private_and_read_back() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = file_in(&folder.path().join("deeper"));
-        assert!(read(&file).unwrap_err().to_string().contains("hint: `n2n-agent key`"));
-        let key = make(&file, false).unwrap();
-        assert_eq!(read(&file).unwrap(), key);
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    fn a_ring_finds_keys_by_id_and_knows_what_it_holds() {
+        let keys: Vec<Key> = (0..3).map(|_| Key::generate().unwrap()).collect();
+        let named = keys.iter().zip(["a", "b", "c"]).map(|(key, name)| (name.to_owned(), key.clone()));
+        let ring = KeyRing::new(named.map(|(name, key)| NamedKey { name, key }));
+        let found: Vec<_> = ring.with_id(keys[1].id()).iter().map(|held| held.name.clone()).collect();
+        assert_eq!(found, ["b"]);
+        let stranger = Key::generate().unwrap();
+        assert!(ring.with_id(stranger.id()).is_empty() && !ring.holds(&stranger) && ring.holds(&keys[2]));
+        let many = (0..KEYS + 5).map(|_| NamedKey { name: "x".to_owned(), key: stranger.clone() });
+        assert_eq!(KeyRing::new(many).all().len(), KEYS);
+        assert!(!format!("{ring:?}").contains(&keys[0].reveal()[..6]));
+    }
+
+    #[test]
+    fn names_are_safe_as_file_names() {
+        for name in ["default", "desk", "ci.lab-2_b", "A"] {
+            assert!(is_name(name), "{name}");
         }
-        assert!(make(&file, false).is_err());
-        assert_ne!(make(&file, true).unwrap(), key);
-        fs::write(&file, "short").unwrap();
-        assert!(read(&file).is_err());
+        for name in ["", ".", "..", ".hidden", "-x", "a/b", "a b", "ä", "a\n", &"x".repeat(65)] {
+            assert!(!is_name(name), "{name}");
+        }
     }
 }

@@ -2,14 +2,16 @@
 //! student that was shipped to it.
 //!
 //! ```text
-//! cli ─► server ─► session ─► handler ─► services ─► measure ─► worker (a process of its own) ─► engine
-//!        accepts   one        the seam   the verbs   store      slots      probe
-//!                  connection
+//! cli ─► server ─► reception ─► session ─► handler ─► services ─► measure ─► worker (a process of its own) ─► engine
+//!        accepts   strangers    one host   the seam   the verbs   store      slots      probe
 //! ```
-//! `key` and `parent` say whom to trust, `transport` how bytes come, `exclusive` whose turn it is to measure, `ownership`
-//! whose data it is.
+//! `key` and `parent` say whom to trust, `places` who has one and `room` holds them, `tally` counts who was turned away,
+//! `audit` keeps what holders of keys did, `transport` how bytes come, `exclusive` whose turn it is to measure,
+//! `ownership` whose data it is.
 
+pub mod advice;
 pub mod allocator;
+pub mod audit;
 pub mod cancel;
 pub mod cli;
 pub mod engine;
@@ -20,19 +22,25 @@ pub mod log_tail;
 pub mod measure;
 pub mod ownership;
 pub mod parent;
+pub mod places;
 pub mod probe;
+pub mod room;
 pub mod server;
 pub mod services;
 pub mod session;
 pub mod slots;
 pub mod statistics;
 pub mod store;
+pub mod tally;
 pub mod transport;
 pub mod weightless;
 pub mod worker;
 pub mod worker_command;
 
+mod descriptors;
 mod disturbance;
+mod link;
+mod reception;
 mod sampling;
 #[cfg(test)]
 mod test_models;

@@ -21,7 +21,8 @@ impl LogTail {
         kept.iter().skip(skipped).cloned().collect()
     }
 
-    fn keep(&self, line: &str) {
+    /// Keep one more line, cut at [`LINE_BYTES`].
+    pub(crate) fn keep(&self, line: &str) {
         let line = clip(line, LINE_BYTES);
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() == limits::LOG_LINES {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: Allocator = allocator::new();
 
-fn main() -> anyhow::Result<ExitCode> {
+fn main() -> ExitCode {
     allocator::register(&ALLOCATOR);
     n2n_agent::cli::main()
 }

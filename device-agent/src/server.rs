@@ -1,25 +1,26 @@
-//! Accepts connections and gives each its session; bounds how many there are.
-//!
-//! The listener and the wish to stop come from outside, so that tests bring their own.
+//! Accepts connections and gives each its reception and its session. The listener and the wish to stop come from outside,
+//! so that tests bring their own; who has a place is `places`' business.
 
-use crate::Cancel;
 use crate::handler::Handler;
-use crate::session::{Deadlines, Session, SessionError, shake_hands};
-use crate::transport::serial::{SerialListener, SerialStream};
+use crate::key::watch::Keys;
+use crate::link::LinkError;
+use crate::reception::Reception;
+use crate::room::{Room, StrangerPlace};
+use crate::session::{Deadlines, End, Session};
+use crate::tally::{self, Tally, Turned};
+use crate::transport::doors::{Arrived, Doors, Stream};
 use crate::transport::tcp;
-use n2n_protocol::channel::Channel;
-use n2n_protocol::key::Key;
+use crate::{Cancel, descriptors};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{interval, sleep, timeout};
 
-/// Connections that have not shown the key yet. Each holds a socket and a hundred bytes for
-/// [`Deadlines::handshake`] at most; a stranger too many is closed unread.
-pub const STRANGERS: usize = 32;
+/// Most connections that have not greeted yet; fewer where the system gives fewer descriptors. Each holds a socket and a
+/// task of some hundred bytes for [`Deadlines::handshake`] at most. A host with a round trip of 400 ms needs 0.8 s for its
+/// handshake: so many places are a second at 512 newcomers a second that open as a host does, from its own address.
+pub const STRANGERS: usize = 512;
 
 /// Connections with the key: a search, someone who looks at the status, and room. Each can hold one message, so this
 /// times the largest request bounds the memory that peers can take.
@@ -34,18 +35,24 @@ const STOP_GRACE: Duration = Duration::from_secs(8);
 /// What every connection needs.
 #[derive(Debug)]
 pub struct Server {
-    /// Who may speak to this board.
-    pub key: Key,
-    /// The agent's inside.
-    pub handler: Handler,
-    /// How long to wait for what.
-    pub deadlines: Deadlines,
+    reception: Reception,
+    handler: Handler,
+    deadlines: Deadlines,
+    tally: Tally,
 }
 
 impl Server {
-    /// A server with the usual deadlines.
-    pub fn new(key: Key, handler: Handler) -> Self {
-        Self { key, handler, deadlines: Deadlines::default() }
+    /// A server with the usual deadlines, and as many places as this process has descriptors for. Strangers are counted
+    /// in `tally`.
+    pub fn new(keys: Keys, handler: Handler, tally: Tally) -> Self {
+        let places = descriptors::for_strangers(STRANGERS);
+        Self::with(keys, handler, tally, Deadlines::default(), places)
+    }
+
+    /// A server with its own deadlines and number of strangers' places.
+    pub fn with(keys: Keys, handler: Handler, tally: Tally, deadlines: Deadlines, strangers: usize) -> Self {
+        let room = Room::new(strangers, SESSIONS, deadlines.quiet);
+        Self { reception: Reception::new(keys, room), handler, deadlines, tally }
     }
 
     /// Serve until `stop` is ready; every session has ended when this returns.
@@ -53,39 +60,45 @@ impl Server {
         let mut doors = doors.into();
         let on_line = doors.serial.as_ref().map(|door| self.deadlines.on_line(door.settings().baud));
         let server = Arc::new(self);
-        let strangers = Arc::new(Semaphore::new(STRANGERS));
-        let sessions = Arc::new(Semaphore::new(SESSIONS));
         let (stopping, stopped) = Cancel::pair();
         let mut connections = JoinSet::new();
+        let mut minutes = interval(tally::EVERY);
         tokio::pin!(stop);
         loop {
             // Take what has ended out of the set, or it would grow for ever.
             while connections.try_join_next().is_some() {}
             let arrived = tokio::select! {
                 arrived = doors.next() => arrived,
+                _ = minutes.tick() => {
+                    server.tally.due(Instant::now()).iter().for_each(say);
+                    continue;
+                }
                 () = &mut stop => break,
             };
-            let Some(Arrived { stream, peer }) = arrived else {
-                sleep(ACCEPT_PAUSE).await;
+            let Arrived { stream, peer, address } = match arrived {
+                Ok(arrived) => arrived,
+                Err(error) => {
+                    server.turned(Turned::NotAccepted, &error.to_string());
+                    sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let Some(place) = server.reception.room.admit(address) else {
+                server.turned(Turned::Crowded, &peer);
                 continue;
             };
-            let Ok(place) = Arc::clone(&strangers).try_acquire_owned() else {
-                tracing::warn!(%peer, "too many connections without a key; closed");
-                continue;
-            };
-            let (server, sessions, stopped) = (Arc::clone(&server), Arc::clone(&sessions), stopped.clone());
-            let on_line = on_line.clone();
+            let (server, stopped, on_line) = (Arc::clone(&server), stopped.clone(), on_line.clone());
             connections.spawn(async move {
                 match stream {
                     Stream::Tcp(stream) => {
                         if let Err(error) = tcp::prepare(&stream) {
-                            tracing::warn!(%peer, %error, "connection options");
+                            tracing::debug!(%peer, %error, "connection options");
                         }
-                        server.attend(stream, &peer, &server.deadlines, place, &sessions, &stopped).await;
+                        server.attend(stream, &peer, &server.deadlines, place, &stopped).await;
                     }
                     Stream::Serial(stream) => {
                         let deadlines = on_line.as_ref().unwrap_or(&server.deadlines);
-                        server.attend(stream, &peer, deadlines, place, &sessions, &stopped).await;
+                        server.attend(stream, &peer, deadlines, place, &stopped).await;
                     }
                 }
             });
@@ -96,92 +109,50 @@ impl Server {
         if timeout(STOP_GRACE, async { while connections.join_next().await.is_some() {} }).await.is_err() {
             tracing::warn!("some connections did not end in time and are dropped");
         }
+        server.tally.due(Instant::now() + tally::EVERY).iter().for_each(say);
     }
 
-    /// One connection from the handshake to its end. `stranger` is its place until it has shown the key.
+    /// One connection from its first byte to its end. `stranger` is its place until it has greeted.
     async fn attend<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
-        mut stream: S,
+        stream: S,
         peer: &str,
         deadlines: &Deadlines,
-        stranger: OwnedSemaphorePermit,
-        sessions: &Arc<Semaphore>,
+        stranger: StrangerPlace,
         stopped: &Cancel,
     ) {
-        let channel: Channel = match shake_hands(&mut stream, &self.key, deadlines).await {
-            Ok(channel) => channel,
-            Err(error) => {
-                tracing::warn!(%peer, %error, "turned away");
-                return;
-            }
-        };
-        let Ok(_place) = Arc::clone(sessions).try_acquire_owned() else {
-            tracing::warn!(%peer, "too many sessions; closed");
-            return;
+        let lost = stranger.lost();
+        let received = tokio::select! {
+            received = self.reception.receive(stream, peer, deadlines, &stranger) => received,
+            () = lost.cancelled() => Err(Turned::DrivenOut),
+            () = stopped.cancelled() => return,
         };
         drop(stranger);
-        let session = Session::new(stream, channel, &self.handler, deadlines, env!("CARGO_PKG_VERSION"));
+        let greeted = match received {
+            Ok(greeted) => greeted,
+            Err(turned) => return self.turned(turned, peer),
+        };
+        let (client, key) = (greeted.client.clone(), greeted.key.name.clone());
+        let session = Session::new(greeted, self.reception.keys.clone(), &self.handler, deadlines);
         match session.run(stopped).await {
-            Ok(()) => tracing::debug!(%peer, "left"),
+            Ok(End::Left | End::Stopped) => tracing::debug!(%peer, %key, %client, "left"),
+            Ok(End::PlaceLost) => {
+                tracing::info!(%peer, %key, %client, "was silent, and left for another host");
+            }
+            Ok(End::KeyRemoved) => {
+                tracing::info!(%peer, %key, %client, "its key is gone, and so is its session");
+            }
             // A peer that is killed is everyday life; one that breaks the rules is not.
-            Err(SessionError::Link(error)) => tracing::info!(%peer, %error, "lost"),
-            Err(error) => tracing::warn!(%peer, %error, "sent away"),
+            Err(LinkError::Lost(error)) => tracing::info!(%peer, %key, %client, %error, "lost"),
+            Err(error) => tracing::warn!(%peer, %key, %client, %error, "sent away"),
         }
     }
-}
 
-/// Where connections come from.
-#[derive(Debug, Default)]
-pub struct Doors {
-    /// The network.
-    pub tcp: Option<TcpListener>,
-    /// A serial device.
-    pub serial: Option<SerialListener>,
-}
-
-impl From<TcpListener> for Doors {
-    fn from(listener: TcpListener) -> Self {
-        Self { tcp: Some(listener), serial: None }
+    fn turned(&self, turned: Turned, peer: &str) {
+        self.tally.note(turned, peer, Instant::now()).iter().for_each(say);
     }
 }
 
-impl Doors {
-    /// The next connection; `None` if the system had none to give. Cancel-safe.
-    async fn next(&mut self) -> Option<Arrived> {
-        let Self { tcp, serial } = self;
-        let network = async {
-            match tcp {
-                Some(listener) => listener.accept().await,
-                None => std::future::pending().await,
-            }
-        };
-        let line = async {
-            match serial {
-                Some(listener) => listener.accept().await,
-                None => std::future::pending().await,
-            }
-        };
-        let (stream, peer) = tokio::select! {
-            accepted = network => match accepted {
-                Ok((stream, peer)) => (Stream::Tcp(stream), peer.to_string()),
-                Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    return None;
-                }
-            },
-            stream = line => (Stream::Serial(stream), "serial".to_owned()),
-        };
-        Some(Arrived { stream, peer })
-    }
-}
-
-/// A connection, and who is at its other end.
-struct Arrived {
-    stream: Stream,
-    peer: String,
-}
-
-enum Stream {
-    Tcp(TcpStream),
-    Serial(SerialStream),
+fn say(line: &String) {
+    tracing::warn!("{line}");
 }

@@ -67,6 +67,11 @@ impl Services {
         Ok(Self(Arc::new(Inner { store, slots, worker, exclusive, log, _data: whose })))
     }
 
+    /// Whether the data folder is this agent's, and not that of another one.
+    pub fn owns_its_data(&self) -> bool {
+        self.0.slots.is_some()
+    }
+
     /// As the sessions want it.
     pub fn into_handler(self) -> Handler {
         Handler::new(move |job| {
@@ -78,7 +83,7 @@ impl Services {
 
 impl Inner {
     async fn answer(&self, job: Job) -> Result<Answer, Failure> {
-        let Job { call, client, cancel, progress } = job;
+        let Job { call, client, cancel, progress, .. } = job;
         match call {
             Call::Probe => Ok(Answer::Board(blocking(probe::board).await?)),
             Call::PutQuery { digest, bytes } => {

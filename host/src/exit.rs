@@ -8,6 +8,7 @@
 //! The thing first, expected against got, then what to do next. Which code and which next step an error has, it says itself
 //! ([`Diagnostic`]): this file knows no other room, renders text, prints nothing and knows nothing of terminals.
 
+use n2n_protocol::text::printable;
 use std::fmt;
 
 /// What the shell gets to see. The numbers are a promise to scripts.
@@ -143,7 +144,9 @@ fn one_line(error: &anyhow::Error) -> String {
     for cause in error.chain() {
         let cause = cause.to_string();
         let cause = cause.split_whitespace().collect::<Vec<_>>().join(" ");
-        if cause.is_empty() || text.contains(&cause) {
+        // What a board or a file said must not give orders to the terminal.
+        let cause = printable(&cause);
+        if cause.is_empty() || text.contains(&*cause) {
             continue;
         }
         if !text.is_empty() {
@@ -169,6 +172,12 @@ mod tests {
             "error: cannot read the training images: /data/train.gz: no such file\nhint: apt-get install it\n"
         );
         assert_eq!(failure.code(), Code::Failed);
+    }
+
+    #[test]
+    fn what_a_board_says_gives_no_orders_to_the_terminal() {
+        let failure = Failure::failed("board x refused: \x1b[2Jgone\u{202e}");
+        assert_eq!(failure.to_string(), "board x refused: \\u{1b}[2Jgone\\u{202e}");
     }
 
     #[test]

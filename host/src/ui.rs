@@ -6,13 +6,16 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod prompt;
+
 use std::io::{self, IsTerminal as _, Write as _};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use comfy_table::{Cell, CellAlignment, ContentArrangement, LineStyle, Table, presets};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use n2n_protocol::text::printable;
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
@@ -105,6 +108,15 @@ impl Ui {
     /// Standard output is closed or full.
     pub fn text(&self, text: &str) -> io::Result<()> {
         self.bars.suspend(|| writeln!(io::stdout().lock(), "{}", text.trim_end()))
+    }
+
+    /// Asks the user at the terminal for a secret of at most `most` bytes, which is not shown; `None` if `stop` was set
+    /// first.
+    ///
+    /// # Errors
+    /// Standard input is no terminal; the answer is longer, or no text.
+    pub fn ask_secret(&self, question: &str, most: u64, stop: &AtomicBool) -> io::Result<Option<String>> {
+        self.bars.suspend(|| prompt::secret(question, most, stop))
     }
 
     /// Progress of something with a known number of steps (0: unknown), removed when dropped.
@@ -230,7 +242,8 @@ pub fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [
         }
     }
     for row in rows {
-        table.add_row(row.map(Cell::new));
+        // Names of bundles, boards and clients come from elsewhere: a terminal must not obey them.
+        table.add_row(row.map(|cell| Cell::new(printable(&cell))));
     }
     table.trim_fmt()
 }
@@ -247,7 +260,8 @@ fn is_number_or_gap(cell: &str) -> bool {
 pub fn facts<'a>(rows: impl IntoIterator<Item = (&'a str, String)>) -> String {
     let rows: Vec<(&str, String)> = rows.into_iter().collect();
     let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
-    rows.iter().map(|(name, value)| format!("{name:<width$}  {value}\n")).collect::<Vec<_>>().concat()
+    let line = |(name, value): &(&str, String)| format!("{name:<width$}  {}\n", printable(value));
+    rows.iter().map(line).collect()
 }
 
 /// Log lines step aside for the bars.
@@ -284,6 +298,13 @@ impl tracing_subscriber::fmt::time::FormatTime for Elapsed {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_from_elsewhere_give_no_orders_to_the_terminal() {
+        let name = "s\x1b[2J\n3".to_owned();
+        let shown = table(["slot"], [[name.clone()]]) + &facts([("name", name)]);
+        assert!(!shown.contains('\x1b') && shown.matches("s\\u{1b}[2J\\n3").count() == 2, "{shown}");
+    }
 
     #[test]
     fn facts_are_aligned() {

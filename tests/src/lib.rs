@@ -1,15 +1,19 @@
 //! Harness: runs the real programs with a home folder of their own, a deadline, and their output caught.
 //!
-//! `candidate` is something to measure, `cable` a serial line that can be bad, `snapshot` output
-//! that people have read, `shape` what scripts rely on in JSON.
+//! `candidate` is something to measure, `cable` a serial line that can be bad, `relay` a network that is slow; `by_hand`
+//! are both sides of the protocol without their care, `strangers` those who attack; `snapshot` is output that people have
+//! read, `shape` what scripts rely on in JSON.
 //!
 //! Nothing else here knows what the programs mean. The paths of the programs come from the tests (`env!("CARGO_BIN_EXE_…")`
 //! exists only there).
 
+pub mod by_hand;
 pub mod cable;
 pub mod candidate;
+pub mod relay;
 pub mod shape;
 pub mod snapshot;
+pub mod strangers;
 
 use std::io::{self, BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};

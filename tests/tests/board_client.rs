@@ -1,11 +1,13 @@
 //! The host's client against a real agent process, and against agents that are silent, strange, or suddenly gone.
 
-use n2n::board::{BoardError, Client, Endpoint, Key, LocalProgram, Patience};
-use n2n_protocol::channel::{Channel, HANDSHAKE_FRAME_BYTES, REJECTION, respond};
+use n2n::board::{BoardError, Client, Endpoint, Hurdle, Key, LocalProgram, Patience};
+use n2n_protocol::channel::Channel;
+use n2n_protocol::handshake::{FRAME_BYTES, FirstFrame, REJECTION, challenge};
 use n2n_protocol::{
-    Answer, Board, Call, Conditions, Digest, Failure, Golden, Infeasible, MeasurePlan, Reply, Request,
+    Answer, Board, Call, Conditions, Digest, Failure, Golden, Infeasible, Log, MeasurePlan, Reply, Request,
     SCHEMA_HASH, VERSION, Version, Welcome, codec, generator, limits,
 };
+use n2n_tests::by_hand;
 use n2n_tests::candidate::{PIXELS, answers, close, logits, model, plan};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -63,7 +65,7 @@ fn a_candidate_without_weights_goes_to_a_local_agent_and_comes_back_as_numbers()
     assert!(matches!(failed, BoardError::Failed(_)), "{failed}");
     assert!(client.status().unwrap().slots.unwrap().active.is_none());
     assert!(client.rollback(None).is_err());
-    assert!(!client.log_tail(10).unwrap().is_empty());
+    assert!(!client.log_tail(10, Log::Agent).unwrap().is_empty());
     assert!(client.is_connected(), "none of this was the link's fault");
 }
 
@@ -194,11 +196,7 @@ fn agent(treat: impl Fn(usize, TcpStream) + Send + 'static) -> Endpoint {
 }
 
 fn shake_hands(stream: &mut TcpStream) -> Channel {
-    let mut frame = [0; HANDSHAKE_FRAME_BYTES];
-    stream.read_exact(&mut frame).unwrap();
-    let (channel, answer) = respond(&key(), &frame, limits::REQUEST_BYTES).unwrap();
-    stream.write_all(&answer).unwrap();
-    channel
+    by_hand::respond(stream, &key()).unwrap()
 }
 
 fn next(stream: &mut TcpStream, channel: &mut Channel) -> Option<Request> {
@@ -272,25 +270,43 @@ fn agents_that_cannot_be_greeted_are_told_apart() {
     assert!(
         matches!(refused_by(&silent), BoardError::Unavailable { reason, .. } if reason.contains("too long"))
     );
+    let hurdle = |error: &BoardError| match error {
+        BoardError::Unreachable { hurdle, .. } => Some(*hurdle),
+        _ => None,
+    };
     let closing = agent(|_, stream| drop(stream));
-    assert!(matches!(refused_by(&closing), BoardError::Unavailable { .. }));
+    assert_eq!(hurdle(&refused_by(&closing)), Some(Hurdle::NoAgent));
+    // An agent that a crowd shuts: the challenge came, and then the end.
+    let crowded = agent(|_, mut stream| {
+        let _ = stream.read_exact(&mut [0; FRAME_BYTES]);
+        let _ = stream.write_all(&challenge().unwrap());
+    });
+    let error = refused_by(&crowded);
+    assert!(
+        hurdle(&error) == Some(Hurdle::Crowd) && error.hint().unwrap().contains("the board is on"),
+        "{error}"
+    );
     let web = agent(|_, mut stream| {
         let _ =
             stream.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
         std::mem::forget(stream);
     });
-    assert!(
-        matches!(refused_by(&web), BoardError::Unavailable { reason, .. } if reason.contains("not a peer"))
-    );
+    let error = refused_by(&web);
+    assert!(hurdle(&error) == Some(Hurdle::NoAgent) && error.to_string().contains("not a peer"), "{error}");
     let other_key = agent(|_, mut stream| {
-        let _ = stream.read_exact(&mut [0; HANDSHAKE_FRAME_BYTES]);
+        let _ = stream.read_exact(&mut [0; FRAME_BYTES]);
+        let _ = stream.write_all(&challenge().unwrap());
+        let _ = stream.read_exact(&mut [0; FRAME_BYTES]);
         let _ = stream.write_all(&REJECTION);
     });
     let error = refused_by(&other_key);
     assert!(matches!(error, BoardError::WrongKey { .. }) && error.hint().is_some(), "{error}");
+    assert!(error.to_string().contains(&key().id().to_string()), "{error}");
     let impostor = agent(|_, mut stream| {
-        let _ = stream.read_exact(&mut [0; HANDSHAKE_FRAME_BYTES]);
-        let mut answer = [9; HANDSHAKE_FRAME_BYTES];
+        let _ = stream.read_exact(&mut [0; FRAME_BYTES]);
+        let _ = stream.write_all(&challenge().unwrap());
+        let _ = stream.read_exact(&mut [0; FRAME_BYTES]);
+        let mut answer = [9; FRAME_BYTES];
         answer[..2].copy_from_slice(&[0, 48]);
         let _ = stream.write_all(&answer);
     });
@@ -303,10 +319,50 @@ fn agents_that_cannot_be_greeted_are_told_apart() {
     });
     assert!(matches!(refused_by(&newer), BoardError::Version { reason, .. } if reason.contains("9.3")));
     let nobody = Endpoint::Tcp { host: "127.0.0.1".to_owned(), port: 1, key: key() };
-    assert!(matches!(refused_by(&nobody), BoardError::Unavailable { .. }));
+    let error = refused_by(&nobody);
+    assert!(hurdle(&error) == Some(Hurdle::Port) && error.hint().unwrap().contains("--listen"), "{error}");
     let unnamed = Endpoint::Tcp { host: "no-such-board.invalid".to_owned(), port: 1, key: key() };
     let error = Client::connect_with(&unnamed, brief()).err().unwrap();
-    assert!(matches!(error, BoardError::Unavailable { .. }), "{error}");
+    assert!(hurdle(&error) == Some(Hurdle::Name) && error.hint().unwrap().contains("IP address"), "{error}");
+}
+
+#[test]
+fn an_agent_of_protocol_1_is_told_by_its_own_words() {
+    // As its source had it: fifty bytes that are a handshake of the right length, or the end.
+    let old = agent(|_, mut stream| {
+        let mut frame = [0; FRAME_BYTES];
+        stream.read_exact(&mut frame).unwrap();
+        if !matches!(FirstFrame::of(&frame), Ok(FirstFrame::OldHandshake)) {
+            return;
+        }
+        let mut channel = by_hand::respond_as_1_0(&mut stream, &key(), &frame).unwrap();
+        let hello = by_hand::receive(&mut stream, &mut channel).unwrap().unwrap();
+        // Request 1, verb 0, and the host's version 2.0.
+        assert_eq!(hello[..4], [1, 0, 2, 0]);
+        let words = b"protocol 1.0 (schema c71683f0cf8f5838) here, 2.0 there";
+        let refusal = [&[1, 1, 4, words.len() as u8][..], words].concat();
+        by_hand::send(&mut stream, &mut channel, &refusal).unwrap();
+    });
+    let error = refused_by(&old);
+    assert!(
+        matches!(&error, BoardError::Version { reason, .. } if reason.contains("1.0") && reason.contains("2.0")),
+        "{error}"
+    );
+    assert!(error.hint().unwrap().contains("same version"));
+}
+
+#[test]
+fn an_agent_that_was_crowded_for_a_moment_is_tried_again() {
+    let recovering = agent(|number, mut stream| {
+        // The first opening is cut off, and so is the question in the old form.
+        if number < 2 {
+            return;
+        }
+        let mut channel = shake_hands(&mut stream);
+        let hello = next(&mut stream, &mut channel).unwrap();
+        say(&mut stream, &mut channel, hello.request_id, Ok(welcome(VERSION, 1)));
+    });
+    assert!(Client::connect_with(&recovering, brief()).is_ok());
 }
 
 #[test]
@@ -395,7 +451,7 @@ fn reconnecting_tries_so_often_and_never_takes_another_board_for_the_first() {
         }
     });
     let mut client = Client::connect_with(&gone, brief()).unwrap();
-    assert!(matches!(client.reconnect(), Err(BoardError::Unavailable { .. })));
+    assert!(matches!(client.reconnect(), Err(BoardError::Unreachable { .. })));
 }
 
 #[test]

@@ -1,14 +1,14 @@
 //! The table of bad input: one clear line, a hint, the right exit code. Runs the real program.
 
-use std::io::{Read as _, Write as _};
+use std::fs::Permissions;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use n2n_protocol::channel::{HANDSHAKE_FRAME_BYTES, respond};
 use n2n_protocol::{
     Answer, Board, Conditions, Digest, Reply, Request, SCHEMA_HASH, Version, Welcome, codec, limits,
 };
-use n2n_tests::{Finished, World, snapshot};
+use n2n_tests::{Finished, World, by_hand, snapshot};
 
 const N2N: &str = env!("CARGO_BIN_EXE_n2n-under-test");
 const AGENT: &str = env!("CARGO_BIN_EXE_n2n-agent-under-test");
@@ -42,9 +42,10 @@ fn numbers_masked(text: &str) -> String {
 }
 
 /// What is typed, and what must come of it.
-struct Case {
+#[derive(Clone, Copy)]
+struct Case<'a> {
     name: &'static str,
-    line: &'static str,
+    line: &'a str,
     code: i32,
     /// Parts of the one line that starts with `error: `.
     error: &'static [&'static str],
@@ -52,7 +53,7 @@ struct Case {
     hint: &'static str,
 }
 
-impl Case {
+impl Case<'_> {
     /// The whole message as it was read and accepted. Numbers are masked: ports, and what a training came to.
     fn hold(&self, world: &World, finished: &Finished) {
         let said = finished
@@ -344,8 +345,9 @@ fn a_board_with_another_key_or_none_at_all_is_unavailable() {
     let agent = world.start(AGENT, &serve).unwrap();
     let line = agent.next_line(DEADLINE).unwrap();
     let address = line.strip_prefix("listening ").unwrap();
-    world.write("other.key", "ab".repeat(32)).unwrap();
-    world.write("no.key", "[package]\nname = \"n2n\"\n").unwrap();
+    secret(&world, "other.key", &"ab".repeat(32));
+    secret(&world, "no.key", "[package]");
+    world.write("open.key", "ab".repeat(32)).unwrap();
 
     let add = |name: &str, address: &str, key: &str| {
         let address = format!("tcp://{address}");
@@ -399,23 +401,94 @@ fn a_board_with_another_key_or_none_at_all_is_unavailable() {
             hint: "n2n board remove",
         },
         Case {
-            name: "a file that is no key",
+            name: "a key that is none",
             line: "board add new tcp://10.0.0.1 --key-file no.key --unchecked",
             code: USAGE,
-            error: &["key from no.key", "hexadecimal"],
+            error: &["no.key", "64 hexadecimal digits"],
             hint: "n2n-agent key",
         },
         Case {
-            name: "a key file that is missing",
-            line: "board add new tcp://10.0.0.1 --key-file missing.key --unchecked",
+            name: "a key file that is not there",
+            line: "board add new tcp://10.0.0.1 --key-file none.key --unchecked",
             code: FAILED,
-            error: &["missing.key", "No such file"],
+            error: &["none.key", "no such file"],
+            hint: "n2n-agent key",
+        },
+        Case {
+            name: "a key file that all can read",
+            line: "board add new tcp://10.0.0.1 --key-file open.key --unchecked",
+            code: FAILED,
+            error: &["open.key", "others than its owner"],
+            hint: "chmod 600 open.key",
+        },
+        Case {
+            name: "no key on standard input",
+            line: "board add new tcp://10.0.0.1 --unchecked",
+            code: USAGE,
+            error: &["no key came from standard input"],
+            hint: "n2n-agent key",
+        },
+        Case {
+            name: "a name with a blank in it, before anybody is asked for a key",
+            line: "board add new/board tcp://10.0.0.1",
+            code: USAGE,
+            error: &["`new/board` cannot be a board's name"],
             hint: "",
+        },
+        Case {
+            name: "an address without its form",
+            line: "board add new 192.168.1.20",
+            code: USAGE,
+            error: &["`192.168.1.20` is no address"],
+            hint: "did you mean tcp://192.168.1.20:7117?",
+        },
+        Case {
+            name: "an address and a port without their form",
+            line: "status --board 192.168.1.20:7117",
+            code: USAGE,
+            error: &["192.168.1.20:7117"],
+            hint: "did you mean tcp://192.168.1.20:7117?",
+        },
+        Case {
+            name: "a board that is added with another board's key",
+            line: "board add wrong ADDRESS --key-file other.key",
+            code: BOARD_UNAVAILABLE,
+            error: &["key is wrong", "id 6e51eac3"],
+            hint: "`n2n-agent key list` on the board",
+        },
+        Case {
+            name: "a serial device that is not plugged in",
+            line: "board add wrong serial:///dev/ttyUSB99 --key-file other.key",
+            code: BOARD_UNAVAILABLE,
+            error: &["/dev/ttyUSB99"],
+            hint: "dialout",
+        },
+        Case {
+            name: "a name that nobody knows",
+            line: "board add wrong tcp://no-such-board.invalid --key-file other.key",
+            code: BOARD_UNAVAILABLE,
+            error: &["no-such-board.invalid"],
+            hint: "IP address",
         },
     ];
     for case in &cases {
-        case.check(&world);
+        Case { line: &case.line.replace("ADDRESS", &format!("tcp://{address}")), ..*case }.check(&world);
     }
+    std::fs::set_permissions(world.path().join("home/boards.toml"), Permissions::from_mode(0o644)).unwrap();
+    let exposed = Case {
+        name: "a book of boards that all can read",
+        line: "status --board right",
+        code: FAILED,
+        error: &["boards.toml", "others than its owner"],
+        hint: "chmod 600 ",
+    };
+    exposed.check(&world);
+}
+
+/// A file that its owner alone can read.
+fn secret(world: &World, name: &str, contents: &str) {
+    let path = world.write(name, contents).unwrap();
+    std::fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
 }
 
 /// An agent of a later major version that holds the key of `other.key`; answers one greeting.
@@ -425,18 +498,9 @@ fn newer_agent() -> std::net::SocketAddr {
     std::thread::spawn(move || {
         let key = "ab".repeat(32).parse().unwrap();
         let (mut stream, _) = listener.accept().unwrap();
-        let mut frame = [0; HANDSHAKE_FRAME_BYTES];
-        stream.read_exact(&mut frame).unwrap();
-        let (mut channel, answer) = respond(&key, &frame, limits::REPLY_BYTES).unwrap();
-        stream.write_all(&answer).unwrap();
-        let mut bytes = vec![0; 4096];
-        let request: Request = loop {
-            let read = stream.read(&mut bytes).unwrap();
-            channel.push(&bytes[..read]);
-            if let Some(message) = channel.pop().unwrap() {
-                break codec::decode(&message, limits::REPLY_BYTES).unwrap();
-            }
-        };
+        let mut channel = by_hand::respond(&mut stream, &key).unwrap();
+        let hello = by_hand::receive(&mut stream, &mut channel).unwrap().unwrap();
+        let request: Request = codec::decode(&hello, limits::HELLO_BYTES).unwrap();
         let welcome = Welcome {
             version: Version { major: 9, minor: 0 },
             schema: SCHEMA_HASH,
@@ -456,11 +520,10 @@ fn newer_agent() -> std::net::SocketAddr {
             },
         };
         let reply = Reply { request_id: request.request_id, outcome: Ok(Answer::Hello(welcome)) };
-        let mut sealed = Vec::new();
-        channel.seal(&codec::encode(&reply, limits::REPLY_BYTES).unwrap(), &mut sealed).unwrap();
-        stream.write_all(&sealed).unwrap();
+        by_hand::send(&mut stream, &mut channel, &codec::encode(&reply, limits::REPLY_BYTES).unwrap())
+            .unwrap();
         // The stream stays open until the host has read.
-        let _ = stream.read(&mut bytes);
+        let _ = by_hand::receive(&mut stream, &mut channel);
     });
     address
 }

@@ -1,14 +1,16 @@
 //! The wire's hot path: one piece of a blob from the host's memory to the agent's, without the network between them.
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use n2n_protocol::channel::{Initiator, respond};
+use n2n_protocol::handshake::{Initiator, Prologue, Responder, challenge, opening};
 use n2n_protocol::key::Key;
 use n2n_protocol::{Call, Digest, Request, codec, limits};
 
 fn chunk(criterion: &mut Criterion) {
     let key = Key::generate().expect("randomness");
-    let (initiator, frame) = Initiator::begin(&key).expect("a handshake");
-    let (mut agent, answer) = respond(&key, &frame, limits::REQUEST_BYTES).expect("a handshake");
+    let prologue = Prologue::new(&opening(&key), &challenge().expect("randomness")).expect("a challenge");
+    let (initiator, frame) = Initiator::begin(&key, &prologue).expect("a handshake");
+    let (_, responder) = Responder::verify([&key], &prologue, &frame).expect("a handshake");
+    let (mut agent, answer) = responder.answer(limits::REQUEST_BYTES).expect("a handshake");
     let mut host = initiator.finish(&answer, limits::REPLY_BYTES).expect("a handshake");
     let data = vec![0xA5; limits::CHUNK_BYTES];
     let call = Call::PutChunk { digest: Digest([1; 32]), offset: 0, data: data.into() };

@@ -1,43 +1,19 @@
-//! A secret, authenticated stream of messages over any ordered stream of bytes: Noise `NNpsk0_25519_ChaChaPoly_BLAKE2s`.
+//! A secret, authenticated stream of messages over any ordered stream of bytes, after the handshake.
 //!
 //! ```text
-//! stream    = handshake frame, then records
+//! stream    = the handshake's frames (see `handshake`), then records
 //! record    = u16 length | that many bytes of Noise ciphertext           (big endian, at most 65,535)
 //! plaintext = u32 message length | first piece of the message            (big endian; only the first record has it)
 //!           | next piece                                                 (further records)
 //! ```
-//! Each side sends one handshake frame of fixed length; a record of length 0 in its place says "I do not know your key".
 //!
-//! A state machine without I/O and without time: whoever owns the stream pushes bytes in, takes messages out, and keeps
-//! the deadlines. What an unknown peer can make it hold is one handshake frame; what a known one can, one record and one
-//! message up to the limit in force.
+//! A state machine without I/O and without time: the owner of the stream pushes bytes in, takes messages out, and keeps
+//! the deadlines. A peer with the key can make it hold one record and one message up to the limit in force.
 
-use crate::key::Key;
+use crate::handshake::{FRAME_BYTES, LENGTH_BYTES};
 use crate::limits::{RECORD_BYTES, RECORD_PAYLOAD_BYTES, TAG_BYTES};
-use alloc::boxed::Box;
-use alloc::vec;
 use alloc::vec::Vec;
-use snow::params::{CipherChoice, DHChoice, HashChoice, NoiseParams};
-use snow::resolvers::{CryptoResolver, DefaultResolver};
-use snow::types::{Cipher, Dh, Hash, Random};
-use snow::{Builder, HandshakeState, TransportState};
-
-const PATTERN: &str = "Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s";
-
-/// Mixed into the handshake, so that a key used elsewhere with the same pattern does not open this service.
-const PROLOGUE: &[u8] = b"n2n 1";
-
-/// Bytes of the length in front of a record.
-const LENGTH_BYTES: usize = 2;
-
-/// Bytes of a handshake message: an ephemeral key and the tag of an empty payload. The same in both directions.
-const HANDSHAKE_BYTES: usize = 32 + TAG_BYTES;
-
-/// Bytes of a handshake frame, both directions.
-pub const HANDSHAKE_FRAME_BYTES: usize = LENGTH_BYTES + HANDSHAKE_BYTES;
-
-/// What a responder sends instead of its handshake frame when the key is not its own.
-pub const REJECTION: [u8; LENGTH_BYTES] = [0; LENGTH_BYTES];
+use snow::{HandshakeState, TransportState};
 
 /// Bytes of the message length in a message's first record.
 const MESSAGE_LENGTH_BYTES: usize = 4;
@@ -51,11 +27,11 @@ pub enum ChannelError {
     /// The peer says that our key is not its own.
     #[error("the peer refuses our key")]
     KeyRefused,
-    /// The stream does not begin as this protocol does.
-    #[error("not a peer of this protocol: a handshake of {0} bytes, {HANDSHAKE_BYTES} expected")]
+    /// The stream does not begin as this protocol does: a frame of another length, in bytes, than its place has.
+    #[error("not a peer of this protocol: its first two bytes announce a frame of {0} bytes")]
     NotAPeer(usize),
     /// The stream ended or was cut inside a handshake frame.
-    #[error("handshake frame of {0} bytes, {HANDSHAKE_FRAME_BYTES} expected")]
+    #[error("handshake frame of {0} bytes, {FRAME_BYTES} expected")]
     ShortHandshake(usize),
     /// A record whose length cannot be.
     #[error("record of {0} bytes, more than {TAG_BYTES} and at most {RECORD_BYTES} expected")]
@@ -80,114 +56,12 @@ pub enum ChannelError {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the form that map_err wants")]
-fn crypto(error: snow::Error) -> ChannelError {
+pub(crate) fn crypto(error: snow::Error) -> ChannelError {
     match error {
         snow::Error::Rng => ChannelError::Crypto("no random numbers from the system"),
         snow::Error::State(_) => ChannelError::Crypto("out of turn"),
         _ => ChannelError::Crypto("failed"),
     }
-}
-
-/// The system's randomness for ephemeral keys; all else is the library's own.
-struct Resolver;
-
-struct SystemRandom;
-
-impl Random for SystemRandom {
-    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), snow::Error> {
-        getrandom::fill(bytes).map_err(|_| snow::Error::Rng)
-    }
-}
-
-impl CryptoResolver for Resolver {
-    fn resolve_rng(&self) -> Option<Box<dyn Random>> {
-        Some(Box::new(SystemRandom))
-    }
-
-    fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
-        DefaultResolver.resolve_dh(choice)
-    }
-
-    fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
-        DefaultResolver.resolve_hash(choice)
-    }
-
-    fn resolve_cipher(&self, choice: &CipherChoice) -> Option<Box<dyn Cipher>> {
-        DefaultResolver.resolve_cipher(choice)
-    }
-}
-
-fn builder(key: &Key) -> Result<Builder<'_>, ChannelError> {
-    let pattern: NoiseParams = PATTERN.parse().map_err(crypto)?;
-    Builder::with_resolver(pattern, Box::new(Resolver))
-        .psk(0, key.bytes())
-        .and_then(|b| b.prologue(PROLOGUE))
-        .map_err(crypto)
-}
-
-/// The initiator (host) between its handshake frame and the answer.
-pub struct Initiator(HandshakeState);
-
-impl Initiator {
-    /// Begin: the state, and the frame to send.
-    ///
-    /// # Errors
-    /// [`ChannelError::Crypto`].
-    pub fn begin(key: &Key) -> Result<(Self, Vec<u8>), ChannelError> {
-        let mut state = builder(key)?.build_initiator().map_err(crypto)?;
-        let frame = handshake_frame(&mut state)?;
-        Ok((Self(state), frame))
-    }
-
-    /// What the first [`REJECTION`]`.len()` bytes of the answer say.
-    ///
-    /// # Errors
-    /// [`ChannelError::KeyRefused`], [`ChannelError::NotAPeer`].
-    pub fn check_length(length: [u8; LENGTH_BYTES]) -> Result<(), ChannelError> {
-        match usize::from(u16::from_be_bytes(length)) {
-            HANDSHAKE_BYTES => Ok(()),
-            0 => Err(ChannelError::KeyRefused),
-            bytes => Err(ChannelError::NotAPeer(bytes)),
-        }
-    }
-
-    /// Finish with the answer's frame.
-    ///
-    /// # Errors
-    /// As [`Self::check_length`], and [`ChannelError::WrongKey`].
-    pub fn finish(mut self, frame: &[u8], limit: usize) -> Result<Channel, ChannelError> {
-        read_handshake(&mut self.0, frame)?;
-        Channel::new(self.0, limit)
-    }
-}
-
-/// The responder's (agent's) whole handshake: the channel, and the frame to send.
-///
-/// # Errors
-/// [`ChannelError::WrongKey`] (answer [`REJECTION`]), [`ChannelError::NotAPeer`].
-pub fn respond(key: &Key, frame: &[u8], limit: usize) -> Result<(Channel, Vec<u8>), ChannelError> {
-    let mut state = builder(key)?.build_responder().map_err(crypto)?;
-    read_handshake(&mut state, frame)?;
-    let answer = handshake_frame(&mut state)?;
-    Ok((Channel::new(state, limit)?, answer))
-}
-
-fn handshake_frame(state: &mut HandshakeState) -> Result<Vec<u8>, ChannelError> {
-    let mut frame = vec![0; HANDSHAKE_FRAME_BYTES];
-    let (length, body) = frame.split_at_mut(LENGTH_BYTES);
-    let written = state.write_message(&[], body).map_err(crypto)?;
-    length.copy_from_slice(&(written as u16).to_be_bytes());
-    Ok(frame)
-}
-
-fn read_handshake(state: &mut HandshakeState, frame: &[u8]) -> Result<(), ChannelError> {
-    let (&length, body) = frame.split_first_chunk().ok_or(ChannelError::ShortHandshake(frame.len()))?;
-    Initiator::check_length(length)?;
-    if body.len() != HANDSHAKE_BYTES {
-        return Err(ChannelError::ShortHandshake(frame.len()));
-    }
-    // Anything that fails to open here was made with another key, or by nobody who knows one.
-    state.read_message(body, &mut [0; HANDSHAKE_BYTES]).map(drop).map_err(|_| ChannelError::WrongKey)
 }
 
 /// Both directions after the handshake.
@@ -203,7 +77,7 @@ pub struct Channel {
 }
 
 impl Channel {
-    fn new(handshake: HandshakeState, limit: usize) -> Result<Self, ChannelError> {
+    pub(crate) fn new(handshake: HandshakeState, limit: usize) -> Result<Self, ChannelError> {
         let state = handshake.into_transport_mode().map_err(crypto)?;
         Ok(Self { state, pending: Vec::new(), message: Vec::new(), announced: 0, limit, plain: Vec::new() })
     }
@@ -310,41 +184,18 @@ fn seal_record(state: &mut TransportState, plain: &[u8], stream: &mut Vec<u8>) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::handshake::{Initiator, Prologue, Responder, challenge, opening};
+    use crate::key::Key;
     use crate::limits::REQUEST_BYTES;
     use proptest::prelude::*;
 
-    fn key(byte: u8) -> Key {
-        hex::encode([byte; 32]).parse().unwrap()
-    }
-
     fn pair(limit: usize) -> (Channel, Channel) {
-        let (initiator, frame) = Initiator::begin(&key(1)).unwrap();
-        assert_eq!(frame.len(), HANDSHAKE_FRAME_BYTES);
-        let (agent, answer) = respond(&key(1), &frame, limit).unwrap();
-        assert_eq!(answer.len(), HANDSHAKE_FRAME_BYTES);
+        let key: Key = hex::encode([1; 32]).parse().unwrap();
+        let prologue = Prologue::new(&opening(&key), &challenge().unwrap()).unwrap();
+        let (initiator, frame) = Initiator::begin(&key, &prologue).unwrap();
+        let (_, responder) = Responder::verify([&key], &prologue, &frame).unwrap();
+        let (agent, answer) = responder.answer(limit).unwrap();
         (initiator.finish(&answer, limit).unwrap(), agent)
-    }
-
-    #[test]
-    fn another_key_is_named_on_both_sides() {
-        let (_, frame) = Initiator::begin(&key(2)).unwrap();
-        assert_eq!(respond(&key(1), &frame, 10).err(), Some(ChannelError::WrongKey));
-        let (initiator, _) = Initiator::begin(&key(2)).unwrap();
-        assert_eq!(initiator.finish(&REJECTION, 10).err(), Some(ChannelError::KeyRefused));
-        // A man in the middle who answers with a frame of his own.
-        let (initiator, _) = Initiator::begin(&key(2)).unwrap();
-        let (_, other) = Initiator::begin(&key(2)).unwrap();
-        let (_, answer) = respond(&key(2), &other, 10).unwrap();
-        assert_eq!(initiator.finish(&answer, 10).err(), Some(ChannelError::WrongKey));
-    }
-
-    #[test]
-    fn strangers_are_named() {
-        let mut web = b"GET / HTTP/1.1\r\nHost: board.local\r\nAccept: */*\r\n\r\n".to_vec();
-        web.truncate(HANDSHAKE_FRAME_BYTES);
-        assert_eq!(respond(&key(1), &web, 10).err(), Some(ChannelError::NotAPeer(0x4745)));
-        assert_eq!(respond(&key(1), &[0, 48, 1], 10).err(), Some(ChannelError::ShortHandshake(3)));
-        assert_eq!(respond(&key(1), &[], 10).err(), Some(ChannelError::ShortHandshake(0)));
     }
 
     #[test]
@@ -415,7 +266,6 @@ mod tests {
             let (_, mut agent) = pair(100);
             agent.push(&bytes);
             prop_assert!(!matches!(agent.pop(), Ok(Some(_))));
-            prop_assert!(respond(&key(1), &bytes, 100).is_err());
         }
 
         #[test]

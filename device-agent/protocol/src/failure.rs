@@ -38,6 +38,27 @@ pub enum Failure {
     Unknown(Unknown),
 }
 
+impl Failure {
+    /// The same failure with each of its texts changed: cut to what the wire takes, or made safe to show.
+    #[must_use]
+    pub fn map_texts(self, change: impl Fn(String) -> String) -> Self {
+        match self {
+            Self::Failed(text) => Self::Failed(change(text)),
+            Self::Busy { client, since_s } => Self::Busy { client: change(client), since_s },
+            Self::Disturbed(text) => Self::Disturbed(change(text)),
+            Self::Refused(text) => Self::Refused(change(text)),
+            Self::Unknown(unknown) => Self::Unknown(match unknown {
+                Unknown::Unsupported(text) => Unknown::Unsupported(change(text)),
+                Unknown::EngineMissing(text) => Unknown::EngineMissing(change(text)),
+                Unknown::Crashed(text) => Unknown::Crashed(change(text)),
+                Unknown::WrongAnswer(text) => Unknown::WrongAnswer(change(text)),
+                Unknown::NotLoaded { .. } | Unknown::NotPrepared { .. } => unknown,
+            }),
+            Self::Infeasible(_) | Self::Cancelled => self,
+        }
+    }
+}
+
 /// How a student does not fit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Schema, thiserror::Error)]
 pub enum Infeasible {

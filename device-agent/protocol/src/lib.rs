@@ -7,14 +7,15 @@
 //! deployment bundles and slots                           golden   the right answer, and its check
 //! failure    why there is no answer                      blob     bytes with a largest length
 //! codec      one message <-> bytes (postcard)           bounded  list lengths, checked before they cost memory
-//! channel    bytes <-> Noise records, both roles        key      the secret that a host and a board share
+//! handshake  how a connection begins, both roles        channel  bytes <-> Noise records, after that
+//! key        the secret that a host and a board share   text     texts of a peer, safe to print
 //! version    who understands whom, schema hash          digest   names of blobs
 //! generator  weights and inputs out of a seed           bundle   the bytes that a signature covers
 //! line       a serial line as an ordered stream of bytes, below the channel
 //! ```
 //!
-//! `no_std` + `alloc`, no I/O, no clock: the same crate will run in a microcontroller's firmware. The channel alone needs
-//! feature `noise`.
+//! `no_std` + `alloc`, no I/O, no clock: the same crate will run in a microcontroller's firmware. Handshake, channel and
+//! key alone need feature `noise`.
 #![no_std]
 
 extern crate alloc;
@@ -34,6 +35,8 @@ mod failure;
 pub mod generator;
 pub mod golden;
 #[cfg(feature = "noise")]
+pub mod handshake;
+#[cfg(feature = "noise")]
 pub mod key;
 pub mod limits;
 pub mod line;
@@ -41,6 +44,7 @@ mod measurement;
 pub mod messages;
 mod model;
 mod plan;
+pub mod text;
 pub mod version;
 
 pub use blob::Bytes;

@@ -57,6 +57,19 @@ pub enum AddressError {
     },
 }
 
+impl AddressError {
+    /// The next step for a user, where there is one.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            // HOST:PORT without the form's name in front.
+            Self::Form(text) => {
+                format!("tcp://{text}").parse().ok().map(|meant: Address| format!("did you mean {meant}?"))
+            }
+            Self::Port { .. } | Self::Baud { .. } => None,
+        }
+    }
+}
+
 impl FromStr for Address {
     type Err = AddressError;
 
@@ -176,6 +189,9 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Address>(), Err(AddressError::Form(text.to_owned())), "{text}");
         }
+        let meant = "192.168.1.20:7117".parse::<Address>().unwrap_err().hint();
+        assert_eq!(meant.unwrap(), "did you mean tcp://192.168.1.20:7117?");
+        assert_eq!("http://x".parse::<Address>().unwrap_err().hint(), None);
         for port in ["0", "65536", "x", ""] {
             let error = format!("tcp://h:{port}").parse::<Address>().unwrap_err().to_string();
             assert!(error.contains(&format!("port `{port}`")), "{error}");

@@ -271,12 +271,12 @@ impl Client {
         }
     }
 
-    /// The newest lines of the agent's log.
+    /// The newest lines of one of the agent's logs.
     ///
     /// # Errors
     /// [`BoardError`].
-    pub fn log_tail(&mut self, lines: u16) -> Result<Vec<String>, BoardError> {
-        match self.call(Call::LogTail { lines, log: Log::Agent }, self.short(), &mut |_| {})? {
+    pub fn log_tail(&mut self, lines: u16, log: Log) -> Result<Vec<String>, BoardError> {
+        match self.call(Call::LogTail { lines, log }, self.short(), &mut |_| {})? {
             Answer::Log(lines) => Ok(lines),
             _ => Err(self.misplaced("log tail")),
         }
@@ -380,12 +380,12 @@ impl Connection {
     fn open(endpoint: &Endpoint, board: &str, patience: &Patience) -> Result<(Self, Welcome), BoardError> {
         let lost = |error| BoardError::of_link(board, &error);
         let link = |host: &str, port, key| {
-            Wire::connect(host, port, patience).and_then(|wire| Link::open(wire, key, patience)).map_err(lost)
+            Link::open(|| Wire::connect(host, port, patience), key, patience).map_err(lost)
         };
         let mut connection = match endpoint {
             Endpoint::Tcp { host, port, key } => Self { link: link(host, *port, key)?, agent: None },
             Endpoint::Serial { settings, key } => {
-                let link = Wire::dial(settings, patience).and_then(|wire| Link::open(wire, key, patience));
+                let link = Link::open(|| Wire::dial(settings, patience), key, patience);
                 Self { link: link.map_err(lost)?, agent: None }
             }
             Endpoint::Local(program) => {

@@ -9,13 +9,17 @@ impl Diagnostic for AddressError {
     fn exit_code(&self) -> Code {
         Code::Usage
     }
+
+    fn next_step(&self) -> Option<String> {
+        self.hint()
+    }
 }
 
 impl Diagnostic for BookError {
     /// A name that is wrong is the command's fault, a file that is damaged is not.
     fn exit_code(&self) -> Code {
         match self {
-            Self::File { .. } => Code::Failed,
+            Self::File { .. } | Self::Unusable { .. } => Code::Failed,
             Self::Unknown { .. } | Self::Taken(_) | Self::Name(_) | Self::Address(_) | Self::NoKey(_) => {
                 Code::Usage
             }
@@ -23,12 +27,7 @@ impl Diagnostic for BookError {
     }
 
     fn next_step(&self) -> Option<String> {
-        match self {
-            Self::Taken(_) => Some("`n2n board remove NAME` forgets the old one".to_owned()),
-            Self::File { .. } | Self::Unknown { .. } | Self::Name(_) | Self::Address(_) | Self::NoKey(_) => {
-                None
-            }
-        }
+        self.hint()
     }
 }
 
@@ -36,6 +35,7 @@ impl Diagnostic for BoardError {
     fn exit_code(&self) -> Code {
         match self {
             Self::Unavailable { .. }
+            | Self::Unreachable { .. }
             | Self::WrongKey { .. }
             | Self::Version { .. }
             | Self::Busy { .. }
@@ -50,6 +50,19 @@ impl Diagnostic for BoardError {
     }
 
     fn next_step(&self) -> Option<String> {
-        self.hint().map(str::to_owned)
+        match self {
+            Self::Book(error) => error.hint(),
+            Self::Unavailable { .. }
+            | Self::Unreachable { .. }
+            | Self::WrongKey { .. }
+            | Self::Version { .. }
+            | Self::Refused { .. }
+            | Self::Busy { .. }
+            | Self::Infeasible(_)
+            | Self::Unknown(_)
+            | Self::Failed(_)
+            | Self::Disturbed(_)
+            | Self::Cancelled => self.hint().map(str::to_owned),
+        }
     }
 }

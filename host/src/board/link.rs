@@ -1,11 +1,11 @@
 //! Messages to and from an agent: the Noise channel over a wire, blocking, and never for longer than told.
 
+mod opening;
 mod wire;
 
 use super::patience::Patience;
-use n2n_protocol::channel::{Channel, ChannelError, HANDSHAKE_FRAME_BYTES, Initiator};
-use n2n_protocol::key::Key;
-use n2n_protocol::limits;
+use n2n_protocol::channel::{Channel, ChannelError};
+use n2n_protocol::key::{Key, KeyId};
 use n2n_serial::DialError;
 use std::io;
 use std::time::{Duration, Instant};
@@ -21,6 +21,14 @@ pub(super) enum LinkError {
     Name(String),
     #[error("{address}: {error}")]
     Connect { address: String, error: io::Error },
+    #[error("it took the connection and closed it before a word")]
+    Closed,
+    #[error("strangers crowd it: the connection was closed {0} times before the handshake was done")]
+    Crowded(u32),
+    #[error("{error}; ours has the id {ours}")]
+    Key { error: ChannelError, ours: KeyId },
+    #[error("{0}")]
+    OldAgent(String),
     #[error("link lost: {0}")]
     Lost(#[from] io::Error),
     #[error("{0} took too long")]
@@ -41,21 +49,19 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Shake hands over a wire.
-    pub(super) fn open(mut wire: Wire, key: &Key, patience: &Patience) -> Result<Self, LinkError> {
-        let deadline = Instant::now() + patience.handshake;
-        let (initiator, frame) = Initiator::begin(key)?;
-        wire.write(&frame, deadline, "the handshake")?;
-        let mut answer = [0; HANDSHAKE_FRAME_BYTES];
-        let (length, body) = answer.split_at_mut(2);
-        read_exact(&mut wire, length, deadline)?;
-        if let [high, low] = *length {
-            Initiator::check_length([high, low])?;
-        }
-        read_exact(&mut wire, body, deadline)?;
-        let channel = initiator.finish(&answer, limits::REPLY_BYTES)?;
-        let buffer = vec![0; READ_BYTES];
-        Ok(Self { wire, channel, buffer, send_wait: patience.send, heard: Instant::now() })
+    /// Shake hands over a wire that `connect` makes. It makes another one when an agent that strangers crowd closed the
+    /// first, or one that is too old to be understood: such an agent is asked in its own form for its words.
+    pub(super) fn open(
+        connect: impl FnMut() -> Result<Wire, LinkError>,
+        key: &Key,
+        patience: &Patience,
+    ) -> Result<Self, LinkError> {
+        let (wire, channel) = opening::open(connect, key, patience)?;
+        Ok(Self::over(wire, channel, patience))
+    }
+
+    fn over(wire: Wire, channel: Channel, patience: &Patience) -> Self {
+        Self { wire, channel, buffer: vec![0; READ_BYTES], send_wait: patience.send, heard: Instant::now() }
     }
 
     /// When the last bytes came.
@@ -85,12 +91,4 @@ impl Link {
             }
         }
     }
-}
-
-fn read_exact(wire: &mut Wire, mut buffer: &mut [u8], deadline: Instant) -> Result<(), LinkError> {
-    while !buffer.is_empty() {
-        let read = wire.read(buffer, deadline)?.ok_or(LinkError::Late("the handshake"))?;
-        buffer = buffer.get_mut(read..).unwrap_or_default();
-    }
-    Ok(())
 }

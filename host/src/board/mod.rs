@@ -25,7 +25,7 @@ pub use address::{Address, AddressError, DEFAULT_PORT};
 pub use book::{Book, BookError, Entry};
 pub use client::Client;
 pub use endpoint::Endpoint;
-pub use error::BoardError;
+pub use error::{BoardError, Hurdle};
 pub use home::Home;
 pub use local::LocalProgram;
 pub use n2n_protocol::key::{Key, KeyError};

@@ -75,7 +75,6 @@ struct Global {
 }
 
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "one exists, once")]
 enum Command {
     #[command(flatten)]
     Verb(Verb),
@@ -149,14 +148,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn agent_code(ended: anyhow::Result<ExitCode>) -> ExitCode {
-    ended.unwrap_or_else(|error| {
-        // The agent's library puts its hint on a line of its own.
-        let text = format!("{error:#}");
-        let failure = match text.split_once("\nhint: ") {
-            Some((what, hint)) => Failure::failed(what).hint(hint),
-            None => Failure::new(Code::Failed, error),
-        };
+fn agent_code(ended: Result<ExitCode, Failure>) -> ExitCode {
+    ended.unwrap_or_else(|failure| {
         ui::complain(&failure);
         ExitCode::from(failure.code() as u8)
     })

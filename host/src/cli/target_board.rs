@@ -25,7 +25,7 @@ pub(super) struct Args {
 
 /// Flag over file over `local`.
 pub(super) fn address(flag: Option<&str>, context: &Context) -> Result<Address, Failure> {
-    flag.or(context.config.board.as_deref()).unwrap_or("local").parse().map_err(Failure::usage)
+    Ok(flag.or(context.config.board.as_deref()).unwrap_or("local").parse::<Address>()?)
 }
 
 /// Where boards and the local agent's data are kept.

@@ -5,35 +5,21 @@ use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
 use std::path::Path;
 
-/// Mode of ordinary files, before the umask.
-const PUBLIC: u32 = 0o666;
-/// Mode of files that hold a secret.
-const PRIVATE: u32 = 0o600;
+/// Mode of the files, before the umask. A secret is written by `n2n_secrets`.
+const MODE: u32 = 0o666;
 
 /// Replaces the file by these bytes; creates missing folders.
 ///
 /// # Errors
 /// The system's, with the path in its text. The old file is then still there.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    replace(path, bytes, PUBLIC)
-}
-
-/// As [`write()`], readable by its owner only: for keys.
-///
-/// # Errors
-/// As [`write()`].
-pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    replace(path, bytes, PRIVATE)
-}
-
-fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
     // `Path::parent` of a bare name is the empty path.
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(named)?;
     let mut file = tempfile::Builder::new()
         .prefix(".n2n-")
-        .permissions(permissions(mode))
+        .permissions(permissions(MODE))
         .tempfile_in(folder)
         .map_err(named)?;
     file.write_all(bytes).map_err(named)?;
@@ -64,15 +50,12 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_private_and_an_ordinary_file_is_not() {
+    fn a_file_is_readable_as_the_umask_has_it() {
         let folder = tempfile::tempdir().unwrap();
-        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        let path = folder.path().join("key");
-        write_private(&path, b"k").unwrap();
-        assert_eq!(mode(&path), 0o600);
-        write(&path, b"k").unwrap();
-        assert_ne!(mode(&path) & 0o400, 0);
-        assert_eq!(mode(&path) & 0o111, 0);
+        let path = folder.path().join("report");
+        write(&path, b"r").unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode & 0o400, mode & 0o111), (0o400, 0));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use n2n_protocol::channel::{HANDSHAKE_FRAME_BYTES, respond};
+use n2n_protocol::handshake::{FRAME_BYTES, Prologue, Responder, challenge};
 use n2n_protocol::key::Key;
 use n2n_protocol::{
     Answer, Board, Call, Conditions, Digest, Disk, EngineId, Failure, Latency, Memory, Reply,
@@ -154,10 +154,15 @@ impl FakeAgent {
     }
 
     fn serve(agent: &Mutex<Self>, mut stream: TcpStream) -> std::io::Result<()> {
-        let mut frame = [0; HANDSHAKE_FRAME_BYTES];
+        let (mut opening, mut frame) = ([0; FRAME_BYTES], [0; FRAME_BYTES]);
+        stream.read_exact(&mut opening)?;
+        let challenge = challenge().unwrap();
+        stream.write_all(&challenge)?;
         stream.read_exact(&mut frame)?;
         let key = agent.lock().unwrap().key.clone();
-        let (mut channel, answer) = respond(&key, &frame, limits::REQUEST_BYTES).unwrap();
+        let prologue = Prologue::new(&opening, &challenge).unwrap();
+        let (_, responder) = Responder::verify([&key], &prologue, &frame).unwrap();
+        let (mut channel, answer) = responder.answer(limits::REQUEST_BYTES).unwrap();
         stream.write_all(&answer)?;
         let mut buffer = vec![0; 1 << 16];
         loop {
