@@ -65,6 +65,9 @@ impl Deadlines {
     pub fn on_line(&self, baud: u32) -> Self {
         let slow = |bytes: usize| 2 * transfer(bytes as u64, baud);
         Self {
+            // A bad line repeats each of its round trips, and nobody crowds it.
+            handshake: 3 * self.handshake,
+            greeting: 3 * self.greeting,
             message: self.message + slow(limits::REQUEST_BYTES),
             write: self.write + slow(limits::REPLY_BYTES),
             ..self.clone()

@@ -188,6 +188,13 @@ fn mistakes_on_the_command_line_are_usage_errors() {
             hint: "",
         },
         Case {
+            name: "an agent that has no key",
+            line: "agent serve --data nobody",
+            code: FAILED,
+            error: &["no key in nobody/key"],
+            hint: "`n2n-agent key` makes one",
+        },
+        Case {
             name: "unknown board",
             line: "status --board pi-lab",
             code: USAGE,

@@ -43,7 +43,7 @@ pub struct Measurement {
     pub latency: Latency,
     /// Memory by named metric.
     pub memory: Memory,
-    /// Largest golden difference, relative as in [`Golden::tolerance`]; `None` when no golden was asked for.
+    /// Largest golden difference, relative as in [`crate::Golden::tolerance`]; `None` when no golden was asked for.
     pub golden_difference: Option<f32>,
     /// Condition before.
     pub before: Conditions,

@@ -43,6 +43,8 @@ impl Patience {
         let slow = |bytes: usize| 2 * transfer(bytes as u64, baud);
         let (request, reply) = (slow(limits::REQUEST_BYTES), slow(limits::REPLY_BYTES));
         Self {
+            // Two round trips, each of which a bad line repeats.
+            handshake: 3 * self.handshake,
             send: self.send + request,
             short: self.short + slow(limits::CHUNK_BYTES),
             infer: self.infer + reply,

@@ -132,7 +132,7 @@ fn explained(error: BoardError, key: &Key) -> Failure {
             )
         }
         BoardError::Unreachable { hurdle, .. } => {
-            format!("{}; --unchecked adds it all the same", hurdle.hint())
+            format!("{} (--unchecked adds it all the same)", hurdle.hint())
         }
         _ => return error.into(),
     };
