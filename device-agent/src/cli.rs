@@ -1,11 +1,12 @@
 //! The agent's verbs, the same for `n2n-agent …` and `n2n agent …`.
 
+use crate::configuration::Configuration;
 use crate::log_tail::LogTail;
 use crate::server::{Doors, Server};
 use crate::services::Services;
 use crate::transport::serial::SerialListener;
 use crate::transport::tcp;
-use crate::{WorkerCommand, key, parent, worker};
+use crate::{WorkerCommand, key, parent, probe, slots, worker};
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
 use etcetera::{AppStrategy as _, AppStrategyArgs, choose_app_strategy};
@@ -136,7 +137,11 @@ fn serve(arguments: Serve, group: &[&str]) -> Result<()> {
     };
     let serial = arguments.serial.map(|device| Settings { device, baud: arguments.baud });
     let worker = WorkerCommand::of_this_program(group).context("this program's own path")?;
-    let services = Services::open(&data, worker, log)?;
+    let Configuration { class, trial, on_switch } =
+        Configuration::load(&data).context("the board's own configuration")?;
+    let class = class.unwrap_or_else(|| probe::board().class);
+    let settings = slots::Settings { trial, class, on_switch };
+    let services = Services::open(&data, settings, worker, log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(THREADS)
         .enable_all()
@@ -160,7 +165,10 @@ fn serve(arguments: Serve, group: &[&str]) -> Result<()> {
                 }
             }
         };
+        let keeper = services.clone();
+        let keeper = tokio::spawn(async move { keeper.keep().await });
         Server::new(key, services.into_handler()).serve(doors, stop).await;
+        keeper.abort();
         Ok(())
     });
     runtime.shutdown_timeout(STOP_GRACE);

@@ -12,6 +12,8 @@
 pub mod allocator;
 pub mod cancel;
 pub mod cli;
+pub mod configuration;
+pub mod data_folder;
 pub mod engine;
 pub mod exclusive;
 pub mod handler;
@@ -21,6 +23,7 @@ pub mod measure;
 pub mod ownership;
 pub mod parent;
 pub mod probe;
+pub mod scratch;
 pub mod server;
 pub mod services;
 pub mod session;
@@ -32,7 +35,9 @@ pub mod weightless;
 pub mod worker;
 pub mod worker_command;
 
+mod blocking;
 mod disturbance;
+mod medium;
 mod sampling;
 #[cfg(test)]
 mod test_models;

@@ -34,7 +34,7 @@ fn json(world: &World, line: &str) -> Value {
     let finished = world.run(N2N, &words, DEADLINE).unwrap();
     assert_eq!(finished.code, Some(0), "{line}\n{}", finished.stderr);
     let value = finished.json().unwrap_or_else(|error| panic!("{line}: {error}\n{}", finished.stdout));
-    assert_eq!(value["schema"], 1, "{line}");
+    assert_eq!(value["schema"], 2, "{line}");
     value
 }
 
@@ -50,7 +50,20 @@ fn number(value: &Value) -> f64 {
 fn has_the_promised_keys(result: &Value) {
     let mut top = keys(result);
     top.sort_unstable();
-    assert_eq!(top, ["board", "candidates", "limits", "run", "schema", "student", "teacher", "wall_s"]);
+    let promised = [
+        "board",
+        "candidates",
+        "limits",
+        "not_shipped",
+        "run",
+        "schema",
+        "shipped",
+        "student",
+        "teacher",
+        "wall_s",
+    ];
+    assert_eq!(top, promised);
+    assert_eq!((&result["shipped"], &result["not_shipped"]), (&true.into(), &Value::Null), "{result}");
     for limit in result["limits"].as_array().unwrap() {
         let mut limit = keys(limit);
         limit.sort_unstable();
@@ -133,7 +146,7 @@ fn slots_hold_what_was_shipped(world: &World, digest: &str) {
 
     let first = world.run(N2N, &["rollback", "--board", "local"], DEADLINE).unwrap();
     assert_eq!(first.code, Some(1), "{}", first.stderr);
-    assert!(first.line("error: ").unwrap().contains("no previous student"), "{}", first.stderr);
+    assert!(first.line("error: ").unwrap().contains("no confirmed student"), "{}", first.stderr);
 
     let shipped = json(world, "ship t.onnx --board local --json");
     assert_eq!(shipped["active"]["name"], "t", "{shipped}");

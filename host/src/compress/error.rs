@@ -3,7 +3,6 @@
 use crate::board::BoardError;
 use crate::run::folder::FolderError;
 use crate::search::{Fault, Metric, SearchError};
-use crate::shipping::ShipError;
 use crate::training::TrainingError;
 
 /// Why there is no student.
@@ -46,9 +45,6 @@ pub enum Error {
     /// The teacher itself cannot be measured.
     #[error("the board cannot run the teacher: {0}")]
     Teacher(String),
-    /// The student was found but does not run on the board.
-    #[error(transparent)]
-    Shipping(#[from] ShipError),
     /// Ctrl-C; the run can be resumed.
     #[error("stopped")]
     Stopped,
@@ -80,7 +76,6 @@ impl Error {
             Self::Teacher(_) => {
                 Some("a teacher must run on the board to be compared with; begin with a smaller one")
             }
-            Self::Shipping(error) => error.hint(),
             Self::Stopped => Some("nothing is lost: run the same command with --resume to go on"),
             Self::Folder(_) | Self::Other(_) => None,
         }

@@ -89,7 +89,6 @@ fn job_code(error: &compress::Error) -> Code {
         compress::Error::ImpossibleLimit { .. } => Code::NoStudent,
         compress::Error::Board(_) => Code::BoardUnavailable,
         compress::Error::Greeting(error) => board_code(error),
-        compress::Error::Shipping(error) => ship_code(error),
         _ => Code::Failed,
     }
 }
@@ -98,6 +97,7 @@ fn job_code(error: &compress::Error) -> Code {
 fn ship_code(error: &ShipError) -> Code {
     match error {
         ShipError::NotActivated(error) | ShipError::OnTrial { source: error, .. } => board_code(error),
+        ShipError::Owned { .. } => Code::BoardUnavailable,
         ShipError::Bundle(_) | ShipError::RolledBack { .. } => Code::Failed,
     }
 }
@@ -118,18 +118,14 @@ mod tests {
     }
 
     #[test]
-    fn a_board_that_is_lost_while_shipping_is_unavailable_whichever_verb_ships() {
-        let lost = || {
-            ShipError::NotActivated(BoardError::Unavailable {
-                board: "pi".into(),
-                reason: "link lost".into(),
-            })
-        };
-        for error in [anyhow::Error::from(lost()), compress::Error::from(lost()).into()] {
+    fn a_board_that_is_lost_or_owned_by_another_while_shipping_is_unavailable() {
+        let lost = BoardError::Unavailable { board: "pi".into(), reason: "link lost".into() };
+        let owned = ShipError::Owned { board: "local".into(), owner: Some(7) };
+        for error in [anyhow::Error::from(ShipError::NotActivated(lost)), owned.into()] {
             assert_eq!(classify(&error).0, Code::BoardUnavailable, "{error}");
         }
         let refused =
             ShipError::NotActivated(BoardError::Refused { board: "pi".into(), reason: "too large".into() });
-        assert_eq!(classify(&compress::Error::from(refused).into()).0, Code::Failed);
+        assert_eq!(classify(&refused.into()).0, Code::Failed);
     }
 }
