@@ -133,7 +133,7 @@ async fn the_answer_is_checked_before_the_time_counts() {
     let wrong = MeasurePlan { golden: Some(Golden { input_seed: 6, ..golden }), ..plan() };
     let failed = measured(&wrong, model.path()).await;
     assert!(
-        matches!(&failed, Err(Failure::Failed(why)) if why.contains("golden answer differs")),
+        matches!(&failed, Err(Failure::Failed(why)) if why.contains("golden answer: it differs")),
         "{failed:?}"
     );
 }
