@@ -4,6 +4,7 @@ mod key;
 
 use crate::advice::Advice;
 use crate::audit::{Audit, audited};
+use crate::configuration::Configuration;
 use crate::key::files::{KeyFiles, Loaded};
 use crate::key::{KeyRing, watch};
 use crate::log_tail::LogTail;
@@ -13,7 +14,7 @@ use crate::tally::{Tally, told_in_status};
 use crate::transport::doors::Doors;
 use crate::transport::serial::SerialListener;
 use crate::transport::tcp;
-use crate::{WorkerCommand, parent, worker};
+use crate::{WorkerCommand, parent, probe, slots, worker};
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
 use etcetera::{AppStrategy as _, AppStrategyArgs, choose_app_strategy};
@@ -149,7 +150,11 @@ fn serve(arguments: Serve, group: &[&str]) -> Result<()> {
     };
     let serial = arguments.serial.map(|device| Settings { device, baud: arguments.baud });
     let worker = WorkerCommand::of_this_program(group).context("this program's own path")?;
-    let services = Services::open(&data, worker, log)?;
+    let Configuration { class, trial, on_switch } =
+        Configuration::load(&data).context("the board's own configuration")?;
+    let class = class.unwrap_or_else(|| probe::board().class);
+    let settings = slots::Settings { trial, class, on_switch };
+    let services = Services::open(&data, settings, worker, log)?;
     let audit = if services.owns_its_data() {
         Audit::in_folder(&data).context("keeping the audit log")?
     } else {
@@ -178,9 +183,12 @@ fn serve(arguments: Serve, group: &[&str]) -> Result<()> {
                 }
             }
         };
+        let keeper = services.clone();
+        let keeper = tokio::spawn(async move { keeper.keep().await });
         let tally = Tally::default();
         let handler = audited(told_in_status(services.into_handler(), tally.clone()), audit.clone());
         Server::new(keys, handler, tally).serve(doors, stop).await;
+        keeper.abort();
         Ok(())
     });
     audit.flush(STOP_GRACE);

@@ -14,6 +14,8 @@ pub mod allocator;
 pub mod audit;
 pub mod cancel;
 pub mod cli;
+pub mod configuration;
+pub mod data_folder;
 pub mod engine;
 pub mod exclusive;
 pub mod handler;
@@ -25,6 +27,7 @@ pub mod parent;
 pub mod places;
 pub mod probe;
 pub mod room;
+pub mod scratch;
 pub mod server;
 pub mod services;
 pub mod session;
@@ -37,9 +40,11 @@ pub mod weightless;
 pub mod worker;
 pub mod worker_command;
 
+mod blocking;
 mod descriptors;
 mod disturbance;
 mod link;
+mod medium;
 mod reception;
 mod sampling;
 #[cfg(test)]

@@ -1,267 +1,447 @@
 //! The deployed student and its way in and out: stage, activate, confirm, roll back.
 //!
-//! Three slots: what runs, what ran before, and one to stage into, so that staging never costs the way back. Which is
-//! which stands in one small file that is replaced as a whole, so a crash at any moment leaves either the old or the new
-//! state. A slot becomes the active one only after its bytes on the medium have the right digest and give the golden
-//! answer. It is on trial until confirmed: **an agent that starts and finds a trial unconfirmed goes back**, because the
-//! crash may have been the student's doing.
+//! | file | what |
+//! |---|---|
+//! | `state` | which slot holds what, and how that changes: pure |
+//! | `copies` | the state on the medium, twice |
+//! | `student` | a student's facts in its slot |
+//! | `disk` | the folder: slots, the link for applications, students on their way in |
+//! | `opening` | from what lies there to the state of a starting agent: pure |
+//! | `current` | the state of a running agent; each change carried to the medium |
+//! | `verify`, `trust` | whether bytes, signature and signer are right |
+//! | `admit` | which bundles this board takes: pure |
+//! | `examine` | a student tried by workers |
+//! | `returning` | every way back |
+//! | `told` | the user's program, told of a switch |
+//! | `keeper` | what the agent does by itself: verify, end trials |
+//! | `format1` | the same as agents of protocol 1 keep it |
+//!
+//! Three slots: the student that was confirmed last, the one before it or one on trial, and one to stage into, so that
+//! staging never costs the way back. A student becomes active only after its bytes on the medium have the right digest and
+//! give the golden answer, and is on trial until it is confirmed: a trial ends by that, by a roll-back, with its agent, or
+//! at its deadline. Every change of state is short; copying, hashing and trying take no lock, so status and roll-back are
+//! served meanwhile.
 //!
 //! Trust is on first use: the signer of the first staged bundle is the only one from then on, until somebody with access
 //! to the board removes the file `signer`. Applications on the board open `active/model.onnx`, a symbolic link's target
-//! that follows the state. It must not run a model itself: workers do.
+//! that follows the state. This room must not run a model itself: workers do.
 
-mod files;
+mod admit;
+mod copies;
+mod current;
+mod disk;
+mod examine;
+mod format1;
+mod keeper;
+mod opening;
+mod returning;
+mod state;
+mod student;
+mod told;
 mod trust;
+mod verify;
 
+use crate::blocking::blocking;
 use crate::cancel::Cancel;
-use crate::measure;
+use crate::medium::disk_failure;
 use crate::store::Store;
 use crate::worker_command::WorkerCommand;
-use crate::worker_job::InferInput;
-use files::{Disk, Slot, State, Stored, disk_failure};
-use n2n_protocol::{BundleManifest, Failure, Golden, MeasurePlan, Place, SlotContent, SlotStatus, Trial};
+use current::{Current, unix_time};
+use disk::{Disk, Incoming};
+use n2n_protocol::{BundleManifest, Digest, Failure, Shipment, SlotStatus};
+use returning::Cause;
+use state::{Entry, State, Unfit};
 use std::io;
-use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use student::{Form, Student};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use told::Switch;
 
-/// Processes of the latency check before a student is staged: the fewest that give a 95 % interval at a first look.
-const LATENCY_PROCESSES: u16 = 8;
-/// Samples of each.
-const LATENCY_SAMPLES: u32 = 50;
-/// Longest latency check.
-const LATENCY_BUDGET_MS: u32 = 120_000;
-/// Memory of the latency check's workers.
-const LATENCY_MEMORY_BYTES: u64 = 1 << 30;
+/// How this board treats students; from its own configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// How long a student may be active without being confirmed.
+    pub trial: Duration,
+    /// Class of this board: bundles made for another are refused.
+    pub class: String,
+    /// Program of the user that is told of each switch.
+    pub on_switch: Option<PathBuf>,
+}
 
-/// The name of every trial.
-const ID: u64 = 0;
+/// The slots of this board, shared. One agent owns the folder at a time.
+#[derive(Clone, Debug)]
+pub struct Slots(Arc<Inner>);
 
-/// The slots of this board. One agent owns the folder at a time, and verbs come one after the other.
 #[derive(Debug)]
-pub struct Slots {
+struct Inner {
     disk: Disk,
-    state: State,
+    settings: Settings,
+    /// Taken on blocking threads only, for short changes.
+    current: Mutex<Current>,
+    /// What can be seen without waiting for a change.
+    seen: watch::Sender<Seen>,
+}
+
+/// What can be seen at any time.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Seen {
+    status: SlotStatus,
+    active: Option<Entry>,
+    /// When the trial ends.
+    deadline: Option<Instant>,
+    /// Whether everything was verified since the agent started.
+    ready: bool,
+}
+
+/// A student that was copied and is being tried.
+struct Candidate {
+    incoming: Incoming,
+    student: Student,
+    /// How often the board had gone back when it came.
+    rollbacks: u64,
 }
 
 impl Slots {
-    /// The slots in a folder, which is made if need be. Whatever a crash left is tidied: half-staged slots are removed,
-    /// an unconfirmed trial is rolled back.
-    ///
-    /// # Errors
-    /// When the folder or its state file cannot be read or written.
-    pub fn open(folder: &Path) -> io::Result<Self> {
-        Self::on(Disk::open(folder)?)
+    /// The slots in a folder, which is made if need be. Opening succeeds whatever is missing, damaged or cannot be written:
+    /// the status says so. Verbs wait until [`Self::settle`] is done.
+    pub fn open(folder: &Path, settings: Settings) -> Self {
+        let current = Current::open(folder);
+        let (disk, _) = Disk::open(folder);
+        let (seen, _) = watch::channel(Seen::default());
+        let inner = Inner { disk, settings, current: Mutex::new(current), seen };
+        inner.publish(&inner.lock());
+        Self(Arc::new(inner))
     }
 
-    fn on(disk: Disk) -> io::Result<Self> {
-        let written: State = disk.read_state()?.unwrap_or_default();
-        let whole = |slot: Option<Slot>| slot.filter(|slot| disk.content(*slot).is_some());
-        let mut state = State {
-            active: whole(written.active),
-            previous: whole(written.previous),
-            staged: whole(written.staged),
-            ..written
-        };
-        if state.on_trial || (state.active.is_none() && state.previous.is_some()) {
-            tracing::warn!("the active student was never confirmed or is damaged: rolled back");
-            state = state.rolled_back();
-        }
-        let mut slots = Self { disk, state: written };
-        if state == written {
-            slots.disk.point_at(state.active)?;
-        } else {
-            slots.switch(state)?;
-        }
-        for slot in Slot::ALL {
-            if ![state.active, state.previous, state.staged].contains(&Some(slot)) {
-                slots.disk.clear(slot)?;
-            }
-        }
-        Ok(slots)
-    }
-
-    /// What is where.
+    /// What is where, as of the last change. It never waits.
     pub fn status(&self) -> SlotStatus {
-        let content = |slot: Option<Slot>| {
-            let Stored { manifest, bytes, staged_at } = self.disk.content(slot?)?;
-            Some(SlotContent {
-                id: ID,
-                name: manifest.name,
-                model: manifest.artifact.model.digest,
-                bytes,
-                number: manifest.artifact.number,
-                target: manifest.artifact.target,
-                engine: manifest.artifact.execution.engine,
-                threads: manifest.artifact.execution.threads,
-                staged_at,
-                verified_at: 0,
-            })
-        };
-        SlotStatus {
-            active: content(self.state.active),
-            staged: content(self.state.staged),
-            way_back: content(self.state.previous),
-            trial: self.state.on_trial.then_some(Trial { id: ID, seconds_left: u32::MAX }),
-            notices: Vec::new(),
+        let Seen { mut status, deadline, .. } = self.0.seen.borrow().clone();
+        if let (Some(trial), Some(deadline)) = (&mut status.trial, deadline) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            trial.seconds_left = u32::try_from(left.as_secs()).unwrap_or(u32::MAX);
+        }
+        status
+    }
+
+    /// Returns when everything was verified for the first time.
+    pub async fn ready(&self) {
+        // The sender lives as long as this does.
+        let _ = self.0.seen.subscribe().wait_for(|seen| seen.ready).await;
+    }
+
+    /// The file that applications are led to, if it is this student's.
+    ///
+    /// # Errors
+    /// [`Failure::Refused`] when another student is active, or applications are led elsewhere.
+    pub async fn active_model(&self, digest: Digest) -> Result<PathBuf, Failure> {
+        let active = self.0.seen.borrow().active;
+        let disk = self.0.disk.clone();
+        let linked = blocking(move || disk.linked()).await?;
+        match active {
+            Some(entry) if entry.digest == digest && linked == Some(entry.slot) => {
+                Ok(self.0.disk.model(entry.slot))
+            }
+            Some(entry) if entry.digest == digest => {
+                Err(Failure::Refused(format!("applications are not led to {}", entry.slot.name())))
+            }
+            _ => Err(Failure::Refused(format!("student {digest} is not the active one"))),
         }
     }
 
-    /// Copy a bundle into the free slot and verify all of it: signature, digest of the bytes on the medium, golden
-    /// answer, and latency if it has a limit. Replaces what was staged before.
+    /// Copy a bundle into a slot and verify all of it: signature, class and number, digest of the bytes on the medium,
+    /// golden answer, and latency if it has a limit. Replaces what was staged before; a student that is active already
+    /// changes nothing.
     ///
     /// # Errors
-    /// [`Failure::Refused`] for an unknown signer, a wrong signature or a blob that is not here; [`Failure::Failed`] when
-    /// a check fails. What is active stays so.
+    /// [`Failure::Refused`] for a bundle that this board does not take or a blob that is not here; [`Failure::Failed`] when
+    /// a check fails; [`Failure::Cancelled`]. What is active stays so.
     pub async fn stage(
-        &mut self,
-        manifest: &BundleManifest,
+        &self,
+        shipment: &Shipment,
         store: &Store,
         worker: &WorkerCommand,
         cancel: &Cancel,
     ) -> Result<SlotStatus, Failure> {
-        trust::verify(manifest, self.disk.signer().map_err(disk_failure)?)?;
-        let model = manifest.artifact.model.digest;
-        let Some(blob) = store.pin(&model) else {
-            return Err(Failure::Refused(format!("no blob {model} on this board: put it first")));
-        };
-        if self.state.staged.is_some() {
-            self.switch(State { staged: None, ..self.state }).map_err(disk_failure)?;
+        self.ready().await;
+        let bundle = &shipment.bundle;
+        self.admit(shipment).await?;
+        if self.is_active(bundle.artifact.model.digest).await? {
+            return Ok(self.status());
         }
-        let slot = self.state.free();
-        let (disk, copy) = (self.disk.clone(), manifest.clone());
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let copied = tokio::task::spawn_blocking(move || disk.fill(slot, blob.path(), copy, now)).await;
-        copied
-            .map_err(|error| Failure::Failed(format!("copying into the slot: {error}")))?
-            .map_err(disk_failure)?;
-
-        self.check_bytes(slot).await?;
-        self.check_answer(slot, &manifest.golden, worker, cancel).await?;
-        if let Some(limit_ns) = manifest.latency_limit_ns {
-            self.check_latency(slot, manifest, limit_ns, worker, cancel).await?;
+        let candidate = self.receive(bundle, store, cancel).await?;
+        let model = candidate.incoming.model();
+        examine::answer(&model, &bundle.golden, worker, cancel).await?;
+        if let Some(limit_ns) = bundle.latency_limit_ns {
+            examine::latency(&model, bundle, limit_ns, worker, cancel).await?;
         }
-        self.disk.trust(manifest.signer).map_err(disk_failure)?;
-        self.switch(State { staged: Some(slot), ..self.state }).map_err(disk_failure)?;
+        let (disk, wanted) = (self.0.disk.clone(), cancel.clone());
+        self.change(move |current| adopt(&disk, current, candidate, &wanted)).await??;
         Ok(self.status())
     }
 
-    /// Make the staged student the active one, on trial. If it then does not give its golden answer from where it runs,
-    /// everything is as before but that nothing is staged.
+    /// Make a staged student the active one, on trial, after another look at its bytes and its answer; and tell the user's
+    /// program.
     ///
     /// # Errors
-    /// [`Failure::Refused`] when nothing is staged; [`Failure::Failed`] when the student is not healthy.
-    pub async fn activate(&mut self, worker: &WorkerCommand, cancel: &Cancel) -> Result<SlotStatus, Failure> {
-        let Some(slot) = self.state.staged else {
-            return Err(Failure::Refused("nothing is staged".into()));
-        };
-        let before = State { staged: None, ..self.state };
-        let Some(Stored { manifest, .. }) = self.disk.content(slot) else {
-            self.switch(before).map_err(disk_failure)?;
-            return Err(Failure::Failed("the staged student is damaged: stage it again".into()));
-        };
-        self.switch(self.state.activated()).map_err(disk_failure)?;
-        let healthy = match self.check_bytes(slot).await {
-            Ok(()) => self.check_answer(slot, &manifest.golden, worker, cancel).await,
-            damaged => damaged,
-        };
-        if let Err(failure) = healthy {
-            // Before the answer: what runs must be healthy even if nobody listens any more.
-            self.switch(before).map_err(disk_failure)?;
-            return Err(match failure {
-                Failure::Failed(why) => Failure::Failed(format!("{why}; rolled back")),
-                Failure::Infeasible(why) => Failure::Failed(format!("{why}; rolled back")),
-                other => other,
-            });
-        }
-        Ok(self.status())
-    }
-
-    /// End the trial.
-    ///
-    /// # Errors
-    /// [`Failure::Refused`] when nothing is on trial.
-    pub fn confirm(&mut self) -> Result<SlotStatus, Failure> {
-        if !self.state.on_trial {
-            return Err(Failure::Refused("nothing is on trial".into()));
-        }
-        self.switch(State { on_trial: false, ..self.state }).map_err(disk_failure)?;
-        Ok(self.status())
-    }
-
-    /// Go back to what ran before; to nothing, when the very first student is on trial.
-    ///
-    /// # Errors
-    /// [`Failure::Refused`] when there is nothing to go back to.
-    pub fn rollback(&mut self) -> Result<SlotStatus, Failure> {
-        if self.state.previous.is_none() && !self.state.on_trial {
-            return Err(Failure::Refused("there is no previous student to go back to".into()));
-        }
-        self.switch(self.state.rolled_back()).map_err(disk_failure)?;
-        Ok(self.status())
-    }
-
-    /// Make another state the true one.
-    fn switch(&mut self, state: State) -> io::Result<()> {
-        self.disk.write_state(state)?;
-        // From here on it is the truth, even if the link for applications cannot follow; the next start mends that.
-        self.state = state;
-        self.disk.point_at(state.active)
-    }
-
-    async fn check_bytes(&self, slot: Slot) -> Result<(), Failure> {
-        let disk = self.disk.clone();
-        let checked = tokio::task::spawn_blocking(move || disk.verify(slot)).await;
-        checked.map_err(|error| Failure::Failed(format!("reading the slot: {error}")))?
-    }
-
-    async fn check_answer(
+    /// [`Failure::Refused`] when it is not staged; [`Failure::Failed`] when it is not healthy, or the user's program
+    /// failed: then the board has gone back.
+    pub async fn activate(
         &self,
-        slot: Slot,
-        expected: &Golden,
+        id: u64,
         worker: &WorkerCommand,
         cancel: &Cancel,
-    ) -> Result<(), Failure> {
-        let inputs = vec![InferInput::Seed(expected.input_seed)];
-        let rows = measure::infer_inputs(inputs, &self.disk.model(slot), worker, cancel).await?;
-        let answer = rows.first().map_or(&[][..], Vec::as_slice);
-        expected.check(answer).map(drop).map_err(|error| Failure::Failed(format!("golden answer: {error}")))
+    ) -> Result<SlotStatus, Failure> {
+        self.ready().await;
+        let staged = move |current: &mut Current| {
+            let entry = current.state().staged_as(id)?;
+            Ok((entry, current.name(entry), current.golden(entry)))
+        };
+        let (entry, name, golden) = self.change(staged).await?.map_err(unfit)?;
+        if let Err(how) = self.check(entry).await? {
+            return Err(Failure::Failed(format!(
+                "the staged student `{name}` is damaged ({how}): ship it again"
+            )));
+        }
+        let Some(golden) = golden else {
+            return Err(Failure::Failed(format!("the facts of student `{name}` are lost: ship it again")));
+        };
+        let tried = examine::answer(&self.0.disk.model(entry.slot), &golden, worker, cancel).await;
+        if let Err(failure @ (Failure::Failed(_) | Failure::Infeasible(_))) = tried {
+            let dropped = move |current: &mut Current| current.switch(current.state().without(entry));
+            self.change(dropped).await?.map_err(disk_failure)?;
+            return Err(failure);
+        }
+        tried?;
+        // To its end, whoever goes meanwhile: an application must hear of every switch.
+        let slots = self.clone();
+        finished(tokio::spawn(async move { slots.switch_to(id).await }).await)?;
+        Ok(self.status())
     }
 
-    async fn check_latency(
-        &self,
-        slot: Slot,
-        manifest: &BundleManifest,
-        limit_ns: u64,
-        worker: &WorkerCommand,
-        cancel: &Cancel,
-    ) -> Result<(), Failure> {
-        // Ten times the limit is too slow for sure; at least a second, for the first touch of every page.
-        let max_inference_ms =
-            (limit_ns.saturating_mul(10) / 1_000_000).clamp(1_000, u64::from(LATENCY_BUDGET_MS));
-        let plan = MeasurePlan {
-            model: manifest.artifact.model,
-            place: Place::Store,
-            execution: manifest.artifact.execution.clone(),
-            min_processes: LATENCY_PROCESSES,
-            max_processes: LATENCY_PROCESSES,
-            samples_per_process: LATENCY_SAMPLES,
-            half_width_ppm: 0,
-            time_budget_ms: LATENCY_BUDGET_MS,
-            max_load_ms: 60_000,
-            max_inference_ms: max_inference_ms as u32,
-            max_memory_bytes: LATENCY_MEMORY_BYTES,
-            golden: None,
-            resident_memory: false,
+    /// The switch itself, and the user's program told.
+    async fn switch_to(&self, id: u64) -> Result<(), Failure> {
+        let trial = self.0.settings.trial;
+        let switch = move |current: &mut Current| {
+            let state = current.state().activated(id).map_err(unfit)?;
+            current.switch(state).map_err(disk_failure)?;
+            current.trial_until = Some(Instant::now() + trial);
+            Ok(current.now())
         };
-        let found = measure::measure(&plan, &self.disk.model(slot), worker, &|_| {}, cancel).await?.latency;
-        let upper_ns = found.interval.map_or(found.median_ns, |interval| interval.high_ns);
-        if upper_ns <= limit_ns {
-            return Ok(());
+        let now = self.change(switch).await??;
+        let Some(program) = &self.0.settings.on_switch else { return Ok(()) };
+        if let Err(why) = told::tell(program, Switch::Activated, now.as_ref()).await {
+            self.go_back(Cause::Program(why.clone())).await?;
+            return Err(Failure::Failed(format!("{why}; rolled back")));
         }
-        Err(Failure::Failed(format!(
-            "its median latency here is up to {upper_ns} ns, the limit is {limit_ns} ns"
-        )))
+        Ok(())
     }
+
+    /// End a trial: its student is healthy. Its bytes are looked at once more. Confirming twice is confirming once.
+    ///
+    /// # Errors
+    /// [`Failure::Refused`] when this trial is over; [`Failure::Failed`] when the student is damaged: then the board has
+    /// gone back.
+    pub async fn confirm(&self, id: u64) -> Result<SlotStatus, Failure> {
+        self.ready().await;
+        let trial = move |current: &mut Current| match current.state().trial_as(id) {
+            Ok(entry) => Ok(Some(entry)),
+            Err(_) if is_confirmed(current.state(), id) => Ok(None),
+            Err(other) => Err(other),
+        };
+        let Some(entry) = self.change(trial).await?.map_err(unfit)? else { return Ok(self.status()) };
+        if let Err(how) = self.check(entry).await? {
+            self.go_back_to_the_end(Cause::Damage(how.clone())).await?;
+            return Err(Failure::Failed(format!("the student is damaged ({how}): not confirmed")));
+        }
+        let confirm = move |current: &mut Current| {
+            let way_back = current.state().confirmed;
+            let is_whole = way_back.is_none_or(|entry| current.damage(entry).is_none());
+            let state = current.state().confirmed(id, is_whole).map_err(unfit)?;
+            current.switch(state).map_err(disk_failure)?;
+            current.trial_until = None;
+            Ok(())
+        };
+        self.change(confirm).await??;
+        Ok(self.status())
+    }
+
+    /// Go back to the student that was confirmed last, which is verified first: from the named trial, or from whatever is
+    /// active. From the first student ever, while it is on trial, to nothing. A student that is being staged meanwhile is
+    /// not taken.
+    ///
+    /// # Errors
+    /// [`Failure::Refused`] when that trial is over, or nothing whole is there to go back to: what is active stays.
+    pub async fn rollback(&self, id: Option<u64>) -> Result<SlotStatus, Failure> {
+        self.ready().await;
+        self.go_back_to_the_end(Cause::Asked(id)).await?;
+        Ok(self.status())
+    }
+
+    /// To its end, whoever goes meanwhile.
+    async fn go_back_to_the_end(&self, cause: Cause) -> Result<(), Failure> {
+        let slots = self.clone();
+        finished(tokio::spawn(async move { slots.go_back(cause).await }).await)
+    }
+
+    /// Whether this board takes a bundle, by what it says of itself.
+    async fn admit(&self, shipment: &Shipment) -> Result<(), Failure> {
+        let student = received(&shipment.bundle, 0, 0);
+        let name = shipment.bundle.name.clone();
+        trust::verify(&student)
+            .map_err(|why| Failure::Refused(format!("signature of bundle `{name}`: {why}")))?;
+        let disk = self.0.disk.clone();
+        let trusted = blocking(move || disk.signer()).await?.map_err(disk_failure)?;
+        let highest = self.change(|current| current.state().highest_number).await?;
+        trust::admit(&name, &shipment.bundle.signer, trusted)
+            .and_then(|()| admit::admit(shipment, &self.0.settings.class, highest))
+            .map_err(Failure::Refused)
+    }
+
+    /// Whether this student is the active one, and whole.
+    async fn is_active(&self, digest: Digest) -> Result<bool, Failure> {
+        let active = self.change(|current| current.state().active()).await?;
+        let Some(entry) = active.filter(|entry| entry.digest == digest) else { return Ok(false) };
+        match self.check(entry).await? {
+            Ok(()) => Ok(true),
+            Err(how) => {
+                // Then it is shipped like any other, and takes the place of what is damaged.
+                self.go_back_to_the_end(Cause::Damage(how)).await?;
+                Ok(false)
+            }
+        }
+    }
+
+    /// Copies a blob and its facts to where no slot is, and verifies the copy.
+    async fn receive(
+        &self,
+        bundle: &BundleManifest,
+        store: &Store,
+        cancel: &Cancel,
+    ) -> Result<Candidate, Failure> {
+        let digest = bundle.artifact.model.digest;
+        let (id, rollbacks) = self.change(|current| (current.new_id(), current.rollbacks)).await?;
+        let (disk, store) = (self.0.disk.clone(), store.clone());
+        let (cancel, bundle) = (cancel.clone(), bundle.clone());
+        let copied = move || {
+            let wanted = || !cancel.is_cancelled();
+            let Some(blob) = store.pin(&digest)? else {
+                return Err(Failure::Refused(format!("no blob {digest} on this board: put it first")));
+            };
+            let bytes = blob.path().metadata().map_err(disk_failure)?.len();
+            store.make_room(bytes)?;
+            let (incoming, found, bytes) = disk.receive(blob.path(), &wanted).map_err(stopped_or_disk)?;
+            if found != digest {
+                store.discard(&digest)?;
+                return Err(Failure::Refused(format!(
+                    "blob {digest} was damaged on this board and is removed: put it again"
+                )));
+            }
+            let student = Student { id, ..received(&bundle, bytes, unix_time()) };
+            disk.describe(&incoming, &student).map_err(disk_failure)?;
+            let (kept, _) = crate::medium::read_back(&incoming.model(), &wanted).map_err(stopped_or_disk)?;
+            if kept != digest {
+                return Err(Failure::Failed(format!(
+                    "the board's disk gave back digest {kept} for {digest}: its medium may be worn"
+                )));
+            }
+            Ok((incoming, student))
+        };
+        let (incoming, student) = blocking(copied).await??;
+        Ok(Candidate { incoming, student, rollbacks })
+    }
+
+    /// Look at a student's bytes and signature.
+    async fn verify(&self, entry: Entry) -> Result<Result<(), String>, Failure> {
+        let inner = Arc::clone(&self.0);
+        let look = move || {
+            let content = inner.lock().content(entry.slot).clone();
+            verify::verify(&inner.disk, entry, &content, &crate::medium::always)
+        };
+        blocking(look).await
+    }
+
+    /// One short change, or a look, on a blocking thread.
+    async fn change<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Current) -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        let inner = Arc::clone(&self.0);
+        let changed = move || {
+            let mut current = inner.lock();
+            let outcome = work(&mut current);
+            inner.publish(&current);
+            outcome
+        };
+        blocking(changed).await
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Current> {
+        // Every change is whole or taken back before anything can panic.
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Shows what holds now.
+    fn publish(&self, current: &Current) {
+        let (status, active) = (current.status(), current.state().active());
+        let deadline = current.trial_until.filter(|_| current.state().trial.is_some());
+        self.seen.send_if_modified(|seen| {
+            let next = Seen { status, active, deadline, ready: seen.ready };
+            let changed = next != *seen;
+            *seen = next;
+            changed
+        });
+    }
+}
+
+/// The last step of staging, under the lock: a student that is still wanted gets its slot.
+fn adopt(disk: &Disk, current: &mut Current, candidate: Candidate, cancel: &Cancel) -> Result<(), Failure> {
+    let Candidate { incoming, student, rollbacks } = candidate;
+    if cancel.is_cancelled() {
+        return Err(Failure::Cancelled);
+    }
+    if rollbacks != current.rollbacks {
+        return Err(Failure::Refused(
+            "the board went back to an earlier student while this one was verified; ship it again if it is still \
+             wanted"
+                .into(),
+        ));
+    }
+    disk.trust(student.bundle.signer).map_err(disk_failure)?;
+    let slot = current.state().free();
+    // No name before there is something behind it, at every moment.
+    current.switch(current.state().emptied(slot)).map_err(disk_failure)?;
+    disk.adopt(incoming, slot).map_err(disk_failure)?;
+    let entry = Entry { slot, id: student.id, digest: student.digest() };
+    let state = current.state().staging(entry, student.bundle.artifact.number);
+    current.filled(entry, student);
+    current.switch(state).map_err(disk_failure)
+}
+
+/// A student as it came in a bundle of this protocol.
+fn received(bundle: &BundleManifest, bytes: u64, staged_at: u64) -> Student {
+    Student { id: 0, bytes, staged_at, form: Form::Two, bundle: bundle.clone() }
+}
+
+fn is_confirmed(state: &State, id: u64) -> bool {
+    state.trial.is_none() && state.confirmed.is_some_and(|entry| entry.id == id)
+}
+
+fn finished<T>(outcome: Result<Result<T, Failure>, tokio::task::JoinError>) -> Result<T, Failure> {
+    outcome.unwrap_or_else(|error| Err(Failure::Failed(format!("a fault inside the agent: {error}"))))
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "the form that map_err takes")]
+fn unfit(error: Unfit) -> Failure {
+    Failure::Refused(error.to_string())
+}
+
+fn stopped_or_disk(error: io::Error) -> Failure {
+    if error.kind() == io::ErrorKind::Interrupted { Failure::Cancelled } else { disk_failure(error) }
 }
 
 #[cfg(test)]

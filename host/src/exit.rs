@@ -1,4 +1,4 @@
-//! How a verb ends: five exit codes, and the one shape of an error message.
+//! How a verb ends: six exit codes, and the one shape of an error message.
 //!
 //! ```text
 //! error: /data/train-images.gz: expected 47040016 bytes, got 1024
@@ -24,6 +24,8 @@ pub enum Code {
     NoStudent = 3,
     /// The board cannot be reached, is busy, or turned us away.
     BoardUnavailable = 4,
+    /// The search finished and found a student, and the board does not run it.
+    NotShipped = 5,
 }
 
 /// What an error tells a user beside its text. Implemented by the errors themselves, in their own rooms: an error that

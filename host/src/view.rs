@@ -2,7 +2,9 @@
 //!
 //! A number from `--board local` was measured on the machine that also trains; every such line says so.
 
-use n2n_protocol::{Board, SlotContent, SlotStatus};
+use std::time::Duration;
+
+use n2n_protocol::{Board, SlotContent, SlotStatus, Status};
 
 use crate::measurement::Measurement;
 use crate::wording::{circumstances, conditions};
@@ -75,26 +77,69 @@ pub(crate) fn board(name: &str, this_machine: bool, board: &Board) -> String {
     ui::facts(facts)
 }
 
-/// The result of `n2n status`, `ship` and `rollback`.
+/// The result of `n2n status`.
+pub(crate) fn status(place: &str, it: &Status) -> String {
+    let slots = match (&it.slots, it.owner) {
+        (Some(slots), _) => self::slots(place, slots),
+        (None, owner) => {
+            let process = owner.map_or_else(String::new, |id| format!(", process {id},"));
+            format!("on {place}\nanother agent{process} owns the slots; this one only measures")
+        }
+    };
+    let disk = format!(
+        "{} free, of which uploads leave {}",
+        units::bytes(it.disk.free_bytes),
+        units::bytes(it.disk.reserve_bytes)
+    );
+    let mut facts = vec![("disk", disk)];
+    for (place, turn) in it.queue.iter().enumerate() {
+        let since = units::duration(Duration::from_secs(turn.since_s.into()));
+        let name = if place == 0 { "at the board" } else { "waits" };
+        facts.push((name, format!("{}: {}, for {since}", turn.client, turn.verb)));
+    }
+    if it.strangers > 0 {
+        facts.push(("strangers", format!("{} connections without a key were turned away", it.strangers)));
+    }
+    facts.push(("agent", format!("started {} ago", units::duration(Duration::from_secs(it.uptime_s)))));
+    format!("{slots}\n\n{}", ui::facts(facts))
+}
+
+/// The slots, and what the board found by itself: the result of `n2n ship` and `n2n rollback`.
 pub(crate) fn slots(place: &str, it: &SlotStatus) -> String {
-    let row = |slot: &str, content: &Option<SlotContent>, note: &str| match content {
+    let row = |slot: &str, content: &Option<SlotContent>, note: &dyn Fn(&SlotContent) -> String| match content
+    {
         Some(content) => [
             slot.to_owned(),
             content.name.clone(),
             units::bytes(content.bytes),
             content.model.to_string().chars().take(DIGEST_DIGITS).collect(),
             timestamp(content.staged_at),
-            note.to_owned(),
+            note(content),
         ],
         None => [slot.to_owned(), "-".into(), String::new(), String::new(), String::new(), String::new()],
     };
-    let trial = if it.trial.is_some() { "on trial" } else { "confirmed" };
+    let verified = |content: &SlotContent, note: &str| match content.verified_at {
+        0 => format!("{note}, not verified since the agent started"),
+        _ => note.to_owned(),
+    };
+    let trial = it.trial.map_or_else(
+        || "confirmed".into(),
+        |trial| {
+            let left = units::duration(Duration::from_secs(trial.seconds_left.into()));
+            format!("on trial: confirmed within {left}, or rolled back")
+        },
+    );
     let rows = [
-        row("active", &it.active, trial),
-        row("staged", &it.staged, "verified"),
-        row("way back", &it.way_back, "roll-back returns here"),
+        row("active", &it.active, &|content| verified(content, &trial)),
+        row("way back", &it.way_back, &|content| verified(content, "a roll-back returns here")),
+        row("staged", &it.staged, &|content| verified(content, "not active yet")),
     ];
-    format!("on {place}\n{}", ui::table(["slot", "name", "file", "sha256", "staged", ""], rows))
+    let mut text =
+        format!("on {place}\n{}", ui::table(["", "student", "file", "sha256", "staged at", ""], rows));
+    for notice in &it.notices {
+        text += &format!("\n{}  {}", timestamp(notice.at), notice.text);
+    }
+    text
 }
 
 /// Digits of a digest that people compare.
@@ -107,7 +152,7 @@ fn timestamp(unix_s: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use n2n_protocol::{Digest, Trial};
+    use n2n_protocol::{Digest, Disk, Notice, Trial, Turn};
 
     use super::*;
     use crate::measurement::tests::sent;
@@ -135,8 +180,8 @@ mod tests {
         assert!(text.contains("time ended before"), "{text}");
     }
 
-    fn content(name: &str) -> SlotContent {
-        SlotContent {
+    fn content(name: &str, verified_at: u64) -> Option<SlotContent> {
+        Some(SlotContent {
             id: 1,
             name: name.into(),
             model: Digest([7; 32]),
@@ -146,25 +191,26 @@ mod tests {
             engine: String::new(),
             threads: 1,
             staged_at: 1_700_000_000,
-            verified_at: 0,
-        }
+            verified_at,
+        })
     }
 
     #[test]
     fn slots_show_the_trial_and_what_rollback_returns_to() {
         let status = SlotStatus {
-            active: Some(content("b")),
-            way_back: Some(content("a")),
-            trial: Some(Trial { id: 1, seconds_left: 60 }),
+            active: content("b", 5),
+            way_back: content("a", 0),
+            trial: Some(Trial { id: 1, seconds_left: 61 }),
+            notices: vec![Notice { at: 1_700_000_000, text: "student `c` is damaged".into() }],
             ..SlotStatus::default()
         };
         let text = slots("pi-lab", &status);
-        assert!(
-            text.contains("on trial")
-                && text.contains("2023-11-14T22:13:20Z")
-                && text.contains("070707070707")
-        );
-        assert!(text.lines().any(|line| line.contains("way back") && line.contains("roll-back")), "{text}");
+        let line = |word: &str| text.lines().find(|line| line.contains(word)).unwrap_or_default().to_owned();
+        assert!(line("active").contains("on trial: confirmed within 1m 1s, or rolled back"), "{text}");
+        assert!(line("active").contains("2023-11-14T22:13:20Z") && line("active").contains("070707070707"));
+        let way_back = line("way back");
+        assert!(way_back.contains("a roll-back returns here, not verified since"), "{text}");
+        assert!(text.ends_with("\n2023-11-14T22:13:20Z  student `c` is damaged"), "{text}");
         insta::assert_snapshot!("slots", text);
     }
 
@@ -196,5 +242,24 @@ mod tests {
             },
         };
         insta::assert_snapshot!("board", board("pi-lab", false, &it));
+    }
+
+    #[test]
+    fn a_status_names_whoever_has_the_board_and_its_slots() {
+        let turn = |client: &str| Turn { client: client.into(), verb: "measure".into(), since_s: 3 };
+        let status = Status {
+            slots: None,
+            owner: Some(4711),
+            queue: vec![turn("anna"), turn("ben")],
+            disk: Disk { free_bytes: 3 << 30, reserve_bytes: 8 << 20 },
+            strangers: 12,
+            uptime_s: 3600,
+        };
+        let text = super::status("pi-lab", &status);
+        for part in
+            ["process 4711, owns the slots", "anna: measure", "ben: measure", "3.00 GiB free", "12 conn"]
+        {
+            assert!(text.contains(part), "{part} in {text}");
+        }
     }
 }

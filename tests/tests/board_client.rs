@@ -117,7 +117,9 @@ fn two_agents_on_one_machine_take_turns_and_the_slots_have_one_owner() {
     let mut first = Client::connect(&local(data.path())).unwrap();
     let patience = Patience { busy: Duration::from_millis(300), ..Patience::default() };
     let mut second = Client::connect_with(&local(data.path()), patience).unwrap();
-    assert!(matches!(second.status(), Err(BoardError::Refused { .. })));
+    let status = second.status().unwrap();
+    assert_eq!((status.slots, status.owner), (None, first.process_id()));
+    assert!(matches!(second.rollback(None), Err(BoardError::Refused { .. })));
     let digest = first.put(&model(), &mut |_, _| {}).unwrap();
     second.put(&model(), &mut |_, _| {}).unwrap();
     let flag = first.cancel_flag();

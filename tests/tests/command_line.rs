@@ -14,7 +14,7 @@ fn json(world: &World, line: &str) -> Value {
     let finished = world.run(N2N, &words, DEADLINE).unwrap();
     assert_eq!(finished.code, Some(0), "{line}\n{}", finished.stderr);
     let value = finished.json().unwrap_or_else(|error| panic!("{line}: {error}\n{}", finished.stdout));
-    assert_eq!(value["schema"], 1, "{line}");
+    assert_eq!(value["schema"], 2, "{line}");
     value
 }
 

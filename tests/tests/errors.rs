@@ -397,7 +397,7 @@ fn a_board_with_another_key_or_none_at_all_is_unavailable() {
             name: "nothing to roll back to",
             line: "rollback --board right",
             code: FAILED,
-            error: &["no previous student"],
+            error: &["no confirmed student"],
             hint: "",
         },
         Case {

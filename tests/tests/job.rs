@@ -36,7 +36,7 @@ fn json(world: &World, line: &str) -> Value {
     let finished = world.run(N2N, &words, DEADLINE).unwrap();
     assert_eq!(finished.code, Some(0), "{line}\n{}", finished.stderr);
     let value = finished.json().unwrap_or_else(|error| panic!("{line}: {error}\n{}", finished.stdout));
-    assert_eq!(value["schema"], 1, "{line}");
+    assert_eq!(value["schema"], 2, "{line}");
     value
 }
 
@@ -118,7 +118,7 @@ fn slots_hold_what_was_shipped(world: &World, digest: &str) {
 
     let first = world.run(N2N, &["rollback", "--board", "local"], DEADLINE).unwrap();
     assert_eq!(first.code, Some(1), "{}", first.stderr);
-    assert!(first.line("error: ").unwrap().contains("no previous student"), "{}", first.stderr);
+    assert!(first.line("error: ").unwrap().contains("no confirmed student"), "{}", first.stderr);
 
     let shipped = json(world, "ship t.onnx --board local --json");
     snapshot::json("ship", &shipped);

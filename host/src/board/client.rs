@@ -128,6 +128,16 @@ impl Client {
         self.connection.is_some()
     }
 
+    /// The board's address, as its endpoint writes it.
+    pub fn board(&self) -> &str {
+        &self.board
+    }
+
+    /// Whether the agent is a child of ours.
+    pub fn is_local(&self) -> bool {
+        matches!(self.endpoint, Endpoint::Local(_))
+    }
+
     /// Process id of a local agent.
     pub fn process_id(&self) -> Option<u32> {
         self.connection.as_ref()?.agent.as_ref().map(LocalAgent::process_id)
@@ -241,7 +251,8 @@ impl Client {
     /// # Errors
     /// [`BoardError`].
     pub fn activate(&mut self, id: u64) -> Result<SlotStatus, BoardError> {
-        self.slots(Call::Activate { id }, self.short())
+        let wait = self.verifying();
+        self.when_free(|client| client.slots(Call::Activate { id }, wait))
     }
 
     /// End the trial.
@@ -249,7 +260,7 @@ impl Client {
     /// # Errors
     /// [`BoardError`].
     pub fn confirm(&mut self, id: u64) -> Result<SlotStatus, BoardError> {
-        self.slots(Call::Confirm { id }, self.short())
+        self.slots(Call::Confirm { id }, self.verifying())
     }
 
     /// Go back to the student that was confirmed last: from the named trial, or from whatever is active.
@@ -257,7 +268,7 @@ impl Client {
     /// # Errors
     /// [`BoardError`].
     pub fn rollback(&mut self, id: Option<u64>) -> Result<SlotStatus, BoardError> {
-        self.slots(Call::Rollback { id }, self.short())
+        self.slots(Call::Rollback { id }, self.verifying())
     }
 
     /// What is in the slots, who waits, how much room is left.
@@ -284,6 +295,11 @@ impl Client {
 
     fn short(&self) -> Wait {
         Wait { whole: self.patience.short, interruptible: false }
+    }
+
+    /// For a board that looks at a student's bytes first, or has only just started and looks at all of them.
+    fn verifying(&self) -> Wait {
+        Wait { whole: self.patience.stage, interruptible: false }
     }
 
     fn slots(&mut self, call: Call, wait: Wait) -> Result<SlotStatus, BoardError> {

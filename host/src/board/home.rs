@@ -39,6 +39,11 @@ impl Home {
         self.settings.join("signing.key")
     }
 
+    /// The number of the last bundle.
+    pub fn bundle_number(&self) -> PathBuf {
+        self.settings.join("bundle.number")
+    }
+
     /// The user's own board profiles.
     pub fn profiles(&self) -> PathBuf {
         self.settings.join("profiles")

@@ -21,7 +21,8 @@ pub struct Patience {
     pub short: Duration,
     /// For one batch of inputs.
     pub infer: Duration,
-    /// For a bundle's verification: load, golden inference, some latency samples.
+    /// For a bundle's verification: load, golden inference, some latency samples; and for a switch, before which a board
+    /// looks at the student's bytes and answer again and tells the user's program.
     pub stage: Duration,
     /// For a measurement beyond its own time budget: starting and ending workers, cooling down between repetitions.
     pub measure_margin: Duration,

@@ -13,8 +13,7 @@ use crate::exit::Failure;
 use crate::model_io::onnx;
 use crate::run::summary::Summary;
 
-/// Runs the job; one that was stopped, or lost its board, names the command that goes on with it, and one whose student
-/// did not get into its slot names the command that ships it.
+/// Runs the job; one that was stopped, or lost its board, names the command that goes on with it.
 ///
 /// # Errors
 /// See [`compress::Error`].
@@ -23,7 +22,7 @@ pub(super) fn run(plan: &Plan, context: &Context) -> Result<Summary, Failure> {
     let outcome = compress::run(plan, &context.stop, &|event| watcher.see(event));
     watcher.end();
     outcome.map_err(|error| {
-        let command = command_after(&error, &plan.out, &plan.configuration.board);
+        let command = command_after(&error, &plan.out);
         let failure = Failure::from(error);
         match command {
             Some(command) => failure.hint(command),
@@ -33,14 +32,11 @@ pub(super) fn run(plan: &Plan, context: &Context) -> Result<Summary, Failure> {
 }
 
 /// What is to be typed after an end that is none; `None` for errors whose own hint says more.
-fn command_after(error: &compress::Error, run: &Path, board: &str) -> Option<String> {
+fn command_after(error: &compress::Error, run: &Path) -> Option<String> {
     let run = run.display();
     match error {
         compress::Error::Stopped | compress::Error::Board(_) => {
             Some(format!("nothing is lost; go on with: n2n compress --resume --out {run}"))
-        }
-        compress::Error::Shipping(_) => {
-            Some(format!("the student is kept; ship it again with: n2n ship {run} --board {board}"))
         }
         _ => None,
     }
@@ -59,24 +55,30 @@ pub(super) fn plan(configuration: Configuration, out: PathBuf, resume: bool) -> 
     let teacher_digest = Digest::of(&std::fs::read(&configuration.teacher)?).to_string();
     let options = LoadOptions { seed: configuration.search.seed, ..LoadOptions::default() };
     let dataset = data::load(&spec, &options)?;
-    let signing_key = home.signing_key();
-    Ok(Plan { configuration, out, resume, teacher, teacher_digest, dataset, endpoint, signing_key })
+    let (signing_key, bundle_number) = (home.signing_key(), home.bundle_number());
+    Ok(Plan {
+        configuration,
+        out,
+        resume,
+        teacher,
+        teacher_digest,
+        dataset,
+        endpoint,
+        signing_key,
+        bundle_number,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::board::BoardError;
-    use crate::shipping::ShipError;
 
     #[test]
     fn a_job_that_can_be_gone_on_with_names_the_command() {
-        let after = |error| command_after(&error, Path::new("runs/a"), "pi");
+        let after = |error| command_after(&error, Path::new("runs/a"));
         for error in [compress::Error::Stopped, compress::Error::Board("gone".into())] {
             assert!(after(error).unwrap().ends_with("n2n compress --resume --out runs/a"));
         }
-        let not_shipped = compress::Error::Shipping(ShipError::NotActivated(BoardError::Cancelled));
-        assert!(after(not_shipped).unwrap().ends_with("n2n ship runs/a --board pi"));
         assert_eq!(after(compress::Error::Teacher("too large".into())), None);
     }
 }

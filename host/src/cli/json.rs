@@ -8,7 +8,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// Version of all objects below.
-pub(super) const SCHEMA: u32 = 1;
+pub(super) const SCHEMA: u32 = 2;
 
 /// `n2n compress --json`, `n2n quickstart --json`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -27,6 +27,10 @@ pub(super) struct Compressed {
     pub student: Option<Side>,
     /// Candidates evaluated by the search.
     pub candidates: usize,
+    /// Whether the student runs in the board's active slot.
+    pub shipped: bool,
+    /// Why it does not, when it was to.
+    pub not_shipped: Option<String>,
     /// Whole job, seconds.
     pub wall_s: f64,
 }
@@ -174,31 +178,93 @@ pub(super) struct Condition {
     power_mode: Option<String>,
 }
 
-/// `n2n status --json`, `n2n ship --json`, `n2n rollback --json`.
+/// `n2n ship --json`, `n2n rollback --json`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Slots {
+    /// [`SCHEMA`].
     schema: u32,
+    /// The board, as the user wrote it.
     board: String,
+    /// What runs.
     active: Option<Slot>,
-    staged: Option<Slot>,
+    /// What a roll-back returns to.
     way_back: Option<Slot>,
+    /// The trial of the active student; `null` when it is confirmed.
     trial: Option<Trial>,
+    /// Verified, not active.
+    staged: Option<Slot>,
+    /// What the board did or found by itself, newest last.
+    notices: Vec<Note>,
+}
+
+/// `n2n status --json`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Status {
+    /// The slots; all empty when another agent owns them.
+    #[serde(flatten)]
+    slots: Slots,
+    /// Process id of another agent that owns the slots.
+    owner_process: Option<u32>,
+    /// Who has the board, then who waits for it.
+    queue: Vec<Turn>,
+    /// Room on the board's disk.
+    disk: Disk,
+    /// Connections without a key that were turned away since the agent started.
+    strangers: u64,
+    /// Seconds since the agent started.
+    uptime_s: u64,
 }
 
 /// The trial of the active student.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 struct Trial {
+    /// The student's.
     id: u64,
+    /// Until the board goes back by itself.
     seconds_left: u32,
 }
 
 /// One slot.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 struct Slot {
+    /// Given by the board, never twice.
+    id: u64,
     name: String,
     model_sha256: String,
     file_bytes: u64,
+    /// Number of its bundle; 0 for a student of protocol 1.
+    number: u64,
+    /// Class of board that it was made for; empty for any.
+    target: String,
+    /// Engine that it was measured with; empty where unknown.
+    engine: String,
+    threads: u16,
     staged_at_unix_s: u64,
+    /// When its bytes were last found right; `null` for not since the agent started.
+    verified_at_unix_s: Option<u64>,
+}
+
+/// Something that a board did or found by itself.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Note {
+    at_unix_s: u64,
+    text: String,
+}
+
+/// One that has the board or waits for it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Turn {
+    client: String,
+    verb: String,
+    since_s: u32,
+}
+
+/// Room on a disk.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Disk {
+    free_bytes: u64,
+    /// What uploads leave free.
+    reserve_bytes: u64,
 }
 
 /// `n2n teacher inspect --json`.
@@ -368,21 +434,51 @@ impl From<&Conditions> for Condition {
 impl Slots {
     /// By the name the user gave the board.
     pub(super) fn new(board: &str, it: &SlotStatus) -> Self {
-        let slot = |content: &Option<SlotContent>| {
-            content.as_ref().map(|it| Slot {
-                name: it.name.clone(),
-                model_sha256: it.model.to_string(),
-                file_bytes: it.bytes,
-                staged_at_unix_s: it.staged_at,
-            })
-        };
+        let slot = |content: &Option<SlotContent>| content.as_ref().map(Slot::from);
         Self {
             schema: SCHEMA,
             board: board.into(),
             active: slot(&it.active),
-            staged: slot(&it.staged),
             way_back: slot(&it.way_back),
             trial: it.trial.map(|it| Trial { id: it.id, seconds_left: it.seconds_left }),
+            staged: slot(&it.staged),
+            notices: it.notices.iter().map(|it| Note { at_unix_s: it.at, text: it.text.clone() }).collect(),
+        }
+    }
+}
+
+impl From<&SlotContent> for Slot {
+    fn from(it: &SlotContent) -> Self {
+        Self {
+            id: it.id,
+            name: it.name.clone(),
+            model_sha256: it.model.to_string(),
+            file_bytes: it.bytes,
+            number: it.number,
+            target: it.target.clone(),
+            engine: it.engine.clone(),
+            threads: it.threads,
+            staged_at_unix_s: it.staged_at,
+            verified_at_unix_s: (it.verified_at > 0).then_some(it.verified_at),
+        }
+    }
+}
+
+impl Status {
+    /// By the name the user gave the board.
+    pub(super) fn new(board: &str, it: &n2n_protocol::Status) -> Self {
+        let turn = |it: &n2n_protocol::Turn| Turn {
+            client: it.client.clone(),
+            verb: it.verb.clone(),
+            since_s: it.since_s,
+        };
+        Self {
+            slots: Slots::new(board, it.slots.as_ref().unwrap_or(&SlotStatus::default())),
+            owner_process: it.owner,
+            queue: it.queue.iter().map(turn).collect(),
+            disk: Disk { free_bytes: it.disk.free_bytes, reserve_bytes: it.disk.reserve_bytes },
+            strangers: it.strangers,
+            uptime_s: it.uptime_s,
         }
     }
 }
@@ -409,13 +505,15 @@ mod tests {
             teacher: side.clone(),
             student: Some(side),
             candidates: 3,
+            shipped: true,
+            not_shipped: None,
             wall_s: 1.5,
         };
         let side = r#"{"test_accuracy":0.9,"params":1,"macs":2,"latency_ns":{"median":5,"low":4,"high":null},"model_memory_bytes":null,"file":"runs/a/student.onnx"}"#;
         assert_eq!(
             serde_json::to_string(&object).unwrap(),
             format!(
-                r#"{{"schema":1,"run":"runs/a","board":"local","limits":[{{"metric":"latency","bound":2500000.0}}],"teacher":{side},"student":{side},"candidates":3,"wall_s":1.5}}"#
+                r#"{{"schema":2,"run":"runs/a","board":"local","limits":[{{"metric":"latency","bound":2500000.0}}],"teacher":{side},"student":{side},"candidates":3,"shipped":true,"not_shipped":null,"wall_s":1.5}}"#
             )
         );
     }

@@ -45,7 +45,8 @@ First steps:
   n2n compress --teacher teacher.onnx --data fashion-mnist --board local --limit latency=0.5x
   n2n report runs/fashion-mnist-1                  the run as one HTML page
 
-Exit codes: 0 done, 1 failed, 2 usage, 3 no student meets the limits, 4 board unavailable.";
+Exit codes: 0 done, 1 failed, 2 usage, 3 no student meets the limits, 4 board unavailable, 5 a student was found
+and not shipped.";
 
 /// Compresses a trained image classifier for one board, measured on that very board, and ships the result to it.
 #[derive(Debug, Parser)]

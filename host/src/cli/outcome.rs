@@ -12,13 +12,19 @@ use crate::run::summary::{Side, Student, Summary};
 use crate::search::{Budget, Resources, Settings};
 use crate::{ui, units, wording};
 
-/// Prints the result; no student is exit code 3.
+/// Prints the result; no student is exit code 3, one that the board does not run is 5.
 pub(super) fn show(summary: &Summary, context: &Context) -> Result<Code, Failure> {
     context.ui.result(&object(summary), || text(summary))?;
-    if summary.student.is_some() {
-        return Ok(Code::Done);
-    }
     let (trials, run) = (summary.candidates, summary.run.display());
+    if let Some(student) = &summary.student {
+        let Some(reason) = &student.not_shipped else { return Ok(Code::Done) };
+        let file = student.side.file.display();
+        return Err(Failure::new(
+            Code::NotShipped,
+            anyhow::anyhow!("{file} does not run on the board: {reason}"),
+        )
+        .hint(format!("the student is kept; ship it again with: n2n ship {run} --board {}", summary.board)));
+    }
     Err(Failure::new(
         Code::NoStudent,
         anyhow::anyhow!("{run}: none of {trials} candidates keeps the limits when measured carefully"),
@@ -94,6 +100,8 @@ fn object(summary: &Summary) -> Compressed {
         teacher: side(&summary.teacher),
         student: summary.student.as_ref().map(|student| side(&student.side)),
         candidates: summary.candidates,
+        shipped: summary.student.as_ref().is_some_and(|student| student.shipped),
+        not_shipped: summary.student.as_ref().and_then(|student| student.not_shipped.clone()),
         wall_s: summary.wall_s,
     }
 }
@@ -130,7 +138,11 @@ fn text(summary: &Summary) -> String {
     facts.push(("measured on", format!("{place}: {}", summary.board_model)));
     if let Some(student) = &summary.student {
         facts.push(("student", format!("{}, found by {}", student.side.file.display(), student.searcher)));
-        let shipped = if student.shipped { format!("in the active slot of {place}") } else { "no".into() };
+        let shipped = match (&student.not_shipped, student.shipped) {
+            (Some(reason), _) => format!("no, because {reason}"),
+            (None, true) => format!("in the active slot of {place}"),
+            (None, false) => "no".into(),
+        };
         facts.push(("shipped", shipped));
         if let Some(agreement) = student.board_agreement {
             let (same, all) = (agreement.correct, agreement.total);

@@ -1,10 +1,10 @@
-//! `n2n rollback`: the previous student becomes the active one again.
+//! `n2n rollback`: the student that was confirmed last becomes the active one again.
 
 use super::{Context, json, target_board};
 use crate::exit::{Code, Failure};
 use crate::view;
 
-/// Returns a board to the student that was active before
+/// Returns a board to the student that was confirmed before; one on trial is ended
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  n2n rollback --board pi-lab")]
 pub(super) struct Args {

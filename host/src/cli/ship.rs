@@ -1,12 +1,16 @@
 //! `n2n ship`: a student into a board's active slot, verified there before and after the switch.
 
+use n2n_protocol::Execution;
+
 use crate::exit::{Code, Failure, ResultExt as _};
 use crate::model_io::fold::fold_batch_norm;
 use crate::model_io::onnx;
+use crate::run::summary::Summary;
 use crate::search::{Bound, Limit, Metric};
-use crate::shipping::{self, Shipment, SigningKey, Step};
+use crate::shipping::{self, Check, Facts, Shipment, SigningKey, Step, next_number};
 use crate::{ui, units, view};
 
+use super::model::ModelRef;
 use super::{Context, json, model, target_board};
 
 const EXAMPLES: &str = "\
@@ -14,8 +18,9 @@ Examples:
   n2n ship runs/pi-1 --board pi-lab                          a run's student
   n2n ship student.onnx --board pi-lab --limit latency=5ms   refused by the board if it is slower
 
-The board verifies signature, digest, golden answer and latency before it switches. The switch is a trial until the
-host has asked the active student itself; otherwise the board goes back.";
+The board verifies signature, class of board, digest, golden answer and latency before it switches. The switch is a trial:
+the host asks the student in the active slot, the file that programs on the board open, and confirms it; else the board goes
+back, also when the host is gone. A student that is active already is not shipped again.";
 
 /// Seed of the golden input that travels with the student.
 const GOLDEN_SEED: u64 = 1;
@@ -35,9 +40,12 @@ pub(super) struct Args {
     /// Only `latency=TIME`: the board refuses a student whose median is above it
     #[arg(long, value_name = "METRIC=BOUND")]
     limit: Option<String>,
-    /// Threads of the engine
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    threads: u16,
+    /// Threads of the engine [default: as the run was measured, else 1]
+    #[arg(long, value_name = "N")]
+    threads: Option<u16>,
+    /// Ship though it was made for another class of board, or is older than what the board has seen
+    #[arg(long)]
+    force: bool,
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
@@ -54,15 +62,23 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
     let (network, weights) = fold_batch_norm(&it.network, weights);
     let bytes = onnx::write(&network, onnx::Filling::Weights(&weights), &it.info)?;
     let name = args.name.clone().unwrap_or_else(|| short_name(&args.model));
-    let shipment = Shipment {
-        name: &name,
-        onnx: &bytes,
+    let home = target_board::home()?;
+    let key = SigningKey::load_or_create(&home.signing_key())?;
+    let number_file = home.bundle_number();
+    let number = next_number(&number_file)
+        .map_err(|error| Failure::failed(format_args!("{}: {error}", number_file.display())))?;
+    let Searched { target, execution } = searched(&args.model)?;
+    let facts = Facts {
+        name: name.clone(),
+        execution: Execution { threads: args.threads.unwrap_or(execution.threads), ..execution },
+        classes: it.info.classes.clone(),
+        target,
+        number,
         golden: shipping::golden(&network, &weights, GOLDEN_SEED)?,
-        input_len: network.input_shape().elements(),
         latency_limit_ns,
-        threads: args.threads,
     };
-    let key = SigningKey::load_or_create(&target_board::home()?.signing_key())?;
+    let input_len = network.input_shape().elements();
+    let shipment = Shipment { onnx: &bytes, input_len, facts, force: args.force };
     let mut board = args.board.connect(context)?;
     let place = board.place();
     let progress = context.ui.progress(format!("shipping {name} to {place}"), 0);
@@ -71,20 +87,53 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
     })?;
     drop(progress);
     context.ui.result(&json::Slots::new(&board.name, &shipped.status), || {
-        let check = ui::facts([
-            ("shipped", name.clone()),
-            (
-                "answer",
-                format!("differs from the host's by {:.1e} of its largest logit", shipped.golden_difference),
-            ),
-            (
-                "latency in the slot",
-                format!("{}, measured on {place}", units::latency(shipped.measurement.latency.median_ns)),
-            ),
-        ]);
-        format!("{check}\n{}", view::slots(&place, &shipped.status))
+        format!("{}\n{}", said(&name, &place, shipped.check.as_ref()), view::slots(&place, &shipped.status))
     })?;
     Ok(Code::Done)
+}
+
+/// What became of it, for people.
+fn said(name: &str, place: &str, check: Option<&Check>) -> String {
+    let Some(check) = check else {
+        return format!("{name} is already active on {place}; nothing changed\n");
+    };
+    let difference = check.golden_difference;
+    ui::facts([
+        ("shipped", name.to_owned()),
+        ("answer", format!("differs from the host's by {difference:.1e} of its largest logit")),
+        (
+            "latency in the slot",
+            format!("{}, measured on {place}", units::latency(check.measurement.latency.median_ns)),
+        ),
+    ])
+}
+
+/// What a student was made for; empty where the board it ships to decides.
+struct Searched {
+    /// Class of board.
+    target: String,
+    /// How it was measured.
+    execution: Execution,
+}
+
+/// Of a run: the class of its board, and how its student was measured there. A file alone does not tell.
+fn searched(model: &str) -> Result<Searched, Failure> {
+    let summary = match ModelRef::parse(model).map_err(Failure::usage)? {
+        ModelRef::Run(run) => Summary::load(&run)?,
+        ModelRef::File(_) | ModelRef::Zoo(_) => None,
+    };
+    let unknown = Execution { engine: String::new(), threads: 1, batch: 1, pace_us: 0 };
+    let Some(summary) = summary else { return Ok(Searched { target: String::new(), execution: unknown }) };
+    let execution = summary.student.map_or(unknown, |student| {
+        let measured = student.side.measurement;
+        Execution {
+            engine: measured.engine.name,
+            threads: measured.threads,
+            batch: measured.batch,
+            pace_us: measured.pace_us,
+        }
+    });
+    Ok(Searched { target: summary.board_class, execution })
 }
 
 fn latency_limit(text: &str) -> Result<u64, Failure> {
@@ -110,7 +159,7 @@ pub(super) fn words(step: &Step) -> String {
         }
         Step::Staging => "the board verifies it".into(),
         Step::Activating => "switching".into(),
-        Step::Checking => "asking and timing the active student".into(),
+        Step::Checking => "asking and timing the student in the active slot".into(),
         Step::Confirming => "confirming".into(),
         Step::RollingBack { reason } => {
             tracing::warn!("rolling back: {reason}");

@@ -4,7 +4,6 @@ use crate::board::BoardError;
 use crate::exit::{Code, Diagnostic, Failure};
 use crate::run::folder::FolderError;
 use crate::search::{Fault, Metric, SearchError};
-use crate::shipping::ShipError;
 use crate::training::TrainingError;
 
 /// Why there is no student.
@@ -47,9 +46,6 @@ pub enum Error {
     /// The teacher itself cannot be measured.
     #[error("the board cannot run the teacher: {0}")]
     Teacher(String),
-    /// The student was found but does not run on the board.
-    #[error(transparent)]
-    Shipping(#[from] ShipError),
     /// Ctrl-C; the run can be resumed.
     #[error("stopped")]
     Stopped,
@@ -81,7 +77,6 @@ impl Error {
             Self::Teacher(_) => {
                 Some("a teacher must run on the board to be compared with; begin with a smaller one")
             }
-            Self::Shipping(error) => error.hint(),
             Self::Stopped => Some("nothing is lost: run the same command with --resume to go on"),
             Self::Folder(_) | Self::Other(_) => None,
         }
@@ -94,7 +89,6 @@ impl Diagnostic for Error {
             Self::ImpossibleLimit { .. } => Code::NoStudent,
             Self::Board(_) => Code::BoardUnavailable,
             Self::Greeting(error) => error.exit_code(),
-            Self::Shipping(error) => error.exit_code(),
             Self::Other(failure) => failure.code(),
             Self::WeakTeacher { .. }
             | Self::Mismatch { .. }
@@ -178,12 +172,5 @@ mod tests {
         let (alone, within) = (Failure::from(no_such_gpu()), Failure::from(Error::telling(no_such_gpu())));
         assert_eq!((alone.code(), alone.render()), (within.code(), within.render()));
         assert!(alone.next_step().unwrap().contains("--device cpu"), "{}", alone.render());
-    }
-
-    #[test]
-    fn a_board_that_is_lost_while_shipping_is_unavailable_as_for_the_verb_that_ships() {
-        let lost = BoardError::Unavailable { board: "pi".into(), reason: "link lost".into() };
-        let error = Error::from(ShipError::NotActivated(lost));
-        assert_eq!(error.exit_code(), Code::BoardUnavailable);
     }
 }

@@ -13,6 +13,7 @@
 //! | `verdict` | the very file: accuracy, files, deployment |
 //! | `dry_run` | what the budget buys |
 //!
+//! A board that does not take the student costs none of what was found: the summary says why.
 //! Only order lives here; arithmetic belongs to the rooms below.
 
 mod distiller;
@@ -122,6 +123,7 @@ pub fn run(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> Resul
         board: plan.configuration.board.clone(),
         this_machine: lab.local,
         board_model: lab.gauge.welcome().board.model.clone(),
+        board_class: lab.gauge.welcome().board.class.clone(),
         dataset: dataset.name.clone(),
         limits: limits.0.clone(),
         teacher: teacher.side,
@@ -134,8 +136,13 @@ pub fn run(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> Resul
     summary.save(folder.path()).map_err(Error::telling)?;
     if let (Some(student), Some(chosen), true) = (&mut summary.student, &chosen, plan.configuration.ship) {
         clock.begin(Phase::Shipping);
-        student.board_agreement = Some(verdict::ship(&mut lab, &dataset, plan, &limits, chosen)?);
-        student.shipped = true;
+        match verdict::ship(&mut lab, plan, &limits, chosen) {
+            Ok(()) => {
+                student.shipped = true;
+                student.board_agreement = verdict::agreement(&mut lab, &dataset, chosen);
+            }
+            Err(reason) => student.not_shipped = Some(format!("{reason:#}")),
+        }
         summary.wall_s = (clock.whole() + lab.before).as_secs_f64();
         summary.seconds = clock.phases();
         summary.save(folder.path()).map_err(Error::telling)?;

@@ -70,4 +70,6 @@ pub struct Plan {
     pub endpoint: Endpoint,
     /// File of the user's signing key; made if it does not exist.
     pub signing_key: PathBuf,
+    /// File with the number of the user's last bundle.
+    pub bundle_number: PathBuf,
 }

@@ -2,6 +2,7 @@
 //!
 //! The one room that reads the test split, once for the teacher and once for the student, after all choices are made.
 
+use anyhow::Context as _;
 use n2n_protocol::{Digest, InferPlan, Model, Place};
 
 use super::finale::{Chosen, latency_bound};
@@ -14,7 +15,7 @@ use crate::run::folder::Folder;
 use crate::run::summary::{Side, Student};
 use crate::search::Limits;
 use crate::search::laboratory::Measured;
-use crate::shipping::{self, Shipment, SigningKey};
+use crate::shipping::{self, Facts, Shipment, SigningKey, next_number};
 use crate::training::{Accuracy, PairedDifference, evaluation};
 
 /// Validation images that the board classifies after deployment, beside the host.
@@ -80,6 +81,7 @@ pub(super) fn of_student(
         difference: PairedDifference::new(&teacher.predictions, &predictions, &dataset.test.labels),
         searcher: chosen.searcher.clone(),
         shipped: false,
+        not_shipped: None,
         board_agreement: None,
     })
 }
@@ -89,36 +91,52 @@ fn score(predictions: &[u16], labels: &[u16]) -> Accuracy {
     Accuracy { correct: correct as u32, total: labels.len() as u32 }
 }
 
-/// Puts the student into the board's active slot, and lets the board classify some validation images there: on how many
-/// board and host agree.
-pub(super) fn ship(
-    lab: &mut Live<'_>,
-    dataset: &Dataset,
-    plan: &Plan,
-    limits: &Limits,
-    chosen: &Chosen,
-) -> Result<Accuracy, Error> {
-    let key = SigningKey::load_or_create(&plan.signing_key).map_err(Error::telling)?;
+/// Puts the student into the board's active slot.
+///
+/// # Errors
+/// Why it does not run there.
+pub(super) fn ship(lab: &mut Live<'_>, plan: &Plan, limits: &Limits, chosen: &Chosen) -> anyhow::Result<()> {
+    let key = SigningKey::load_or_create(&plan.signing_key)?;
+    let number =
+        next_number(&plan.bundle_number).with_context(|| plan.bundle_number.display().to_string())?;
     let name =
         plan.out.file_name().map_or_else(|| "student".into(), |name| name.to_string_lossy().into_owned());
-    let shipment = Shipment {
-        name: &name,
-        onnx: &chosen.specimen.bytes,
+    let facts = Facts {
+        name,
+        execution: lab.gauge.execution(),
+        classes: lab.info.classes.clone(),
+        target: lab.gauge.welcome().board.class.clone(),
+        number,
         golden: chosen.specimen.golden.clone(),
-        input_len: chosen.network.input_shape().elements(),
         // A share of the teacher's latency was judged side by side; a number of one moment may be wrong the next.
         latency_limit_ns: latency_bound(limits).filter(|_| !lab.anchored),
-        threads: plan.configuration.board_threads,
     };
+    let input_len = chosen.network.input_shape().elements();
+    let shipment = Shipment { onnx: &chosen.specimen.bytes, input_len, facts, force: false };
     let observer = lab.observer;
     shipping::ship(lab.gauge.client(), &shipment, &key, &mut |step| observer(&Event::Shipping(step)))?;
+    Ok(())
+}
 
+/// Lets the board classify some validation images in the active slot: on how many board and host agree. `None` when it
+/// could not be asked; the student is there all the same.
+pub(super) fn agreement(lab: &mut Live<'_>, dataset: &Dataset, chosen: &Chosen) -> Option<Accuracy> {
+    match agreed(lab, dataset, chosen) {
+        Ok(agreement) => Some(agreement),
+        Err(error) => {
+            (lab.observer)(&Event::Note(format!("board and host were not compared: {error:#}")));
+            None
+        }
+    }
+}
+
+fn agreed(lab: &mut Live<'_>, dataset: &Dataset, chosen: &Chosen) -> anyhow::Result<Accuracy> {
     let count = dataset.validation_select.len().min(AGREEMENT_IMAGES);
     let images = dataset.validation_select.select(&(0..count).collect::<Vec<_>>());
     let inputs = evaluation::inputs(&images, &dataset.normalisation)?;
     let plan = InferPlan {
         model: Model::onnx(Digest::of(&chosen.specimen.bytes)),
-        place: Place::Store,
+        place: Place::ActiveSlot,
         execution: lab.gauge.execution(),
         max_memory_bytes: AGREEMENT_MEMORY_BYTES,
         inputs: Vec::new(),

@@ -39,6 +39,9 @@ pub struct Summary {
     pub this_machine: bool,
     /// What the board says it is.
     pub board_model: String,
+    /// Class of board, for which the student was made; empty in runs of older versions.
+    #[serde(default)]
+    pub board_class: String,
     /// Data set.
     pub dataset: String,
     /// Limits in base units.
@@ -87,6 +90,9 @@ pub struct Student {
     pub searcher: String,
     /// Whether it runs in the board's active slot.
     pub shipped: bool,
+    /// Why it does not, when it was to.
+    #[serde(default)]
+    pub not_shipped: Option<String>,
     /// Share of images on which board and host name the same class, of those that were compared.
     pub board_agreement: Option<Accuracy>,
 }

@@ -1,15 +1,20 @@
 //! The steps of shipping, in order, and the way back: put, stage, activate, check, confirm; or roll back.
 //!
-//! The board verifies signature, digest, golden answer and latency before it activates. The host then asks the active
-//! student itself: what runs is confirmed only by an answer that was seen, and rolled back on anything else.
+//! The board verifies signature, class, digest, golden answer and latency before it activates. The host then asks the
+//! student in the active slot, the very file that the user's program opens: what runs is confirmed only by an answer that
+//! was seen, and rolled back on anything else. A student that is active already is not shipped again; one that another
+//! host left on trial is checked and confirmed.
+
+use std::time::{Duration, Instant};
 
 use n2n_protocol::{
-    Execution, Golden, InferPlan, MeasurePlan, Measurement, Model, Place, Shipment as Request, SlotStatus,
-    generator,
+    Digest, Execution, Golden, InferPlan, MeasurePlan, Measurement, Model, Place, Shipment as Request,
+    SlotStatus, Status, generator,
 };
 
-use super::{BundleError, SigningKey, bundle};
+use super::{BundleError, Facts, SigningKey, bundle};
 use crate::board::{BoardError, Client};
+use crate::units;
 
 /// Fresh processes of the health check: more than one, so that a lucky or an unlucky one is seen.
 const CHECK_PROCESSES: u16 = 3;
@@ -23,22 +28,22 @@ const CHECK_BUDGET_MS: u32 = 60_000;
 const CHECK_INFERENCE_MS: u32 = 10_000;
 /// Memory of the check's workers, bytes.
 const CHECK_MEMORY_BYTES: u64 = 1 << 30;
+/// For another agent on the board's machine to give the slots free: one that a finished command started needs seconds.
+const OWNED_PATIENCE: Duration = Duration::from_secs(20);
+/// Between two looks.
+const OWNED_LOOK: Duration = Duration::from_secs(1);
 
 /// What to ship.
 #[derive(Clone, Debug)]
 pub struct Shipment<'a> {
-    /// The name users gave it.
-    pub name: &'a str,
     /// The model file, with its weights.
     pub onnx: &'a [u8],
-    /// An input by seed and the host's answer to it.
-    pub golden: Golden,
     /// Values of one input: channels x height x width.
     pub input_len: usize,
-    /// Upper bound of its median latency, ns.
-    pub latency_limit_ns: Option<u64>,
-    /// Threads of the check.
-    pub threads: u16,
+    /// What travels beside it. An empty engine or target is the board's own.
+    pub facts: Facts,
+    /// Take it although it was made for another class of board, or is older than one that was there.
+    pub force: bool,
 }
 
 /// Where shipping is, for progress.
@@ -69,11 +74,19 @@ pub enum Step {
 /// A student that runs on the board.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Shipped {
-    /// The slots after confirmation.
+    /// The slots now.
     pub status: SlotStatus,
+    /// What the check of the active slot saw; `None` when the student was active and confirmed already, so that nothing
+    /// changed.
+    pub check: Option<Check>,
+}
+
+/// What the check of the active slot saw.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Check {
     /// Largest difference of its answer, relative as in [`Golden::tolerance`].
     pub golden_difference: f32,
-    /// Of the check: a few processes, no interval.
+    /// A few processes, no interval.
     pub measurement: Measurement,
 }
 
@@ -83,6 +96,14 @@ pub enum ShipError {
     /// It cannot be bundled.
     #[error(transparent)]
     Bundle(#[from] BundleError),
+    /// Another agent on the board's machine has the slots and does not give them free.
+    #[error("not shipped: another agent{} owns the slots of board {board}", .owner.map_or_else(String::new, |id| format!(" (process {id})")))]
+    Owned {
+        /// As the user wrote it.
+        board: String,
+        /// Process id of that agent.
+        owner: Option<u32>,
+    },
     /// The board did not take it; what was active before still is.
     #[error("not shipped: {0}")]
     NotActivated(#[source] BoardError),
@@ -109,12 +130,15 @@ impl ShipError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Bundle(_) => None,
+            Self::Owned { .. } => {
+                Some("let the other n2n or n2n-agent on that machine end, then run `n2n ship` again")
+            }
             Self::NotActivated(error) => error.hint(),
             Self::RolledBack { .. } => {
                 Some("`n2n status` shows what runs; `n2n measure` shows how it behaves")
             }
             Self::OnTrial { .. } => Some(
-                "an agent that restarts goes back by itself; `n2n status` and `n2n rollback` once it answers",
+                "the board goes back by itself when the trial's time is over; `n2n status` shows it once it answers",
             ),
         }
     }
@@ -130,70 +154,149 @@ pub fn ship(
     key: &SigningKey,
     observer: &mut dyn FnMut(Step),
 ) -> Result<Shipped, ShipError> {
-    let Shipment { name, onnx, golden, latency_limit_ns, .. } = shipment;
-    let execution = execution(client, shipment);
-    let manifest = bundle(name, onnx, execution.clone(), golden.clone(), *latency_limit_ns, key)?;
-    let model = manifest.artifact.model;
-    let request = Request { bundle: manifest, force: false };
-    let mut stage = |client: &mut Client| {
-        client.put(onnx, &mut |done, bytes| observer(Step::Putting { done, bytes }))?;
-        observer(Step::Staging);
-        client.stage(&request)
-    };
-    let staged = match stage(client) {
-        // Nothing was switched yet: a link that was lost, perhaps long ago while the student was trained, is found again.
-        Err(BoardError::Unavailable { .. }) => client.reconnect().and_then(|()| stage(client)),
-        answered => answered,
-    };
-    let staged = staged.map_err(ShipError::NotActivated)?;
-    let id = staged.staged.map_or(0, |staged| staged.id);
-    observer(Step::Activating);
-    // A lost answer leaves open whether the board switched, so from here on every failure takes the way back.
-    let checked = match client.activate(id) {
-        Ok(_) => {
-            observer(Step::Checking);
-            check(client, model, &execution, shipment)
+    let facts = settled(client, &shipment.facts);
+    let manifest = bundle(shipment.onnx, facts, key)?;
+    let (model, execution) = (manifest.artifact.model, manifest.artifact.execution.clone());
+    let request = Request { bundle: manifest, force: shipment.force };
+    // Nothing is switched yet: a link that was lost, perhaps long ago while the student was trained, is found again.
+    reconnected(client).map_err(ShipError::NotActivated)?;
+    owned(client)?;
+    let staged = stage(client, shipment.onnx, &request, observer).map_err(ShipError::NotActivated)?;
+    let trial = match under_way(&staged, model.digest) {
+        UnderWay::Settled => return Ok(Shipped { status: staged, check: None }),
+        UnderWay::Staged(id) => {
+            observer(Step::Activating);
+            match client.activate(id) {
+                Ok(_) => Ok(id),
+                // A lost answer leaves open whether the board switched.
+                Err(error @ BoardError::Unavailable { .. }) => Err((id, error.to_string())),
+                Err(error) => return Err(ShipError::NotActivated(error)),
+            }
         }
-        Err(error @ BoardError::Unavailable { .. }) => Err(error.to_string()),
-        Err(error) => return Err(ShipError::NotActivated(error)),
+        UnderWay::OnTrial(id) => Ok(id),
+        UnderWay::Lost => {
+            let reason = "the board says nothing of the student that was staged".to_owned();
+            return Err(ShipError::NotActivated(BoardError::Failed(reason)));
+        }
     };
-    let confirmed = checked.and_then(|(golden_difference, measurement)| {
+    // From here on every failure takes the way back.
+    let confirmed = trial.and_then(|id| {
+        observer(Step::Checking);
+        let check = check(client, model, &execution, shipment).map_err(|reason| (id, reason))?;
         observer(Step::Confirming);
-        let status = confirm(client, id).map_err(|error| error.to_string())?;
-        Ok(Shipped { status, golden_difference, measurement })
+        let status = confirm(client, id).map_err(|error| (id, error.to_string()))?;
+        Ok(Shipped { status, check: Some(check) })
     });
-    confirmed.map_err(|reason| go_back(client, id, reason, observer))
+    confirmed.map_err(|(id, reason)| go_back(client, id, reason, observer))
 }
 
-/// How the student runs: by the board's default engine.
-fn execution(client: &Client, shipment: &Shipment<'_>) -> Execution {
-    let engine =
-        client.welcome().board.engines.first().map_or_else(String::new, |engine| engine.name.clone());
-    Execution { engine, threads: shipment.threads, batch: 1, pace_us: 0 }
+/// The facts of a shipment, with the board's own engine and class where it leaves them open.
+fn settled(client: &Client, facts: &Facts) -> Facts {
+    let board = &client.welcome().board;
+    let mut facts = facts.clone();
+    if facts.execution.engine.is_empty() {
+        facts.execution.engine = board.engines.first().map_or_else(String::new, |engine| engine.name.clone());
+    }
+    if facts.target.is_empty() {
+        facts.target.clone_from(&board.class);
+    }
+    facts
 }
 
-/// Asks the active student, and times it.
+/// Waits until the agent owns the slots. One that found another at its start is a guest for its whole life, so a local
+/// agent is started anew for each look.
+fn owned(client: &mut Client) -> Result<(), ShipError> {
+    let deadline = Instant::now() + OWNED_PATIENCE;
+    loop {
+        let Status { slots, owner, .. } = client.status().map_err(ShipError::NotActivated)?;
+        if slots.is_some() {
+            return Ok(());
+        }
+        if Instant::now() >= deadline || !client.is_local() {
+            return Err(ShipError::Owned { board: client.board().to_owned(), owner });
+        }
+        std::thread::sleep(OWNED_LOOK);
+        client.reconnect().map_err(ShipError::NotActivated)?;
+    }
+}
+
+/// Puts the file and has it staged. A lost link is found again, once; so is a blob that the board turned out not to have.
+fn stage(
+    client: &mut Client,
+    onnx: &[u8],
+    request: &Request,
+    observer: &mut dyn FnMut(Step),
+) -> Result<SlotStatus, BoardError> {
+    let mut put = |client: &mut Client| {
+        let mut missing = false;
+        client.put(onnx, &mut |done, bytes| {
+            missing |= done < bytes;
+            observer(Step::Putting { done, bytes });
+        })?;
+        observer(Step::Staging);
+        Ok::<bool, BoardError>(missing)
+    };
+    match put(client).and_then(|_| client.stage(request)) {
+        Err(BoardError::Unavailable { .. }) => {
+            client.reconnect()?;
+            put(client)?;
+            client.stage(request)
+        }
+        // A blob that was damaged on the board is gone by now.
+        Err(error @ BoardError::Refused { .. }) => {
+            if put(client)? {
+                client.stage(request)
+            } else {
+                Err(error)
+            }
+        }
+        answered => answered,
+    }
+}
+
+/// How far a student is.
+enum UnderWay {
+    /// Active and confirmed.
+    Settled,
+    /// Active, and its host is gone; the trial's id.
+    OnTrial(u64),
+    /// Verified, not active; its id.
+    Staged(u64),
+    /// Nowhere.
+    Lost,
+}
+
+fn under_way(status: &SlotStatus, model: Digest) -> UnderWay {
+    match (&status.active, &status.staged, &status.trial) {
+        (_, Some(staged), _) if staged.model == model => UnderWay::Staged(staged.id),
+        (Some(active), _, None) if active.model == model => UnderWay::Settled,
+        (Some(active), _, Some(trial)) if active.model == model => UnderWay::OnTrial(trial.id),
+        _ => UnderWay::Lost,
+    }
+}
+
+/// Asks the student in the active slot, and times it as it was searched.
 fn check(
     client: &mut Client,
     model: Model,
     execution: &Execution,
     shipment: &Shipment<'_>,
-) -> Result<(f32, Measurement), String> {
-    let Shipment { golden, .. } = shipment;
+) -> Result<Check, String> {
+    let golden: &Golden = &shipment.facts.golden;
     let input = generator::input(golden.input_seed, shipment.input_len);
     let plan = InferPlan {
         model,
-        place: Place::Store,
+        place: Place::ActiveSlot,
         execution: execution.clone(),
         max_memory_bytes: CHECK_MEMORY_BYTES,
         inputs: Vec::new(),
     };
     let logits = client.infer(&plan, &[input]).map_err(|error| error.to_string())?;
     let answer = logits.first().map_or(&[][..], Vec::as_slice);
-    let difference = golden.check(answer).map_err(|error| format!("its answer is wrong: {error}"))?;
+    let golden_difference = golden.check(answer).map_err(|error| format!("its answer is wrong: {error}"))?;
     let plan = MeasurePlan {
         model,
-        place: Place::Store,
+        place: Place::ActiveSlot,
         execution: execution.clone(),
         min_processes: CHECK_PROCESSES,
         max_processes: CHECK_PROCESSES,
@@ -208,11 +311,13 @@ fn check(
     };
     let measurement = client.measure(&plan, &mut |_| {}).map_err(|error| error.to_string())?;
     let median_ns = measurement.latency.median_ns;
-    match shipment.latency_limit_ns {
-        Some(limit_ns) if median_ns > limit_ns => {
-            Err(format!("it is too slow: expected a median of at most {limit_ns} ns, got {median_ns} ns"))
-        }
-        _ => Ok((difference, measurement)),
+    match shipment.facts.latency_limit_ns {
+        Some(limit_ns) if median_ns > limit_ns => Err(format!(
+            "it is too slow: expected a median of at most {}, got {}",
+            units::latency(limit_ns),
+            units::latency(median_ns)
+        )),
+        _ => Ok(Check { golden_difference, measurement }),
     }
 }
 

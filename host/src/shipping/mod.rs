@@ -5,6 +5,7 @@
 //! | `golden` | an input by seed and the host's own answer to it |
 //! | `key` | the user's signing key |
 //! | `bundle` | what is shipped beside the model, signed |
+//! | `number` | the bundle's number, above all earlier ones |
 //! | `deploy` | the steps on the board, and the way back |
 //! | `diagnostic` | exit codes and next steps of what goes wrong |
 //!
@@ -15,8 +16,10 @@ pub mod deploy;
 mod diagnostic;
 pub mod golden;
 pub mod key;
+pub mod number;
 
-pub use bundle::{BundleError, bundle};
-pub use deploy::{ShipError, Shipment, Shipped, Step, ship};
+pub use bundle::{BundleError, Facts, bundle};
+pub use deploy::{Check, ShipError, Shipment, Shipped, Step, ship};
 pub use golden::golden;
 pub use key::{KeyFileError, SigningKey};
+pub use number::next_number;

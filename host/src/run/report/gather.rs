@@ -177,8 +177,12 @@ fn facts(started: Option<&Started>, summary: Option<&Summary>) -> Vec<(String, S
         if let Some(student) = &summary.student {
             facts
                 .push(("student", format!("{}, found by {}", student.side.file.display(), student.searcher)));
-            let shipped = if student.shipped { "in the board's active slot" } else { "not shipped" };
-            facts.push(("shipped", shipped.into()));
+            let shipped = match (&student.not_shipped, student.shipped) {
+                (Some(reason), _) => format!("no, because {reason}"),
+                (None, true) => "in the board's active slot".into(),
+                (None, false) => "no".into(),
+            };
+            facts.push(("shipped", shipped));
         }
     }
     if let Some(started) = started {

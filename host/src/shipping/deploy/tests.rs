@@ -20,6 +20,8 @@ use crate::board::{Endpoint, Patience};
 enum Fault {
     None,
     RefusesToStage,
+    LostTheBlob,
+    OwnedByAnother,
     LosesLinkAtStage,
     FailsToActivate,
     WrongAnswer,
@@ -39,6 +41,7 @@ struct FakeAgent {
 }
 
 const LIMIT_NS: u64 = 1_000_000;
+const MODEL: &[u8] = b"a model";
 
 fn golden_sample() -> Golden {
     Golden { input_seed: 3, logits: vec![1.0, -2.0], tolerance: 1e-3 }
@@ -85,8 +88,20 @@ impl FakeAgent {
                 return Some(Err(Failure::Refused("no".into())));
             }
             Call::Stage(_) if fault == Fault::LosesLinkAtStage => return None,
+            Call::Stage(_) if fault == Fault::LostTheBlob => {
+                self.stored = 0;
+                return Some(Err(Failure::Refused(
+                    "the blob was damaged and is removed: put it again".into(),
+                )));
+            }
             Call::Stage(Request { bundle, .. }) => {
                 unused("stage");
+                assert_eq!((bundle.artifact.target.as_str(), bundle.artifact.number), ("fake", 7));
+                assert_eq!(bundle.artifact.execution.engine, "fake", "the board's own");
+                let active = self.status.active.as_ref().map(|slot| slot.model);
+                if active == Some(bundle.artifact.model.digest) {
+                    return Some(Ok(Answer::Slots(self.status.clone())));
+                }
                 self.status.staged = Some(slot(&bundle.name, bundle.artifact.model.digest));
                 Answer::Slots(self.status.clone())
             }
@@ -116,11 +131,21 @@ impl FakeAgent {
                 let bytes: Vec<u8> =
                     generator::input(3, 4).iter().flat_map(|value| value.to_le_bytes()).collect();
                 assert_eq!(plan.inputs, [bytes.into()]);
+                assert_eq!(
+                    (plan.place, plan.execution.threads),
+                    (Place::ActiveSlot, 2),
+                    "what runs is asked"
+                );
                 Answer::Inferred(vec![golden_sample().logits])
             }
             Call::Measure(plan) => {
                 unused("measure");
-                let median_ns = if fault == Fault::Slow { LIMIT_NS + 1 } else { LIMIT_NS };
+                assert_eq!(
+                    (plan.place, plan.execution.threads),
+                    (Place::ActiveSlot, 2),
+                    "what runs is timed"
+                );
+                let median_ns = if fault == Fault::Slow { LIMIT_NS * 2 } else { LIMIT_NS };
                 Answer::Measured(measurement(&plan, median_ns))
             }
             Call::Confirm { .. } => {
@@ -141,8 +166,8 @@ impl FakeAgent {
             Call::Status => {
                 unused("status");
                 Answer::Status(Status {
-                    slots: Some(self.status.clone()),
-                    owner: None,
+                    slots: (fault != Fault::OwnedByAnother).then(|| self.status.clone()),
+                    owner: Some(4711),
                     queue: vec![],
                     disk: Disk::default(),
                     strangers: 0,
@@ -192,7 +217,7 @@ fn board() -> Board {
         cores: 1,
         memory_bytes: 1,
         fingerprint: Digest([1; 32]),
-        engines: vec![],
+        engines: vec![EngineId { name: "fake".into(), version: "0".into() }],
         conditions: Conditions::default(),
     }
 }
@@ -233,8 +258,15 @@ fn measurement(plan: &MeasurePlan, median_ns: u64) -> Measurement {
 
 /// Ships to a board whose active student is `old`; gives the outcome, the slots and the verbs the agent answered.
 fn shipped(fault: Fault) -> (Result<Shipped, ShipError>, SlotStatus, Vec<&'static str>) {
+    shipped_to(SlotStatus { active: Some(slot("old", Digest([7; 32]))), ..SlotStatus::default() }, fault)
+}
+
+/// The same to a board in any state.
+fn shipped_to(
+    status: SlotStatus,
+    fault: Fault,
+) -> (Result<Shipped, ShipError>, SlotStatus, Vec<&'static str>) {
     let key: Key = "ab".repeat(32).parse().unwrap();
-    let status = SlotStatus { active: Some(slot("old", Digest([7; 32]))), ..SlotStatus::default() };
     let agent = FakeAgent { key: key.clone(), fault, stored: 0, status, calls: vec![] };
     let agent = Arc::new(Mutex::new(agent));
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -255,14 +287,16 @@ fn shipped(fault: Fault) -> (Result<Shipped, ShipError>, SlotStatus, Vec<&'stati
     let mut client = Client::connect_with(&endpoint, patience).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let signer = SigningKey::load_or_create(&folder.path().join("key")).unwrap();
-    let shipment = Shipment {
-        name: "new",
-        onnx: b"a model",
+    let facts = Facts {
+        name: "new".into(),
+        execution: Execution { engine: String::new(), threads: 2, batch: 1, pace_us: 0 },
+        classes: vec![],
+        target: String::new(),
+        number: 7,
         golden: golden_sample(),
-        input_len: 4,
         latency_limit_ns: Some(LIMIT_NS),
-        threads: 1,
     };
+    let shipment = Shipment { onnx: MODEL, input_len: 4, facts, force: false };
     let outcome = ship(&mut client, &shipment, &signer, &mut |_| {});
     let agent = agent.lock().unwrap();
     (outcome, agent.status.clone(), agent.calls.clone())
@@ -276,10 +310,51 @@ fn active(status: &SlotStatus) -> (&str, bool) {
 fn a_healthy_student_is_confirmed() {
     let (outcome, status, calls) = shipped(Fault::None);
     let shipped = outcome.unwrap();
-    assert_eq!((shipped.golden_difference, shipped.measurement.latency.median_ns), (0.0, LIMIT_NS));
+    let check = shipped.check.unwrap();
+    assert_eq!((check.golden_difference, check.measurement.latency.median_ns), (0.0, LIMIT_NS));
     assert_eq!(shipped.status, status);
     assert_eq!(active(&status), ("new", false));
-    assert_eq!(calls, ["hello", "put", "chunk", "stage", "activate", "infer", "measure", "confirm"]);
+    let whole = ["hello", "status", "put", "chunk", "stage", "activate", "infer", "measure", "confirm"];
+    assert_eq!(calls, whole);
+}
+
+#[test]
+fn a_student_that_is_active_already_changes_nothing() {
+    let active = SlotStatus { active: Some(slot("new", Digest::of(MODEL))), ..SlotStatus::default() };
+    let (outcome, status, calls) = shipped_to(active.clone(), Fault::None);
+    assert_eq!(outcome.unwrap(), Shipped { status: active.clone(), check: None });
+    assert_eq!((status, calls), (active, vec!["hello", "status", "put", "chunk", "stage"]));
+}
+
+#[test]
+fn a_student_whose_host_died_on_trial_is_checked_and_confirmed_by_the_next() {
+    let slot = slot("new", Digest::of(MODEL));
+    let trial = Some(Trial { id: slot.id, seconds_left: 60 });
+    let on_trial = SlotStatus { active: Some(slot), trial, ..SlotStatus::default() };
+    let (outcome, status, calls) = shipped_to(on_trial.clone(), Fault::None);
+    assert!(outcome.unwrap().check.is_some());
+    assert_eq!(active(&status), ("new", false));
+    assert_eq!(calls[4..], ["stage", "infer", "measure", "confirm"]);
+    // An unhealthy one is not kept for that.
+    let (outcome, status, _) = shipped_to(on_trial, Fault::Slow);
+    assert!(matches!(outcome, Err(ShipError::RolledBack { .. })));
+    assert_eq!(active(&status), ("nothing", false));
+}
+
+#[test]
+fn a_blob_that_was_damaged_on_the_board_is_put_again() {
+    let (outcome, status, calls) = shipped(Fault::LostTheBlob);
+    assert_eq!(outcome.unwrap().status, status);
+    assert_eq!(active(&status), ("new", false));
+    assert_eq!(calls[..7], ["hello", "status", "put", "chunk", "put", "chunk", "stage"]);
+}
+
+#[test]
+fn slots_that_another_agent_owns_are_named_with_their_owner() {
+    let (outcome, _, calls) = shipped(Fault::OwnedByAnother);
+    let error = outcome.unwrap_err();
+    assert!(error.to_string().contains("process 4711") && error.hint().is_some(), "{error}");
+    assert_eq!(calls, ["hello", "status"]);
 }
 
 #[test]
@@ -287,7 +362,7 @@ fn a_link_that_is_lost_before_the_switch_is_found_again() {
     let (outcome, status, calls) = shipped(Fault::LosesLinkAtStage);
     assert_eq!(outcome.unwrap().status, status);
     assert_eq!(active(&status), ("new", false));
-    let before_switch = ["hello", "put", "chunk", "hello", "put", "stage", "activate"];
+    let before_switch = ["hello", "status", "put", "chunk", "hello", "put", "stage", "activate"];
     assert_eq!(calls[..before_switch.len()], before_switch);
 }
 
@@ -306,7 +381,7 @@ fn what_the_board_does_not_take_changes_nothing() {
 fn an_unhealthy_student_is_rolled_back() {
     let cases = [
         (Fault::WrongAnswer, "its answer is wrong"),
-        (Fault::Slow, "too slow: expected a median of at most 1000000 ns, got 1000001 ns"),
+        (Fault::Slow, "too slow: expected a median of at most 1.00 ms, got 2.00 ms"),
         (Fault::LosesLinkInCheck, "unavailable"),
         (Fault::LosesLinkAtActivate, "unavailable"),
     ];
