@@ -1,6 +1,7 @@
 //! The agent's verbs, the same for `n2n-agent …` and `n2n agent …`.
 
 mod key;
+mod place;
 
 use crate::advice::Advice;
 use crate::audit::{Audit, audited};
@@ -17,13 +18,11 @@ use crate::transport::tcp;
 use crate::{WorkerCommand, parent, probe, slots, worker};
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
-use etcetera::{AppStrategy as _, AppStrategyArgs, choose_app_strategy};
 use n2n_serial::{DEFAULT_BAUD, MAX_BAUD, MIN_BAUD, Settings};
+use place::data_folder;
 use std::ffi::OsString;
-use std::fs::DirBuilder;
 use std::io::{IsTerminal as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -236,18 +235,4 @@ fn start_log(tail: &LogTail, quiet: bool) {
 /// Colour codes are for a terminal, and there only if its user did not decline them.
 fn wants_colour() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-}
-
-fn data_folder(chosen: Option<PathBuf>) -> Result<PathBuf> {
-    let folder = if let Some(folder) = chosen {
-        folder
-    } else {
-        let application = AppStrategyArgs { app_name: "n2n-agent".to_owned(), ..AppStrategyArgs::default() };
-        let homeless = |_| Advice::new("this user has no home folder", "name a folder with --data");
-        choose_app_strategy(application).map_err(homeless)?.data_dir()
-    };
-    // Applications of other users read the active student in there, and nobody else writes.
-    let made = DirBuilder::new().recursive(true).mode(0o755).create(&folder);
-    made.with_context(|| format!("making {}", folder.display()))?;
-    Ok(folder)
 }

@@ -16,6 +16,7 @@ pub mod cancel;
 pub mod cli;
 pub mod configuration;
 pub mod data_folder;
+pub mod deadlines;
 pub mod engine;
 pub mod exclusive;
 pub mod handler;

@@ -4,6 +4,7 @@
 //! driven out. A session's place is taken only after a hello that the channel authenticated. Nothing here knows verbs
 //! other than hello.
 
+use crate::deadlines::Deadlines;
 use crate::handler::Origin;
 use crate::key::NamedKey;
 use crate::key::watch::Keys;
@@ -11,7 +12,6 @@ use crate::link::Link;
 use crate::places::hosts::Crowd;
 use crate::places::strangers::Stage;
 use crate::room::{HostPlace, Room, StrangerPlace};
-use crate::session::Deadlines;
 use crate::tally::Turned;
 use n2n_protocol::channel::{Channel, ChannelError};
 use n2n_protocol::handshake::{FRAME_BYTES, FirstFrame, Prologue, REJECTION, Responder, challenge};

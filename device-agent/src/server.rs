@@ -1,12 +1,13 @@
 //! Accepts connections and gives each its reception and its session. The listener and the wish to stop come from outside,
 //! so that tests bring their own; who has a place is `places`' business.
 
+use crate::deadlines::Deadlines;
 use crate::handler::Handler;
 use crate::key::watch::Keys;
 use crate::link::LinkError;
 use crate::reception::Reception;
 use crate::room::{Room, StrangerPlace};
-use crate::session::{Deadlines, End, Session};
+use crate::session::{End, Session};
 use crate::tally::{self, Tally, Turned};
 use crate::transport::doors::{Arrived, Doors, Stream};
 use crate::transport::tcp;

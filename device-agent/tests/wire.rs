@@ -2,12 +2,12 @@
 //!
 //! The agent's inside is scripted here; what it really does is tested where it lives.
 
+use n2n_agent::deadlines::Deadlines;
 use n2n_agent::exclusive::Exclusive;
 use n2n_agent::handler::{Handler, Job};
 use n2n_agent::key::watch::Keys;
 use n2n_agent::key::{KeyRing, NamedKey, watch};
 use n2n_agent::server::{SESSIONS, Server};
-use n2n_agent::session::Deadlines;
 use n2n_agent::tally::Tally;
 use n2n_protocol::channel::{Channel, ChannelError};
 use n2n_protocol::handshake::{CHALLENGE_FRAME_BYTES, FRAME_BYTES, Initiator, Prologue, REJECTION, opening};

@@ -10,8 +10,7 @@
 //! A state machine without I/O and without time: the owner of the stream pushes bytes in, takes messages out, and keeps
 //! the deadlines. A peer with the key can make it hold one record and one message up to the limit in force.
 
-use crate::handshake::{FRAME_BYTES, LENGTH_BYTES};
-use crate::limits::{RECORD_BYTES, RECORD_PAYLOAD_BYTES, TAG_BYTES};
+use crate::limits::{HANDSHAKE_FRAME_BYTES, LENGTH_BYTES, RECORD_BYTES, RECORD_PAYLOAD_BYTES, TAG_BYTES};
 use alloc::vec::Vec;
 use snow::{HandshakeState, TransportState};
 
@@ -31,7 +30,7 @@ pub enum ChannelError {
     #[error("not a peer of this protocol: its first two bytes announce a frame of {0} bytes")]
     NotAPeer(usize),
     /// The stream ended or was cut inside a handshake frame.
-    #[error("handshake frame of {0} bytes, {FRAME_BYTES} expected")]
+    #[error("handshake frame of {0} bytes, {HANDSHAKE_FRAME_BYTES} expected")]
     ShortHandshake(usize),
     /// A record whose length cannot be.
     #[error("record of {0} bytes, more than {TAG_BYTES} and at most {RECORD_BYTES} expected")]

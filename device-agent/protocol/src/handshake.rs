@@ -21,7 +21,7 @@
 
 use crate::channel::{Channel, ChannelError, crypto};
 use crate::key::{Key, KeyId};
-use crate::limits::TAG_BYTES;
+use crate::limits::{HANDSHAKE_FRAME_BYTES, LENGTH_BYTES};
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -38,14 +38,11 @@ const PURPOSE: &[u8] = b"n2n 2";
 /// The whole prologue of protocol 1.
 const OLD_PURPOSE: &[u8] = b"n2n 1";
 
-/// Bytes of the length in front of every frame and record.
-pub(crate) const LENGTH_BYTES: usize = 2;
-
 /// Bytes of a handshake message: an ephemeral key and the tag of an empty payload. The same in both directions.
-const MESSAGE_BYTES: usize = 32 + TAG_BYTES;
+const MESSAGE_BYTES: usize = HANDSHAKE_FRAME_BYTES - LENGTH_BYTES;
 
 /// Bytes of the first frame of a connection, opening or handshake, and of the responder's handshake frame.
-pub const FRAME_BYTES: usize = LENGTH_BYTES + MESSAGE_BYTES;
+pub const FRAME_BYTES: usize = HANDSHAKE_FRAME_BYTES;
 
 /// First two bytes of an opening ("N2"): no length that a handshake can have.
 const OPENING: u16 = 0x4E32;

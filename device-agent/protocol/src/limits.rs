@@ -8,6 +8,12 @@ pub const RECORD_BYTES: usize = 65_535;
 /// Authentication tag of a record, bytes (Poly1305).
 pub const TAG_BYTES: usize = 16;
 
+/// Length in front of a record or a handshake frame, bytes.
+pub const LENGTH_BYTES: usize = 2;
+
+/// A handshake frame, both directions, bytes: its length, an ephemeral key, and the tag of an empty payload.
+pub const HANDSHAKE_FRAME_BYTES: usize = LENGTH_BYTES + 32 + TAG_BYTES;
+
 /// Plain bytes in one record.
 pub const RECORD_PAYLOAD_BYTES: usize = RECORD_BYTES - TAG_BYTES;
 

@@ -4,8 +4,10 @@
 //! key that everybody could read or exchange protects nothing, and its owner must hear of it. It is written whole
 //! (temporary file, fsync, rename) and private from the first byte on. This crate must not know what the secrets mean.
 
+mod error;
 mod permissions;
 
+pub use error::SecretError;
 pub use permissions::check_folder;
 
 use permissions::check_file;
@@ -13,85 +15,13 @@ use rustix::fs::OFlags;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Mode of a secret file.
 const FILE_MODE: u32 = 0o600;
 
 /// Mode of a folder of secrets.
 const FOLDER_MODE: u32 = 0o700;
-
-/// Why a secret is not used.
-#[derive(Debug, thiserror::Error)]
-pub enum SecretError {
-    /// There is no such file.
-    #[error("{}: no such file", .0.display())]
-    Missing(PathBuf),
-    /// The system refused.
-    #[error("{}: {error}", path.display())]
-    System {
-        /// The file.
-        path: PathBuf,
-        /// The system's reason.
-        error: io::Error,
-    },
-    /// A folder, a pipe or a device: reading it could wait for ever.
-    #[error("{}: a regular file expected", .0.display())]
-    NotAFile(PathBuf),
-    /// Group or others have rights that a secret's file or folder must not give.
-    #[error("{}: {what} (mode {mode:o})", path.display())]
-    Exposed {
-        /// The file or folder.
-        path: PathBuf,
-        /// What others can do.
-        what: &'static str,
-        /// Its permission bits.
-        mode: u32,
-        /// What `chmod` has to be told.
-        mend: &'static str,
-    },
-    /// Another user owns it and could exchange it.
-    #[error("{}: it belongs to user {owner}, user {reader} reads it", path.display())]
-    Foreign {
-        /// The file.
-        path: PathBuf,
-        /// User id of its owner.
-        owner: u32,
-        /// User id of this process.
-        reader: u32,
-    },
-    /// Longer than such a file can be.
-    #[error("{}: longer than {most} bytes", path.display())]
-    TooLong {
-        /// The file.
-        path: PathBuf,
-        /// Most bytes.
-        most: u64,
-    },
-    /// Bytes that are no text.
-    #[error("{}: not a text", .0.display())]
-    NotText(PathBuf),
-}
-
-impl SecretError {
-    /// The command that mends it, where one does.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Exposed { path, mend, .. } => Some(format!("chmod {mend} {}", path.display())),
-            Self::Foreign { path, reader, .. } => Some(format!("sudo chown {reader} {}", path.display())),
-            Self::System { path, error } if error.kind() == io::ErrorKind::PermissionDenied => {
-                Some(format!("who owns it? ls -l {}", path.display()))
-            }
-            Self::NotAFile(_) => Some("name a file; what a command prints goes to standard input".to_owned()),
-            _ => None,
-        }
-    }
-
-    /// Whether the file just is not there.
-    pub fn is_missing(&self) -> bool {
-        matches!(self, Self::Missing(_))
-    }
-}
 
 /// The text in a secret file of at most `most` bytes. Never waits: a pipe without a writer is an error at once.
 ///

@@ -1,6 +1,6 @@
 //! Who else can read or exchange a file. Looks at what the system says; must not change it.
 
-use super::SecretError;
+use crate::error::SecretError;
 use rustix::process::{getegid, geteuid};
 use std::fs::{Metadata, metadata};
 use std::os::unix::fs::MetadataExt as _;

@@ -1,6 +1,6 @@
 //! `n2n-agent key …`: the keys of this board, one for each host.
 
-use super::data_folder;
+use super::place::data_folder;
 use crate::key::DEFAULT;
 use crate::key::files::{KeyFiles, Listed};
 use anyhow::{Context as _, Result};

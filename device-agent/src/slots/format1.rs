@@ -5,8 +5,9 @@
 //! meanwhile and changed something has written `state.toml` anew, without the comment that ours begins with, and what it
 //! says is then taken over. It must not write anything itself.
 
+use super::signed::Form;
 use super::state::{Entry, Slot, State};
-use super::student::{Form, Student};
+use super::student::Student;
 use n2n_protocol::{Artifact, BundleManifest, Digest, Execution, Golden, Model};
 use serde::{Deserialize, Serialize};
 
@@ -16,9 +17,6 @@ pub(super) const STATE: &str = "state.toml";
 pub(super) const MANIFEST: &str = "manifest.bin";
 /// Largest manifest that agents of format 1 read, bytes.
 pub(super) const MAX_MANIFEST_BYTES: u64 = 1 << 20;
-/// No signature made for another purpose can be taken for a bundle's of protocol 1.
-const PURPOSE: &[u8] = b"n2n bundle 1\0";
-
 /// First line of a `state.toml` of ours. Agents of format 1 read past it and never write it.
 const MARK: &str = "# Follows state-0.toml and state-1.toml, for agents of protocol 1.\n";
 
@@ -163,23 +161,6 @@ pub(super) fn manifest(student: &Student) -> Result<Vec<u8>, String> {
         staged_at: student.staged_at,
     };
     postcard::to_stdvec(&stored).map_err(|error| error.to_string())
-}
-
-/// Everything of a bundle of protocol 1 but the signature: fixed order, little endian, every length in front.
-pub(super) fn signed_bytes(bundle: &BundleManifest) -> Vec<u8> {
-    let BundleManifest { name, artifact, golden, latency_limit_ns, signer, .. } = bundle;
-    let mut bytes = Vec::from(PURPOSE);
-    bytes.extend((name.len() as u64).to_le_bytes());
-    bytes.extend(name.as_bytes());
-    bytes.extend(artifact.model.digest.0);
-    bytes.extend(golden.input_seed.to_le_bytes());
-    bytes.extend((golden.logits.len() as u64).to_le_bytes());
-    bytes.extend(golden.logits.iter().flat_map(|logit| logit.to_bits().to_le_bytes()));
-    bytes.extend(golden.tolerance.to_bits().to_le_bytes());
-    bytes.push(u8::from(latency_limit_ns.is_some()));
-    bytes.extend(latency_limit_ns.unwrap_or(0).to_le_bytes());
-    bytes.extend(signer);
-    bytes
 }
 
 #[cfg(test)]

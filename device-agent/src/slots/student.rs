@@ -4,7 +4,7 @@
 //! passed over. From it the bytes that were signed are rebuilt, so a student is verified for ever by the signature that it
 //! came with. It must not decide whether a student is whole: that takes its bytes.
 
-use super::format1;
+use super::signed::Form;
 use n2n_protocol::{
     Artifact, BundleManifest, Digest, Element, Execution, Format, Golden, Input, Layout, Model, Precision,
     Range,
@@ -17,15 +17,6 @@ const VERSION: u32 = 2;
 pub(super) const MAX_BYTES: u64 = 32 << 20;
 /// First line of the file.
 const HEAD: &str = "# A student as it was shipped. Written once, by n2n-agent.\n";
-
-/// What a signature was made over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
-    /// The bundle of protocol 1.
-    One,
-    /// [`BundleManifest::signed_bytes`] of protocol 2.
-    Two,
-}
 
 /// A student and the facts that it was shipped with.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,10 +54,7 @@ impl Student {
 
     /// The bytes that its signature covers.
     pub(super) fn signed_bytes(&self) -> Vec<u8> {
-        match self.form {
-            Form::One => format1::signed_bytes(&self.bundle),
-            Form::Two => self.bundle.signed_bytes(),
-        }
+        self.form.signed_bytes(&self.bundle)
     }
 
     /// The text of its file.

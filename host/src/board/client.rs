@@ -5,7 +5,7 @@
 
 use super::endpoint::Endpoint;
 use super::error::BoardError;
-use super::link::{Link, Wire};
+use super::link::{self, Link, Wire};
 use super::local::LocalAgent;
 use super::patience::Patience;
 use n2n_protocol::{
@@ -396,12 +396,12 @@ impl Connection {
     fn open(endpoint: &Endpoint, board: &str, patience: &Patience) -> Result<(Self, Welcome), BoardError> {
         let lost = |error| BoardError::of_link(board, &error);
         let link = |host: &str, port, key| {
-            Link::open(|| Wire::connect(host, port, patience), key, patience).map_err(lost)
+            link::open(|| Wire::connect(host, port, patience), key, patience).map_err(lost)
         };
         let mut connection = match endpoint {
             Endpoint::Tcp { host, port, key } => Self { link: link(host, *port, key)?, agent: None },
             Endpoint::Serial { settings, key } => {
-                let link = Link::open(|| Wire::dial(settings, patience), key, patience);
+                let link = link::open(|| Wire::dial(settings, patience), key, patience);
                 Self { link: link.map_err(lost)?, agent: None }
             }
             Endpoint::Local(program) => {

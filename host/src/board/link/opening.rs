@@ -2,7 +2,9 @@
 //! understand the opening, because it speaks protocol 1.
 
 use super::super::patience::Patience;
-use super::{Link, LinkError, Wire};
+use super::fault::LinkError;
+use super::messages::Link;
+use super::wire::Wire;
 use n2n_protocol::channel::{Channel, ChannelError};
 use n2n_protocol::handshake::{
     CHALLENGE_FRAME_BYTES, FRAME_BYTES, Initiator, Prologue, check_challenge, opening,
@@ -41,18 +43,22 @@ impl From<ChannelError> for Cut {
     }
 }
 
-/// Connect and shake hands.
-pub(super) fn open(
+/// Shake hands over a wire that `connect` makes. It makes another one when an agent that strangers crowd closed the first,
+/// or one that is too old to be understood: such an agent is asked in its own form for its words.
+///
+/// # Errors
+/// [`LinkError`].
+pub(in super::super) fn open(
     mut connect: impl FnMut() -> Result<Wire, LinkError>,
     key: &Key,
     patience: &Patience,
-) -> Result<(Wire, Channel), LinkError> {
+) -> Result<Link, LinkError> {
     let mut pause = PAUSE;
     let mut modern = false;
     for tried in 1..=TRIES {
         let mut wire = connect()?;
         match shake_hands(&mut wire, key, Instant::now() + patience.handshake) {
-            Ok(channel) => return Ok((wire, channel)),
+            Ok(channel) => return Ok(Link::over(wire, channel, patience)),
             Err(Cut::Closed { challenged }) => modern |= challenged,
             Err(Cut::Fault(fault)) => return Err(fault),
         }

@@ -1,7 +1,7 @@
 //! Ordered bytes to and from an agent: a network connection or a serial line, with a deadline on every wait.
 
 use super::super::patience::Patience;
-use super::LinkError;
+use super::fault::LinkError;
 use n2n_serial::Settings;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
