@@ -5,7 +5,7 @@ use crate::server::{Doors, Server};
 use crate::services::Services;
 use crate::transport::serial::SerialListener;
 use crate::transport::tcp;
-use crate::{WorkerCommand, key, parent, worker};
+use crate::{WorkerCommand, doctor, key, parent, worker};
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
 use etcetera::{AppStrategy as _, AppStrategyArgs, choose_app_strategy};
@@ -45,6 +45,8 @@ pub enum Command {
     Serve(Serve),
     /// Make this board's key and show it once
     Key(MakeKey),
+    /// Show what this board has for its agent and what it lacks
+    Doctor,
     /// A worker process; started by the agent itself
     #[command(hide = true)]
     Worker {
@@ -109,6 +111,10 @@ pub fn run(command: Command, group: &[&str]) -> Result<ExitCode> {
     match command {
         Command::Serve(arguments) => serve(arguments, group).map(|()| ExitCode::SUCCESS),
         Command::Key(arguments) => make_key(arguments).map(|()| ExitCode::SUCCESS),
+        Command::Doctor => {
+            write!(std::io::stdout(), "{}", doctor::report()).context("showing the findings")?;
+            Ok(ExitCode::SUCCESS)
+        }
         // It reads its job from its own pipe and arguments.
         Command::Worker { .. } => Ok(worker::main()),
     }

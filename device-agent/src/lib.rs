@@ -6,21 +6,24 @@
 //!        accepts   one        the seam   the verbs   store      slots      probe
 //!                  connection
 //! ```
-//! `key` and `parent` say whom to trust, `transport` how bytes come, `exclusive` whose turn it is to measure, `ownership`
+//! `key` and `parent` say whom to trust, `transport` how bytes come, `queue` whose turn it is at the board, `ownership`
 //! whose data it is.
 
 pub mod allocator;
 pub mod cancel;
 pub mod cli;
+pub mod doctor;
 pub mod engine;
-pub mod exclusive;
 pub mod handler;
+pub mod infer;
 pub mod key;
 pub mod log_tail;
 pub mod measure;
 pub mod ownership;
 pub mod parent;
+pub mod prepare;
 pub mod probe;
+pub mod queue;
 pub mod server;
 pub mod services;
 pub mod session;
@@ -28,11 +31,15 @@ pub mod slots;
 pub mod statistics;
 pub mod store;
 pub mod transport;
+pub mod watchdog;
 pub mod weightless;
 pub mod worker;
 pub mod worker_command;
 
+mod board_memory;
 mod disturbance;
+mod kept_turn;
+mod plan_check;
 mod sampling;
 #[cfg(test)]
 mod test_models;

@@ -7,6 +7,7 @@ use crate::handler::Handler;
 use crate::session::{Deadlines, Session, SessionError, shake_hands};
 use crate::transport::serial::{SerialListener, SerialStream};
 use crate::transport::tcp;
+use crate::watchdog::Watchdog;
 use n2n_protocol::channel::Channel;
 use n2n_protocol::key::Key;
 use std::sync::Arc;
@@ -57,12 +58,14 @@ impl Server {
         let sessions = Arc::new(Semaphore::new(SESSIONS));
         let (stopping, stopped) = Cancel::pair();
         let mut connections = JoinSet::new();
+        let mut watchdog = Watchdog::ready();
         tokio::pin!(stop);
         loop {
             // Take what has ended out of the set, or it would grow for ever.
             while connections.try_join_next().is_some() {}
             let arrived = tokio::select! {
                 arrived = doors.next() => arrived,
+                () = watchdog.sign_of_life() => continue,
                 () = &mut stop => break,
             };
             let Some(Arrived { stream, peer }) = arrived else {
@@ -90,6 +93,7 @@ impl Server {
                 }
             });
         }
+        watchdog.stopping();
         // No more connections; but a serial line has to live until its last session has said its last word.
         drop(doors.tcp.take());
         stopping.cancel();

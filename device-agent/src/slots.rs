@@ -14,12 +14,11 @@ mod files;
 mod trust;
 
 use crate::cancel::Cancel;
-use crate::measure;
 use crate::store::Store;
 use crate::worker_command::WorkerCommand;
-use crate::worker_job::InferInput;
+use crate::{infer, measure};
 use files::{Disk, Slot, Stored};
-use n2n_protocol::{BundleManifest, Failure, Golden, MeasurePlan, Place, SlotContent, SlotStatus, Trial};
+use n2n_protocol::{BundleManifest, Failure, MeasurePlan, Place, SlotContent, SlotStatus, Trial};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::Path;
@@ -165,7 +164,7 @@ impl Slots {
             .map_err(disk_failure)?;
 
         self.check_bytes(slot).await?;
-        self.check_answer(slot, &manifest.golden, worker, cancel).await?;
+        self.check_answer(slot, manifest, worker, cancel).await?;
         if let Some(limit_ns) = manifest.latency_limit_ns {
             self.check_latency(slot, manifest, limit_ns, worker, cancel).await?;
         }
@@ -190,7 +189,7 @@ impl Slots {
         };
         self.switch(self.state.activated()).map_err(disk_failure)?;
         let healthy = match self.check_bytes(slot).await {
-            Ok(()) => self.check_answer(slot, &manifest.golden, worker, cancel).await,
+            Ok(()) => self.check_answer(slot, &manifest, worker, cancel).await,
             damaged => damaged,
         };
         if let Err(failure) = healthy {
@@ -199,6 +198,7 @@ impl Slots {
             return Err(match failure {
                 Failure::Failed(why) => Failure::Failed(format!("{why}; rolled back")),
                 Failure::Infeasible(why) => Failure::Failed(format!("{why}; rolled back")),
+                Failure::Unknown(why) => Failure::Failed(format!("{why}; rolled back")),
                 other => other,
             });
         }
@@ -246,14 +246,15 @@ impl Slots {
     async fn check_answer(
         &self,
         slot: Slot,
-        expected: &Golden,
+        manifest: &BundleManifest,
         worker: &WorkerCommand,
         cancel: &Cancel,
     ) -> Result<(), Failure> {
-        let inputs = vec![InferInput::Seed(expected.input_seed)];
-        let rows = measure::infer_inputs(inputs, &self.disk.model(slot), worker, cancel).await?;
-        let answer = rows.first().map_or(&[][..], Vec::as_slice);
-        expected.check(answer).map(drop).map_err(|error| Failure::Failed(format!("golden answer: {error}")))
+        let BundleManifest { artifact, golden, .. } = manifest;
+        let (path, seed) = (self.disk.model(slot), golden.input_seed);
+        let answer =
+            infer::answer_to_seed(seed, &path, &artifact.model, &artifact.execution, worker, cancel).await?;
+        golden.check(&answer).map(drop).map_err(|error| Failure::Failed(format!("golden answer: {error}")))
     }
 
     async fn check_latency(

@@ -21,7 +21,7 @@ pub(crate) fn budget(budget: Budget) -> String {
 }
 
 /// The result of `n2n measure`.
-pub(crate) fn measurement(model: &str, place: &str, it: &Measurement) -> String {
+pub(crate) fn measurement(model: &str, place: &str, disturbances: &[String], it: &Measurement) -> String {
     let latency = &it.latency;
     let interval = latency.interval.as_ref();
     let precision = match interval {
@@ -66,7 +66,8 @@ pub(crate) fn measurement(model: &str, place: &str, it: &Measurement) -> String 
     let mut text = format!("{model}\n");
     text += &ui::table(["", "value", "measured on", ""], rows);
     text.push('\n');
-    text += &ui::facts(circumstances(place, it));
+    let warnings = disturbances.iter().map(|sign| ("WARNING", sign.clone()));
+    text += &ui::facts(warnings.chain(circumstances(place, it)));
     text
 }
 
@@ -174,12 +175,12 @@ fn timestamp(unix_s: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use n2n_protocol::{Digest, EngineId, Interval, Latency, Memory, Trial};
 
     use super::*;
 
-    fn measured() -> Measurement {
+    pub(crate) fn measured() -> Measurement {
         Measurement {
             model: Digest([1; 32]),
             engine: EngineId { name: "tract".into(), version: "0.23.9".into() },
@@ -217,7 +218,9 @@ mod tests {
 
     #[test]
     fn every_measured_line_names_the_machine_and_unknown_stays_unknown() {
-        let text = measurement("zoo:vgg13@0.25", &measured_on("local", true), &measured());
+        let busy = ["the board is busy".to_owned()];
+        let text = measurement("zoo:vgg13@0.25", &measured_on("local", true), &busy, &measured());
+        assert!(text.contains("WARNING") && text.contains("the board is busy"), "{text}");
         for line in text
             .lines()
             .filter(|line| line.contains("latency,") || line.contains("heap") || line.contains("file"))

@@ -1,12 +1,15 @@
 //! Harness: runs the real programs with a home folder of their own, a deadline, and their output caught.
 //!
-//! `candidate` is something to measure, `cable` a serial line that can be bad.
+//! `candidate` is something to measure, `small` a job to do, `cable` a serial line that can be bad, `scripted` an agent that
+//! says what a test wants.
 //!
 //! Nothing else here knows what the programs mean. The paths of the programs come from the tests (`env!("CARGO_BIN_EXE_…")`
 //! exists only there).
 
 pub mod cable;
 pub mod candidate;
+pub mod scripted;
+pub mod small;
 
 use std::io::{self, BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};

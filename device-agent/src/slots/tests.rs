@@ -3,7 +3,7 @@
 use super::*;
 use crate::worker_job::{self, Event, Outcome};
 use ed25519_dalek::{Signer, SigningKey};
-use n2n_protocol::{Artifact, Digest, Execution, Model};
+use n2n_protocol::{Artifact, Digest, Execution, Golden, Model};
 use std::sync::atomic::Ordering;
 
 const GOOD: &[f32] = &[1.0, 2.0];
@@ -52,8 +52,9 @@ impl Bench {
 
     /// A worker that answers with these logits, whatever it is asked.
     fn worker(&self, logits: &[f32]) -> WorkerCommand {
-        let events = [Event::Loaded, Event::Done(Outcome::Inferred(vec![logits.to_vec()]))];
-        let bytes: Vec<u8> = events.iter().flat_map(|event| worker_job::frame(event).unwrap()).collect();
+        let events = [Event::Loaded, Event::Answer(logits.to_vec()), Event::Done(Outcome::Inferred)];
+        let frame = |event: &Event| worker_job::frame(event, worker_job::EVENT_BYTES).unwrap();
+        let bytes: Vec<u8> = events.iter().flat_map(frame).collect();
         let answer = self.folder.path().join(Digest::of(&bytes).to_string());
         std::fs::write(&answer, bytes).unwrap();
         WorkerCommand { program: "/bin/cat".into(), prefix: vec![answer.into()] }

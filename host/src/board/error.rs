@@ -40,8 +40,8 @@ pub enum BoardError {
         /// The agent's words.
         reason: String,
     },
-    /// Somebody else went on measuring for longer than we were willing to wait.
-    #[error("board {board} is busy: {client} has been measuring for {since_s} s")]
+    /// Every place in its line is taken, or our turn did not come for as long as we were willing to wait.
+    #[error("board {board} is busy: {client} has had it for {since_s} s")]
     Busy {
         /// The board's address.
         board: String,
@@ -74,7 +74,7 @@ impl BoardError {
     /// The next step for a user, where there is one.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Unavailable { board, .. } if board.starts_with("serial:") => {
+            Self::Unavailable { board, .. } if board.contains("serial:") => {
                 Some("does `n2n-agent serve --serial DEVICE --baud BAUD` run there, at the same speed?")
             }
             Self::Unavailable { .. } => Some("is the board on, and does `n2n-agent serve` run there?"),
@@ -88,9 +88,13 @@ impl BoardError {
             Self::Book(BookError::Unknown { .. } | BookError::NoKey(_)) => {
                 Some("`n2n board add NAME ADDRESS` makes a board known, with its key")
             }
-            Self::Refused { .. } | Self::Unknown(_) | Self::Failed(_) | Self::Cancelled | Self::Book(_) => {
-                None
+            Self::Unknown(Unknown::EngineMissing(_)) => {
+                Some("`n2n board probe` lists the engines of a board")
             }
+            Self::Unknown(_) => {
+                Some("another network, or another engine: this one cannot run it on this board")
+            }
+            Self::Refused { .. } | Self::Failed(_) | Self::Cancelled | Self::Book(_) => None,
         }
     }
 

@@ -1,16 +1,20 @@
 //! From a configuration to a plan to a summary: opens what the configuration names, and runs the job. Shared by `compress` and `quickstart`.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use n2n_protocol::Digest;
 
 use super::watch::Watcher;
-use super::{Context, target_board};
+use super::{Context, profile, target_board};
 use crate::board::{Address, Endpoint};
 use crate::compress::{self, Configuration, Plan, Summary};
 use crate::data::{self, DataSpec, LoadOptions};
 use crate::exit::Failure;
 use crate::model_io::onnx;
+
+/// For how long a board that is lost on the way is waited for, unless told otherwise: a board boots in one.
+pub(super) const WAIT_BOARD: Duration = Duration::from_mins(5);
 
 /// Runs the job; one that was stopped, or lost its board, names the command that goes on with it, and one whose student
 /// did not get into its slot names the command that ships it.
@@ -38,6 +42,10 @@ fn command_after(error: &compress::Error, run: &Path, board: &str) -> Option<Str
         compress::Error::Stopped | compress::Error::Board(_) => {
             Some(format!("nothing is lost; go on with: n2n compress --resume --out {run}"))
         }
+        compress::Error::Unknown(_) => Some(format!(
+            "nothing is lost; mend the cause (`n2n measure` shows it for one model), then go on with: \
+             n2n compress --resume --out {run}"
+        )),
         compress::Error::Shipping(_) => {
             Some(format!("the student is kept; ship it again with: n2n ship {run} --board {board}"))
         }
@@ -49,7 +57,12 @@ fn command_after(error: &compress::Error, run: &Path, board: &str) -> Option<Str
 ///
 /// # Errors
 /// The first of them that cannot be used.
-pub(super) fn plan(configuration: Configuration, out: PathBuf, resume: bool) -> Result<Plan, Failure> {
+pub(super) fn plan(
+    configuration: Configuration,
+    out: PathBuf,
+    resume: bool,
+    wait_board: Duration,
+) -> Result<Plan, Failure> {
     let spec: DataSpec = configuration.data.parse()?;
     let address: Address = configuration.board.parse().map_err(Failure::usage)?;
     let home = target_board::home()?;
@@ -59,7 +72,19 @@ pub(super) fn plan(configuration: Configuration, out: PathBuf, resume: bool) -> 
     let options = LoadOptions { seed: configuration.search.seed, ..LoadOptions::default() };
     let dataset = data::load(&spec, &options)?;
     let signing_key = home.signing_key();
-    Ok(Plan { configuration, out, resume, teacher, teacher_digest, dataset, endpoint, signing_key })
+    let profile = configuration.profile.as_deref().map(profile::load).transpose()?;
+    Ok(Plan {
+        configuration,
+        out,
+        resume,
+        teacher,
+        teacher_digest,
+        dataset,
+        profile,
+        endpoint,
+        wait_board,
+        signing_key,
+    })
 }
 
 #[cfg(test)]

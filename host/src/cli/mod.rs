@@ -84,6 +84,7 @@ enum Command {
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "one exists, once")]
 enum Verb {
     Quickstart(quickstart::Args),
     Compress(compress::Args),

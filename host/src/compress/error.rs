@@ -27,6 +27,16 @@ pub enum Error {
         /// Of the data set.
         dataset: String,
     },
+    /// The board that answers is of another kind than the profile is about.
+    #[error("profile `{profile}` is about {expected}, the board that answers is {got}")]
+    Profile {
+        /// Name of the profile.
+        profile: String,
+        /// What it is about.
+        expected: String,
+        /// What answers.
+        got: String,
+    },
     /// Even the smallest legal student breaks a limit.
     #[error("no student can keep {metric} <= {bound}: the smallest one has {smallest}")]
     ImpossibleLimit {
@@ -46,6 +56,9 @@ pub enum Error {
     /// The teacher itself cannot be measured.
     #[error("the board cannot run the teacher: {0}")]
     Teacher(String),
+    /// Too many candidates could not be judged; the run can be resumed.
+    #[error("{0}")]
+    Unknown(String),
     /// The student was found but does not run on the board.
     #[error(transparent)]
     Shipping(#[from] ShipError),
@@ -70,6 +83,9 @@ impl Error {
             Self::Mismatch { .. } => {
                 Some("give the data set that the teacher was trained on as --data KIND:PATH")
             }
+            Self::Profile { .. } => Some(
+                "`n2n profile list` shows others, --board names another board, and --any-board takes this one all the same",
+            ),
             Self::ImpossibleLimit { .. } => Some(
                 "raise the limit, or begin with a narrower or shallower teacher (n2n teacher train --width)",
             ),
@@ -80,6 +96,9 @@ impl Error {
             Self::Teacher(_) => {
                 Some("a teacher must run on the board to be compared with; begin with a smaller one")
             }
+            Self::Unknown(_) => Some(
+                "nothing is lost: mend the cause (`n2n measure` shows it for one model), then run the same command with --resume",
+            ),
             Self::Shipping(error) => error.hint(),
             Self::Stopped => Some("nothing is lost: run the same command with --resume to go on"),
             Self::Folder(_) | Self::Other(_) => None,
@@ -101,6 +120,7 @@ impl From<SearchError> for Error {
     fn from(error: SearchError) -> Self {
         match error {
             SearchError::Fault(fault) => fault.into(),
+            unknown @ SearchError::Unknown { .. } => Self::Unknown(unknown.to_string()),
             other => Self::Other(other.into()),
         }
     }

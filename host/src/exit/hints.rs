@@ -87,6 +87,7 @@ fn book_code(error: &BookError) -> Code {
 fn job_code(error: &compress::Error) -> Code {
     match error {
         compress::Error::ImpossibleLimit { .. } => Code::NoStudent,
+        compress::Error::Profile { .. } => Code::Usage,
         compress::Error::Board(_) => Code::BoardUnavailable,
         compress::Error::Greeting(error) => board_code(error),
         compress::Error::Shipping(error) => ship_code(error),

@@ -12,6 +12,7 @@
 //! | `reinforce` | advantages and the gradient step |
 //! | `searchers`, `crew` | REINFORCE, random, uniform width behind one interface, and who takes part |
 //! | `candidate`, `cache` | the ladder from actions to a reward |
+//! | `unknowns` | how many candidates of unknown worth a search goes on with |
 //! | `stage` | one stage within its budget |
 //! | `record`, `begin`, `tape`, `replay` | what is journaled, and going on from it |
 //! | `result` | the finalists |
@@ -43,6 +44,7 @@ pub mod state;
 mod tape;
 #[cfg(test)]
 mod tests;
+mod unknowns;
 
 use std::sync::Arc;
 
@@ -63,6 +65,7 @@ use reward::Scoring;
 use stage::{Remaining, Stage};
 use state::Scale;
 use tape::Tape;
+use unknowns::Unknowns;
 
 use crate::model_io::Weights;
 use crate::network::Network;
@@ -144,6 +147,17 @@ pub enum SearchError {
     /// A policy could not be loaded, or learning broke down.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// So many candidates are of unknown worth that the candidates are not the cause; the journal is whole, and the search
+    /// can be resumed.
+    #[error("the worth of {count} of {asked} candidates is unknown: {reasons}")]
+    Unknown {
+        /// Candidates that could not be judged since the search was started or resumed.
+        count: usize,
+        /// Candidates that were asked about since then.
+        asked: usize,
+        /// The most frequent reasons, with how often each came.
+        reasons: String,
+    },
     /// No search can be run with these.
     #[error("search settings: {0}")]
     Settings(String),
@@ -187,10 +201,10 @@ pub fn search(
     let mut tape = Tape::new(recorded, journal, observer);
     let started = begin::begin(settings, teacher, start, lab, &mut tape, recorded)?;
     let outcome = both_stages(settings, teacher, start, &started, lab, &mut tape, recorded);
-    if let Err(SearchError::Fault(fault)) = &outcome {
+    if let Err(stopped @ (SearchError::Fault(_) | SearchError::Unknown { .. })) = &outcome {
         let elapsed_ns = u64::try_from(lab.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        // The fault itself is what the caller must hear of, not that it could not be written down.
-        let _ = tape.note(&Record::Fault(Stopped { reason: fault.to_string(), elapsed_ns }));
+        // The cause itself is what the caller must hear of, not that it could not be written down.
+        let _ = tape.note(&Record::Fault(Stopped { reason: stopped.to_string(), elapsed_ns }));
     }
     outcome
 }
@@ -217,8 +231,13 @@ fn both_stages(
         goal,
     };
     let limits = started.limits.clone();
-    let mut ladder =
-        Ladder { scoring, limits: limits.clone(), cache: Cache::from_records(recorded), seed: settings.seed };
+    let mut ladder = Ladder {
+        scoring,
+        limits: limits.clone(),
+        cache: Cache::from_records(recorded),
+        unknowns: Unknowns::default(),
+        seed: settings.seed,
+    };
     let scale = Scale::of(&teacher.network);
     let base = |kind, network: &Network, weights: Arc<Weights>| {
         Base::new(kind, network.clone(), weights, settings.channel_multiple)

@@ -26,7 +26,7 @@ mod table;
 
 use std::sync::Arc;
 
-pub use gpu::{Gpu, GpuError, Precision};
+pub use gpu::{Gpu, GpuError, MEMORY_IS_FULL, Precision};
 pub use lane::Array;
 use lane::Lane;
 
