@@ -15,7 +15,7 @@ use crate::tally::{Tally, told_in_status};
 use crate::transport::doors::Doors;
 use crate::transport::serial::SerialListener;
 use crate::transport::tcp;
-use crate::{WorkerCommand, parent, probe, slots, worker};
+use crate::{WorkerCommand, doctor, parent, probe, slots, worker};
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
 use n2n_serial::{DEFAULT_BAUD, MAX_BAUD, MIN_BAUD, Settings};
@@ -55,6 +55,8 @@ pub enum Command {
     Serve(Serve),
     /// Show this board's key, and make it the first time; or see to the keys of several hosts
     Key(key::Arguments),
+    /// Show what this board has for its agent and what it lacks
+    Doctor,
     /// A worker process; started by the agent itself
     #[command(hide = true)]
     Worker {
@@ -114,6 +116,10 @@ pub fn run(command: Command, group: &[&str]) -> Result<ExitCode> {
     match command {
         Command::Serve(arguments) => serve(arguments, group).map(|()| ExitCode::SUCCESS),
         Command::Key(arguments) => key::run(arguments).map(|()| ExitCode::SUCCESS),
+        Command::Doctor => {
+            write!(std::io::stdout(), "{}", doctor::report()).context("showing the findings")?;
+            Ok(ExitCode::SUCCESS)
+        }
         // It reads its job from its own pipe and arguments.
         Command::Worker { .. } => Ok(worker::main()),
     }

@@ -54,13 +54,12 @@ impl DataFolder {
                 None
             }
         });
-        let (store, scratch) = match own {
-            Some(store) => (store, None),
-            None => {
-                let scratch = Scratch::new(data).context("a scratch folder for blobs")?;
-                let opening = || format!("opening {}", scratch.path().display());
-                (Store::open(scratch.path()).with_context(opening)?, Some(scratch))
-            }
+        let (store, scratch) = if let Some(store) = own {
+            (store, None)
+        } else {
+            let scratch = Scratch::new(data).context("a scratch folder for blobs")?;
+            let opening = || format!("opening {}", scratch.path().display());
+            (Store::open(scratch.path()).with_context(opening)?, Some(scratch))
         };
         let slots = ownership.as_ref().map(|_| Slots::open(&data.join(SLOTS), settings));
         // Agents that share a folder which takes no lock could not share a measurement's either.

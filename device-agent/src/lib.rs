@@ -6,7 +6,7 @@
 //!        accepts   strangers    one host   the seam   the verbs   store      slots      probe
 //! ```
 //! `key` and `parent` say whom to trust, `places` who has one and `room` holds them, `tally` counts who was turned away,
-//! `audit` keeps what holders of keys did, `transport` how bytes come, `exclusive` whose turn it is to measure,
+//! `audit` keeps what holders of keys did, `transport` how bytes come, `queue` whose turn it is at the board,
 //! `ownership` whose data it is.
 
 pub mod advice;
@@ -17,16 +17,19 @@ pub mod cli;
 pub mod configuration;
 pub mod data_folder;
 pub mod deadlines;
+pub mod doctor;
 pub mod engine;
-pub mod exclusive;
 pub mod handler;
+pub mod infer;
 pub mod key;
 pub mod log_tail;
 pub mod measure;
 pub mod ownership;
 pub mod parent;
 pub mod places;
+pub mod prepare;
 pub mod probe;
+pub mod queue;
 pub mod room;
 pub mod scratch;
 pub mod server;
@@ -37,15 +40,19 @@ pub mod statistics;
 pub mod store;
 pub mod tally;
 pub mod transport;
+pub mod watchdog;
 pub mod weightless;
 pub mod worker;
 pub mod worker_command;
 
 mod blocking;
+mod board_memory;
 mod descriptors;
 mod disturbance;
+mod kept_turn;
 mod link;
 mod medium;
+mod plan_check;
 mod reception;
 mod sampling;
 #[cfg(test)]

@@ -4,7 +4,7 @@ use n2n_agent::allocator::{self, Allocator};
 use std::process::ExitCode;
 
 #[global_allocator]
-static ALLOCATOR: Allocator = allocator::new();
+static ALLOCATOR: Allocator = Allocator::new();
 
 fn main() -> ExitCode {
     allocator::register(&ALLOCATOR);

@@ -2,17 +2,23 @@
 //!
 //! It decides how many processes, which are void and what the numbers are; the worker decides nothing. It must never
 //! turn a disturbance, a lost worker or a lack of time into a number, nor drop a sample for its size.
+//!
+//! **The time budget** bounds the whole request from the moment it has the board. Nothing new is begun after its end, so a
+//! measurement ends within budget + one inference + some grace for ending a process. A further process is begun only if
+//! more is left than the last one needed at the least: its load and three inferences. A model that is slow but allowed
+//! gives what fits, down to one sample of one process, and says that its budget ended.
 
+use crate::board_memory;
 use crate::cancel::Cancel;
 use crate::disturbance::{self, Watch};
+use crate::engine::Engine;
 use crate::statistics::{self, Looks};
 use crate::worker_command::WorkerCommand;
-use crate::worker_job::{Event, InferInput, InferJob, Job, MeasureJob, Outcome, ProcessRun, WorkerBounds};
+use crate::worker_job::{Event, Job, MeasureJob, ModelFile, Outcome, ProcessRun, WorkerBounds};
 use crate::worker_process::{self, Deadlines, NamedLimits};
-use crate::{engine, probe, worker_limits};
+use crate::{plan_check, probe, worker_limits};
 use n2n_protocol::{
-    Activity, Conditions, Execution, Failure, InferPlan, MeasurePlan, Measurement, Memory, Progress, Unknown,
-    limits,
+    Activity, Conditions, Failure, Infeasible, MeasurePlan, Measurement, Memory, Progress, Unknown,
 };
 use std::convert::Infallible;
 use std::path::Path;
@@ -21,20 +27,12 @@ use std::time::{Duration, Instant};
 
 /// Between two signs of life; the other side gives up after several seconds of silence.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
-/// Longest load of a model: the largest take some seconds on the slowest board.
-const MAX_LOAD: Duration = Duration::from_mins(1);
-/// Least time that a process gets, so that the last ones of a short budget still give samples.
-const MIN_PROCESS: Duration = Duration::from_millis(200);
+/// Inferences that a process needs at the least: its first, one to warm up, one sample.
+const LEAST_INFERENCES: u32 = 3;
 /// Processes that may be voided before the board is called disturbed.
 const MAX_VOIDED: u16 = 5;
 /// Pause after the first voided process, for the board to cool down; each further one is as much longer.
 const COOL_DOWN: Duration = Duration::from_secs(2);
-/// Memory for a run that only wants answers, where no plan sets it: four times ResNet-34's weights and then some.
-const INFER_MEMORY_BYTES: u64 = 1 << 30;
-/// Longest inference of a run that only wants answers.
-const INFER_INFERENCE_MS: u32 = 30_000;
-/// Longest run that only wants answers.
-const INFER_WHOLE: Duration = Duration::from_mins(5);
 
 /// Measure a model file as planned.
 ///
@@ -43,8 +41,8 @@ const INFER_WHOLE: Duration = Duration::from_mins(5);
 ///
 /// # Errors
 /// [`Failure::Refused`] for a plan that makes no sense here, [`Failure::Infeasible`] when the model does not fit or is
-/// too slow, [`Failure::Disturbed`] when the board kept throttling, [`Failure::Cancelled`], and [`Failure::Failed`] for
-/// whatever is the engine's, the file's or the worker's fault.
+/// too slow, [`Failure::Unknown`] when the engine cannot tell, [`Failure::Disturbed`] when the board kept throttling or
+/// others have its memory, [`Failure::Cancelled`], and [`Failure::Failed`] for the file's and the worker's faults.
 pub async fn measure(
     plan: &MeasurePlan,
     model: &Path,
@@ -52,18 +50,11 @@ pub async fn measure(
     progress: &(dyn Fn(Progress) + Send + Sync),
     cancel: &Cancel,
 ) -> Result<Measurement, Failure> {
-    check(plan)?;
+    let engine = plan_check::measurable(plan)?;
     let begun = Instant::now();
     let finished = AtomicU16::new(0);
-    let session = Session {
-        plan,
-        model,
-        worker,
-        cancel,
-        begun,
-        finished: &finished,
-        cores: cores(plan.execution.threads),
-    };
+    let cores = cores(plan.execution.threads);
+    let session = Session { plan, engine, model, worker, cancel, begun, finished: &finished, cores };
     tokio::select! {
         result = session.measure() => result,
         never = signs_of_life(begun, &finished, progress) => match never {},
@@ -86,108 +77,6 @@ async fn signs_of_life(
     }
 }
 
-/// Run inputs through a model file; logits, one row per input.
-///
-/// # Errors
-/// As [`measure`], but for what belongs to timing.
-pub async fn infer(
-    plan: &InferPlan,
-    model: &Path,
-    worker: &WorkerCommand,
-    cancel: &Cancel,
-) -> Result<Vec<Vec<f32>>, Failure> {
-    check_execution(&plan.execution)?;
-    let inputs =
-        plan.inputs.iter().map(|input| values(input).map(InferInput::Values)).collect::<Result<_, _>>()?;
-    infer_inputs(inputs, model, worker, cancel).await
-}
-
-/// [`infer`], of inputs given in either way.
-pub(crate) async fn infer_inputs(
-    inputs: Vec<InferInput>,
-    model: &Path,
-    worker: &WorkerCommand,
-    cancel: &Cancel,
-) -> Result<Vec<Vec<f32>>, Failure> {
-    let wanted = inputs.len();
-    let bounds = WorkerBounds { cores: Vec::new(), memory_bytes: INFER_MEMORY_BYTES };
-    let job = Job::Infer(InferJob { model: model.into(), bounds, inputs });
-    let named = NamedLimits { memory_bytes: INFER_MEMORY_BYTES, inference_ms: INFER_INFERENCE_MS };
-    let deadlines = Deadlines {
-        load: MAX_LOAD,
-        inference: Duration::from_millis(INFER_INFERENCE_MS.into()),
-        whole: INFER_WHOLE,
-    };
-    match worker_process::run(worker, &job, deadlines, named, cancel, &mut |_| {}).await? {
-        Outcome::Inferred(rows) if rows.len() == wanted => Ok(rows),
-        other => Err(unexpected(&other)),
-    }
-}
-
-/// Values of one input that came as bytes.
-fn values(input: &[u8]) -> Result<Vec<f32>, Failure> {
-    let (words, rest) = input.as_chunks::<4>();
-    if !rest.is_empty() {
-        return Err(Failure::Refused(format!(
-            "an input of {} bytes is no row of 32-bit floats",
-            input.len()
-        )));
-    }
-    Ok(words.iter().map(|word| f32::from_le_bytes(*word)).collect())
-}
-
-/// An execution that an engine of this board can do.
-fn check_execution(execution: &Execution) -> Result<(), Failure> {
-    let engine = engine::default_engine();
-    if execution.engine != engine.id().name {
-        return Err(Failure::Unknown(Unknown::EngineMissing(execution.engine.clone())));
-    }
-    let (name, most) = (engine.id().name, engine.most_threads());
-    if execution.threads == 0 || execution.threads > most {
-        let asked = execution.threads;
-        return Err(Failure::Refused(format!(
-            "engine {name} runs on 1 to {most} thread(s), the plan asks for {asked}"
-        )));
-    }
-    if execution.batch != 1 || execution.pace_us != 0 {
-        return Err(Failure::Refused(format!(
-            "engine {name} runs one input at a time, the plan asks for batch {} at a pace of {} us",
-            execution.batch, execution.pace_us
-        )));
-    }
-    Ok(())
-}
-
-/// A plan that this board can follow.
-fn check(plan: &MeasurePlan) -> Result<(), Failure> {
-    let refuse = |why: String| Err(Failure::Refused(why));
-    check_execution(&plan.execution)?;
-    if plan.min_processes == 0 || plan.min_processes > plan.max_processes {
-        return refuse(format!(
-            "processes: expected at least 1 and fewest <= most, got {} and {}",
-            plan.min_processes, plan.max_processes
-        ));
-    }
-    if plan.max_processes > statistics::MAX_PROCESSES {
-        return refuse(format!(
-            "{} processes, at most {} are run",
-            plan.max_processes,
-            statistics::MAX_PROCESSES
-        ));
-    }
-    if plan.samples_per_process == 0 || plan.samples_per_process as usize > limits::SAMPLES_PER_PROCESS {
-        return refuse(format!(
-            "samples of a process: expected 1 to {}, got {}",
-            limits::SAMPLES_PER_PROCESS,
-            plan.samples_per_process
-        ));
-    }
-    if plan.time_budget_ms == 0 || plan.max_inference_ms == 0 || plan.max_memory_bytes == 0 {
-        return refuse("time budget, longest inference and memory must all be above zero".into());
-    }
-    Ok(())
-}
-
 /// Conditions now. Reading them may wait for a file or a program of the vendor.
 async fn conditions() -> Conditions {
     tokio::task::spawn_blocking(probe::conditions).await.unwrap_or_default()
@@ -198,12 +87,18 @@ fn cores(threads: u16) -> Vec<u16> {
     worker_limits::choose_cores(&worker_limits::allowed_cores(), probe::max_frequency_khz, threads)
 }
 
-fn unexpected(outcome: &Outcome) -> Failure {
+/// An outcome of another job than the one that was given.
+pub(crate) fn unexpected(outcome: &Outcome) -> Failure {
     let what = match outcome {
         Outcome::Measured(_) => "a measurement",
-        Outcome::Inferred(_) => "logits",
+        Outcome::Inferred => "fewer logits",
+        Outcome::Prepared { .. } => "a preparation",
         Outcome::Baseline { .. } => "a baseline",
-        Outcome::OutOfMemory | Outcome::TooSlow | Outcome::Failed(_) => "a failure",
+        Outcome::OutOfMemory
+        | Outcome::TooSlow
+        | Outcome::Unknown(_)
+        | Outcome::Refused(_)
+        | Outcome::Failed(_) => "a failure",
     };
     Failure::Failed(format!("the worker answered with {what}, which was not asked for"))
 }
@@ -211,12 +106,22 @@ fn unexpected(outcome: &Outcome) -> Failure {
 /// One request.
 struct Session<'a> {
     plan: &'a MeasurePlan,
+    engine: &'static dyn Engine,
     model: &'a Path,
     worker: &'a WorkerCommand,
     cancel: &'a Cancel,
     begun: Instant,
     finished: &'a AtomicU16,
     cores: Vec<u16>,
+}
+
+/// One process that gave samples.
+struct Process {
+    run: ProcessRun,
+    /// Why it does not count, if it does not.
+    disturbance: Option<String>,
+    /// What the next one will need at the least.
+    least: Duration,
 }
 
 impl Session<'_> {
@@ -226,23 +131,33 @@ impl Session<'_> {
         let engine_baseline = if plan.resident_memory { self.baseline().await? } else { None };
         let looks = Looks::between(plan.min_processes, plan.max_processes);
         let mut runs: Vec<ProcessRun> = Vec::new();
+        let mut least = Duration::ZERO;
         let mut voided = 0_u16;
         let mut budget_ended = false;
 
         loop {
-            if !runs.is_empty() && self.left().is_zero() {
+            if !runs.is_empty() && self.left() <= least {
                 budget_ended = true;
                 break;
             }
-            let (run, disturbance) = self.process(&runs).await?;
-            if let Some(why) = disturbance {
+            let process = match self.process(&runs).await {
+                Ok(process) => process,
+                // What there is, is true; that one more could not be had in time makes none of it wrong.
+                Err(failure) if !runs.is_empty() && self.is_end_of_time(&failure) => {
+                    budget_ended = true;
+                    break;
+                }
+                Err(failure) => return Err(failure),
+            };
+            least = process.least;
+            if let Some(why) = process.disturbance {
                 voided += 1;
                 tracing::info!("process {voided} voided: {why}");
-                self.cool_down(voided, &why).await?;
+                self.cool_down(voided, least, &why).await?;
                 continue;
             }
-            budget_ended |= run.cut_short;
-            runs.push(run);
+            budget_ended |= process.run.cut_short;
+            runs.push(process.run);
             let processes = runs.len() as u16;
             self.finished.store(processes, Ordering::Relaxed);
             if processes >= plan.max_processes
@@ -256,7 +171,7 @@ impl Session<'_> {
         let latency = statistics::latency(&samples(&runs), looks.error_ppm());
         Ok(Measurement {
             model: plan.model.digest,
-            engine: engine::default_engine().id(),
+            engine: self.engine.id(),
             threads: plan.execution.threads,
             batch: plan.execution.batch,
             pace_us: plan.execution.pace_us,
@@ -282,67 +197,95 @@ impl Session<'_> {
         Duration::from_millis(self.plan.time_budget_ms.into()).saturating_sub(self.begun.elapsed())
     }
 
-    fn named_limits(&self) -> NamedLimits {
-        NamedLimits { memory_bytes: self.plan.max_memory_bytes, inference_ms: self.plan.max_inference_ms }
+    /// Longest load of a process that begins now.
+    fn longest_load(&self) -> Duration {
+        Duration::from_millis(self.plan.max_load_ms.into()).min(self.left())
+    }
+
+    /// Whether a process failed only because its time was over, or it loaded for longer than the ones before.
+    fn is_end_of_time(&self, failure: &Failure) -> bool {
+        match failure {
+            Failure::Unknown(Unknown::NotLoaded { .. }) => true,
+            Failure::Infeasible(Infeasible::TooSlow { .. }) => self.left().is_zero(),
+            _ => false,
+        }
     }
 
     /// VmHWM of a worker without a model.
     async fn baseline(&self) -> Result<Option<u64>, Failure> {
-        let deadlines = Deadlines { load: MAX_LOAD, inference: MAX_LOAD, whole: MAX_LOAD };
-        let limits = self.named_limits();
+        let longest = self.longest_load();
+        let deadlines = Deadlines { load: longest, inference: longest, whole: longest };
+        let limits = NamedLimits {
+            memory_bytes: self.plan.max_memory_bytes,
+            memory_is_scarce: false,
+            inference_ms: self.plan.max_inference_ms,
+        };
+        let job = Job::Baseline { engine: self.engine.id().name };
         let ended =
-            worker_process::run(self.worker, &Job::Baseline, deadlines, limits, self.cancel, &mut |_| {})
-                .await?;
+            worker_process::run(self.worker, &job, deadlines, limits, self.cancel, &mut |_| {}).await?;
         match ended {
             Outcome::Baseline { peak_rss } => Ok(peak_rss),
             other => Err(unexpected(&other)),
         }
     }
 
-    /// One process, and why it does not count if it does not.
-    async fn process(&self, done: &[ProcessRun]) -> Result<(ProcessRun, Option<String>), Failure> {
+    /// One process.
+    async fn process(&self, done: &[ProcessRun]) -> Result<Process, Failure> {
         let plan = self.plan;
+        let left = self.left();
         // Until the fewest are done, what is left is shared out between them.
         let missing = u32::from(plan.min_processes).saturating_sub(done.len() as u32).max(1);
-        let share = (self.left() / missing).max(MIN_PROCESS);
+        let ms = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+        let memory = board_memory::allowance(plan.max_memory_bytes);
         let job = Job::Measure(MeasureJob {
-            model: self.model.into(),
-            bounds: WorkerBounds { cores: self.cores.clone(), memory_bytes: plan.max_memory_bytes },
-            threads: plan.execution.threads,
+            file: ModelFile {
+                path: self.model.into(),
+                model: plan.model,
+                execution: plan.execution.clone(),
+                bounds: WorkerBounds { cores: self.cores.clone(), memory_bytes: memory.bytes },
+            },
             samples: plan.samples_per_process,
             inferences_per_sample: done.first().map(|run| run.inferences_per_sample),
-            budget_ms: u32::try_from(share.as_millis()).unwrap_or(u32::MAX),
+            aim_ms: ms(left / missing),
+            end_ms: ms(left),
             max_inference_ms: plan.max_inference_ms,
             golden: plan.golden.clone(),
         });
         let deadlines = Deadlines {
-            load: MAX_LOAD.min(self.left().max(MIN_PROCESS)),
+            load: self.longest_load(),
             inference: Duration::from_millis(plan.max_inference_ms.into()),
-            whole: share,
+            whole: left,
+        };
+        let limits = NamedLimits {
+            memory_bytes: memory.bytes,
+            memory_is_scarce: memory.scarce,
+            inference_ms: plan.max_inference_ms,
         };
         let bits_before = probe::throttle_bits();
+        let begun = Instant::now();
+        let mut load = Duration::ZERO;
         let mut watch = None;
-        let mut observe = |event: &Event| {
-            if *event == Event::Sampling {
-                watch = Some(Watch::start(&self.cores));
-            }
+        let mut observe = |event: &Event| match event {
+            Event::Loaded => load = begun.elapsed(),
+            Event::Sampling => watch = Some(Watch::start(&self.cores)),
+            _ => {}
         };
-        let limits = self.named_limits();
         let ended =
             worker_process::run(self.worker, &job, deadlines, limits, self.cancel, &mut observe).await?;
         let Outcome::Measured(run) = ended else { return Err(unexpected(&ended)) };
-        if run.samples_ns.is_empty() {
+        let Some(slowest_ns) = run.samples_ns.iter().max() else {
             return Err(Failure::Failed("the worker gave no samples".into()));
-        }
+        };
+        let least = load + LEAST_INFERENCES * Duration::from_nanos(*slowest_ns);
         let mut seen = watch.map(Watch::finish).unwrap_or_default();
         seen.frequencies_khz.extend(&run.frequencies_khz);
-        Ok((run, disturbance::judge(&seen, bits_before)))
+        Ok(Process { disturbance: disturbance::judge(&seen, bits_before), run, least })
     }
 
-    /// Wait for the board to become quiet.
-    async fn cool_down(&self, voided: u16, why: &str) -> Result<(), Failure> {
+    /// Wait for the board to become quiet; `least` is what the next process needs then.
+    async fn cool_down(&self, voided: u16, least: Duration, why: &str) -> Result<(), Failure> {
         let pause = COOL_DOWN * u32::from(voided);
-        if voided >= MAX_VOIDED || self.left() <= pause {
+        if voided >= MAX_VOIDED || self.left() <= pause + least {
             return Err(Failure::Disturbed(format!("{why}; {voided} process(es) voided")));
         }
         tokio::select! {
@@ -383,47 +326,6 @@ fn memory(runs: &[ProcessRun], engine_baseline: Option<u64>) -> Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use n2n_protocol::{Digest, Model, Place};
-
-    fn plan() -> MeasurePlan {
-        MeasurePlan {
-            model: Model::onnx(Digest([0; 32])),
-            place: Place::Store,
-            execution: Execution { engine: "tract".into(), threads: 1, batch: 1, pace_us: 0 },
-            min_processes: 2,
-            max_processes: 3,
-            samples_per_process: 30,
-            half_width_ppm: 20_000,
-            time_budget_ms: 1000,
-            max_load_ms: 1000,
-            max_inference_ms: 100,
-            max_memory_bytes: 1 << 20,
-            golden: None,
-            resident_memory: false,
-        }
-    }
-
-    fn threads(threads: u16) -> MeasurePlan {
-        MeasurePlan { execution: Execution { threads, ..plan().execution }, ..plan() }
-    }
-
-    #[test]
-    fn plans_without_sense_are_refused_with_their_numbers() {
-        assert_eq!(check(&plan()), Ok(()));
-        let why = |plan: MeasurePlan| match check(&plan) {
-            Err(Failure::Refused(why)) => why,
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(why(threads(4)), "engine tract runs on 1 to 1 thread(s), the plan asks for 4");
-        assert!(why(threads(0)).contains("asks for 0"));
-        assert!(why(MeasurePlan { min_processes: 4, ..plan() }).contains("got 4 and 3"));
-        assert!(why(MeasurePlan { min_processes: 0, ..plan() }).contains("got 0 and 3"));
-        assert!(why(MeasurePlan { max_processes: 65, ..plan() }).contains("65"));
-        assert!(why(MeasurePlan { samples_per_process: 0, ..plan() }).contains("got 0"));
-        assert!(why(MeasurePlan { samples_per_process: 1 << 20, ..plan() }).contains("1048576"));
-        assert!(why(MeasurePlan { max_memory_bytes: 0, ..plan() }).contains("above zero"));
-    }
-
     #[test]
     fn model_memory_names_what_it_is_made_of() {
         let run = |heap, rss| ProcessRun { peak_heap: heap, peak_rss: rss, ..ProcessRun::default() };

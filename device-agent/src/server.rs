@@ -11,6 +11,7 @@ use crate::session::{End, Session};
 use crate::tally::{self, Tally, Turned};
 use crate::transport::doors::{Arrived, Doors, Stream};
 use crate::transport::tcp;
+use crate::watchdog::Watchdog;
 use crate::{Cancel, descriptors};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -64,6 +65,7 @@ impl Server {
         let (stopping, stopped) = Cancel::pair();
         let mut connections = JoinSet::new();
         let mut minutes = interval(tally::EVERY);
+        let mut watchdog = Watchdog::ready();
         tokio::pin!(stop);
         loop {
             // Take what has ended out of the set, or it would grow for ever.
@@ -74,6 +76,7 @@ impl Server {
                     server.tally.due(Instant::now()).iter().for_each(say);
                     continue;
                 }
+                () = watchdog.sign_of_life() => continue,
                 () = &mut stop => break,
             };
             let Arrived { stream, peer, address } = match arrived {
@@ -104,6 +107,7 @@ impl Server {
                 }
             });
         }
+        watchdog.stopping();
         // No more connections; but a serial line has to live until its last session has said its last word.
         drop(doors.tcp.take());
         stopping.cancel();

@@ -2,14 +2,17 @@
 
 use crate::blocking::blocking;
 use crate::data_folder::DataFolder;
-use crate::exclusive::Exclusive;
-use crate::handler::{Handler, Job};
+use crate::handler::{Handler, Job, Reported};
+use crate::kept_turn::{Errand, KeptTurn};
 use crate::log_tail::LogTail;
+use crate::queue::{Queue, Turn};
 use crate::slots::{Settings, Slots};
 use crate::store::Pinned;
-use crate::{WorkerCommand, measure, probe};
+use crate::{Cancel, WorkerCommand, infer, measure, prepare, probe};
 use anyhow::Result;
-use n2n_protocol::{Answer, Board, Call, Digest, Disk, Failure, Log, Place, Prepared, Status};
+use n2n_protocol::{
+    Activity, Answer, Board, Bytes, Call, Digest, Disk, Failure, Log, Place, Progress, Status, limits,
+};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,7 +27,8 @@ pub struct Services(Arc<Inner>);
 
 struct Inner {
     worker: WorkerCommand,
-    exclusive: Exclusive,
+    queue: Queue,
+    kept: KeptTurn,
     log: LogTail,
     began: Instant,
     /// Class of this board.
@@ -41,16 +45,17 @@ impl Services {
     pub fn open(data: &Path, settings: Settings, worker: WorkerCommand, log: LogTail) -> Result<Self> {
         let class = settings.class.clone();
         let data = DataFolder::open(data, settings)?;
-        let exclusive = Exclusive::new(&data.meeting);
-        Ok(Self(Arc::new(Inner { worker, exclusive, log, began: Instant::now(), class, data })))
+        let queue = Queue::new(&data.meeting);
+        let kept = KeptTurn::new(queue.clone());
+        Ok(Self(Arc::new(Inner { worker, queue, kept, log, began: Instant::now(), class, data })))
     }
 
     /// What the agent does by itself, for as long as this is polled.
     pub async fn keep(&self) {
         if let Some(slots) = &self.0.data.slots {
-            slots.keep(|| self.0.exclusive.check().is_ok()).await;
+            slots.keep(|| self.0.queue.turns().is_empty()).await;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Whether the data folder is this agent's, and not that of another one.
@@ -70,6 +75,7 @@ impl Services {
 impl Inner {
     async fn answer(&self, job: Job) -> Result<Answer, Failure> {
         let Job { call, client, cancel, progress, .. } = job;
+        let asked = Asked { client, cancel, progress };
         match call {
             Call::Probe => {
                 let board = blocking(probe::board).await?;
@@ -80,42 +86,52 @@ impl Inner {
                 blocking(move || store.query(&digest, bytes)).await?.map(|bytes| Answer::Stored { bytes })
             }
             Call::PutChunk { digest, offset, data } => {
-                // Hashing and writing would disturb whoever measures.
-                self.exclusive.check()?;
-                let store = self.data.store.clone();
-                let stored = blocking(move || store.put_chunk(&digest, offset, &data)).await?;
-                stored.map(|bytes| Answer::Stored { bytes })
+                self.put_chunk(digest, offset, data, &asked).await.map(|bytes| Answer::Stored { bytes })
             }
             Call::Prepare(plan) => {
-                self.blob(plan.model.digest).await?;
-                // No engine of this agent has anything to prepare.
-                Ok(Answer::Prepared(Prepared { cached: true, elapsed_ms: 0 }))
+                let model = self.blob(plan.model.digest).await?;
+                let _turn = self.turn("prepare", &asked).await?;
+                prepare::prepare(&plan, model.path(), &self.worker, &asked.cancel).await.map(Answer::Prepared)
             }
             Call::Measure(plan) => {
-                let _turn = self.exclusive.take(&client)?;
+                let turn = self.turn_at(plan.place, "measure", &asked).await?;
                 let model = self.model(plan.model.digest, plan.place).await?;
-                let report = move |now| progress.report(now);
-                let measured = measure::measure(&plan, model.path(), &self.worker, &report, &cancel).await;
+                let report = |now| asked.progress.report(now);
+                let path = model.path();
+                let measured = measure::measure(&plan, path, &self.worker, &report, &asked.cancel).await;
+                self.leave(turn, &asked);
                 measured.map(Answer::Measured)
             }
             Call::Infer(plan) => {
-                let _turn = self.exclusive.take(&client)?;
+                let turn = self.turn_at(plan.place, "infer", &asked).await?;
                 let model = self.model(plan.model.digest, plan.place).await?;
-                measure::infer(&plan, model.path(), &self.worker, &cancel).await.map(Answer::Inferred)
+                let inferred = infer::infer(&plan, model.path(), &self.worker, &asked.cancel).await;
+                self.leave(turn, &asked);
+                inferred.map(Answer::Inferred)
             }
             Call::Stage(shipment) => {
                 let slots = self.slots()?;
-                let _turn = self.exclusive.take(&client)?;
-                slots.stage(&shipment, &self.data.store, &self.worker, &cancel).await.map(Answer::Slots)
+                let _turn = self.turn("stage", &asked).await?;
+                let staged = slots.stage(&shipment, &self.data.store, &self.worker, &asked.cancel).await;
+                staged.map(Answer::Slots)
             }
             Call::Activate { id } => {
                 let slots = self.slots()?;
                 // The student is tried on the board before it becomes the active one.
-                let _turn = self.exclusive.take(&client)?;
-                slots.activate(id, &self.worker, &cancel).await.map(Answer::Slots)
+                let turn = self.turn("activate", &asked).await?;
+                let activated = slots.activate(id, &self.worker, &asked.cancel).await?;
+                // Its host looks at it next, and that must not wait behind a long measurement: the trial may end first.
+                self.kept.keep(Errand::Trial, &asked.client, turn);
+                Ok(Answer::Slots(activated))
             }
-            Call::Confirm { id } => self.slots()?.confirm(id).await.map(Answer::Slots),
-            Call::Rollback { id } => self.slots()?.rollback(id).await.map(Answer::Slots),
+            Call::Confirm { id } => {
+                drop(self.kept.taken(Errand::Trial, &asked.client));
+                self.slots()?.confirm(id).await.map(Answer::Slots)
+            }
+            Call::Rollback { id } => {
+                drop(self.kept.taken(Errand::Trial, &asked.client));
+                self.slots()?.rollback(id).await.map(Answer::Slots)
+            }
             Call::Status => Ok(Answer::Status(self.status().await)),
             Call::LogTail { lines, log: Log::Agent } => Ok(Answer::Log(self.log.newest(lines))),
             Call::LogTail { log: Log::Audit, .. } => Ok(Answer::Log(Vec::new())),
@@ -123,6 +139,58 @@ impl Inner {
                 Err(Failure::Refused("a session answers this itself".to_owned()))
             }
         }
+    }
+
+    /// The board for one request, when its turn comes; the session tells the client how long that will be.
+    async fn turn(&self, verb: &'static str, asked: &Asked) -> Result<Turn, Failure> {
+        let turn = self.queue.turn(&asked.client, verb, &asked.cancel, &|waiting| asked.say(waiting)).await?;
+        asked.say(Activity::default());
+        Ok(turn)
+    }
+
+    /// [`Self::turn`], or the one that was kept for the client's own trial.
+    async fn turn_at(&self, place: Place, verb: &'static str, asked: &Asked) -> Result<Borrowed, Failure> {
+        let kept = match place {
+            Place::ActiveSlot => self.kept.taken(Errand::Trial, &asked.client),
+            Place::Store => None,
+        };
+        Ok(match kept {
+            Some(turn) => Borrowed { turn, of_a_trial: true },
+            None => Borrowed { turn: self.turn(verb, asked).await?, of_a_trial: false },
+        })
+    }
+
+    /// Give a turn back to where it came from.
+    fn leave(&self, borrowed: Borrowed, asked: &Asked) {
+        if borrowed.of_a_trial {
+            self.kept.keep(Errand::Trial, &asked.client, borrowed.turn);
+        }
+    }
+
+    /// One piece of a blob. Hashing and writing disturb whoever measures, so an upload takes its turn; it keeps it from
+    /// piece to piece, and gives it back with the last.
+    async fn put_chunk(
+        &self,
+        digest: Digest,
+        offset: u64,
+        data: Bytes<{ limits::CHUNK_BYTES }>,
+        asked: &Asked,
+    ) -> Result<u64, Failure> {
+        let errand = Errand::Upload(digest);
+        let wait = |waiting| asked.say(waiting);
+        let turn = self.kept.take(errand, &asked.client, &asked.cancel, &wait).await?;
+        asked.say(Activity::default());
+        let store = self.data.store.clone();
+        let (stored, whole) = blocking(move || {
+            let stored = store.put_chunk(&digest, offset, &data);
+            let whole = store.is_whole(&digest);
+            (stored, whole)
+        })
+        .await?;
+        if stored.is_ok() && !whole {
+            self.kept.keep(errand, &asked.client, turn);
+        }
+        stored
     }
 
     /// The file that a plan means.
@@ -159,12 +227,32 @@ impl Inner {
         Status {
             slots: slots.map(Slots::status),
             owner: self.data.owner,
-            queue: Vec::new(),
+            queue: self.queue.turns(),
             disk: room.ok().and_then(Result::ok).unwrap_or(Disk { free_bytes: 0, reserve_bytes: 0 }),
             strangers: 0,
             uptime_s: u32::try_from(self.began.elapsed().as_secs()).unwrap_or(u32::MAX).into(),
         }
     }
+}
+
+/// Who asks, and how to reach the session.
+struct Asked {
+    client: String,
+    cancel: Cancel,
+    progress: Reported,
+}
+
+impl Asked {
+    fn say(&self, activity: Activity) {
+        // The session knows how long ago the request came.
+        self.progress.report(Progress { elapsed_ms: 0, activity });
+    }
+}
+
+/// A turn, and whether it goes back to where a trial's turn is kept.
+struct Borrowed {
+    turn: Turn,
+    of_a_trial: bool,
 }
 
 /// A file that is run.

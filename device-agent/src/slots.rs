@@ -27,6 +27,7 @@
 //! that follows the state. This room must not run a model itself: workers do.
 
 mod admit;
+mod cause;
 mod copies;
 mod current;
 mod disk;
@@ -47,10 +48,10 @@ use crate::cancel::Cancel;
 use crate::medium::disk_failure;
 use crate::store::Store;
 use crate::worker_command::WorkerCommand;
+use cause::Cause;
 use current::{Current, unix_time};
 use disk::{Disk, Incoming};
 use n2n_protocol::{BundleManifest, Digest, Failure, Shipment, SlotStatus};
-use returning::Cause;
 use signed::Form;
 use state::{Entry, State, Unfit};
 use std::io;
@@ -175,7 +176,7 @@ impl Slots {
         }
         let candidate = self.receive(bundle, store, cancel).await?;
         let model = candidate.incoming.model();
-        examine::answer(&model, &bundle.golden, worker, cancel).await?;
+        examine::answer(&model, bundle, worker, cancel).await?;
         if let Some(limit_ns) = bundle.latency_limit_ns {
             examine::latency(&model, bundle, limit_ns, worker, cancel).await?;
         }
@@ -199,19 +200,19 @@ impl Slots {
         self.ready().await;
         let staged = move |current: &mut Current| {
             let entry = current.state().staged_as(id)?;
-            Ok((entry, current.name(entry), current.golden(entry)))
+            Ok((entry, current.name(entry), current.bundle(entry)))
         };
-        let (entry, name, golden) = self.change(staged).await?.map_err(unfit)?;
+        let (entry, name, bundle) = self.change(staged).await?.map_err(unfit)?;
         if let Err(how) = self.check(entry).await? {
             return Err(Failure::Failed(format!(
                 "the staged student `{name}` is damaged ({how}): ship it again"
             )));
         }
-        let Some(golden) = golden else {
+        let Some(bundle) = bundle else {
             return Err(Failure::Failed(format!("the facts of student `{name}` are lost: ship it again")));
         };
-        let tried = examine::answer(&self.0.disk.model(entry.slot), &golden, worker, cancel).await;
-        if let Err(failure @ (Failure::Failed(_) | Failure::Infeasible(_))) = tried {
+        let tried = examine::answer(&self.0.disk.model(entry.slot), &bundle, worker, cancel).await;
+        if let Err(failure @ (Failure::Failed(_) | Failure::Infeasible(_) | Failure::Unknown(_))) = tried {
             let dropped = move |current: &mut Current| current.switch(current.state().without(entry));
             self.change(dropped).await?.map_err(disk_failure)?;
             return Err(failure);

@@ -21,8 +21,6 @@ use std::time::SystemTime;
 /// Room for blobs, whole and partial, bytes: candidates are some kilobytes, so this keeps thousands of them beside a few
 /// trained files, and a 4 GB flash keeps most of itself.
 pub const QUOTA_BYTES: u64 = 512 << 20;
-/// Most files, whole and partial: a flood of tiny blobs must not use up the file system's inodes.
-const MAX_FILES: usize = 20_000;
 /// Last part of a partial file's name, after the digest and the whole length.
 const PARTIAL: &str = "part";
 
@@ -198,6 +196,11 @@ impl Store {
         Ok(inner.lock().pin(digest).map(|blob| pinned(&blob)))
     }
 
+    /// Whether all of a blob is here.
+    pub fn is_whole(&self, digest: &Digest) -> bool {
+        self.0.known(digest).is_some_and(|blob| blob.is_whole())
+    }
+
     /// Forget a blob whose bytes turned out not to be what its name says.
     ///
     /// # Errors
@@ -245,9 +248,11 @@ impl Inner {
     }
 
     fn path_of(&self, digest: &Digest, blob: &Blob) -> PathBuf {
-        self.folder.join(match blob.is_whole() {
-            true => digest.to_string(),
-            false => format!("{digest}.{}.{PARTIAL}", blob.whole),
+        let whole = blob.whole;
+        self.folder.join(if blob.is_whole() {
+            digest.to_string()
+        } else {
+            format!("{digest}.{whole}.{PARTIAL}")
         })
     }
 

@@ -90,6 +90,19 @@ pub(crate) fn conv_net_at(
     model(nodes, tensors.collect(), &[1, channels, size, size], classes, seed)
 }
 
+/// One number, expanded to `numbers` logits: a file of some hundred bytes with an answer of any size.
+pub(crate) fn flood(numbers: i64) -> ModelProto {
+    let shape = TensorProto {
+        dims: vec![2],
+        data_type: DataType::Int64 as i32,
+        name: "shape".into(),
+        raw_data: [1, numbers].iter().flat_map(|value: &i64| value.to_le_bytes()).collect(),
+        ..TensorProto::default()
+    };
+    let nodes = vec![node("Expand", &["input", "shape"], "logits", vec![])];
+    model(nodes, vec![shape], &[1, 1], numbers, None)
+}
+
 fn model(
     node: Vec<NodeProto>,
     initializer: Vec<TensorProto>,

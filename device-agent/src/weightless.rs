@@ -1,8 +1,8 @@
-//! From bytes of a file to a whole model: checks, and weights for a candidate that travelled without them.
+//! From a file to a file: checks, and weights for a candidate that travelled without them.
 //!
-//! A candidate is the very ONNX that would ship, with empty initialisers and a seed in its metadata. Filling them here
-//! means that the engine sees the same thing as from a shipped file. Bytes are untrusted: nothing is allocated for a
-//! tensor before its size was checked. It must not know an engine.
+//! A candidate is the very ONNX that would ship, with empty initialisers and a seed in its metadata. Filling them before
+//! any engine sees the file means that every engine gets what it would get from a shipped one. Bytes are untrusted: nothing
+//! is allocated for a tensor before its size was checked. It must not know an engine.
 
 use n2n_protocol::generator;
 use prost::Message;
@@ -28,13 +28,13 @@ pub enum ModelError {
     },
 }
 
-/// Decode a file and fill its weights if it came without them.
+/// The file with its weights: as it came if it has them, else filled by the seed in its metadata.
 ///
 /// # Errors
 /// [`ModelError::TooLarge`] when the weights cannot fit in `limit_bytes`; [`ModelError::Malformed`] for all else.
-pub fn read(bytes: &[u8], limit_bytes: u64) -> Result<ModelProto, ModelError> {
+pub fn whole(file: Vec<u8>, limit_bytes: u64) -> Result<Vec<u8>, ModelError> {
     let malformed = |why: String| ModelError::Malformed(why);
-    let mut model = ModelProto::decode(bytes).map_err(|error| malformed(error.to_string()))?;
+    let mut model = ModelProto::decode(file.as_slice()).map_err(|error| malformed(error.to_string()))?;
     let seed = seed(&model)?;
     let graph = model.graph.as_mut().ok_or_else(|| malformed("it has no graph".into()))?;
 
@@ -51,6 +51,7 @@ pub fn read(bytes: &[u8], limit_bytes: u64) -> Result<ModelProto, ModelError> {
         return Err(ModelError::TooLarge { weights_bytes, limit_bytes });
     }
 
+    let mut filled = false;
     for tensor in &mut graph.initializer {
         if !is_empty(tensor) || values(tensor)? == 0 {
             continue;
@@ -63,8 +64,15 @@ pub fn read(bytes: &[u8], limit_bytes: u64) -> Result<ModelProto, ModelError> {
             )));
         };
         fill(tensor, seed)?;
+        filled = true;
     }
-    Ok(model)
+    if !filled {
+        return Ok(file);
+    }
+    drop(file);
+    // Or a second filling would find weights and a seed, and so would a reader of the file.
+    model.metadata_props.retain(|entry| entry.key != generator::WEIGHTS_SEED_KEY);
+    Ok(model.encode_to_vec())
 }
 
 /// The seed in the metadata, if there is one.
@@ -131,8 +139,8 @@ mod tests {
         let empty = conv_net(3, 64, 4, &Weights::Seed(7)).encode_to_vec();
         let filled = conv_net(3, 64, 4, &Weights::GeneratedFrom(7)).encode_to_vec();
         assert!(empty.len() * 4 < filled.len());
-        let (empty, filled) = (read(&empty, LIMIT).unwrap(), read(&filled, LIMIT).unwrap());
-        assert_eq!(empty.graph, filled.graph);
+        assert_eq!(whole(empty, LIMIT).unwrap(), filled);
+        assert_eq!(whole(filled.clone(), LIMIT).unwrap(), filled, "a whole file stays as it is");
     }
 
     #[test]
@@ -140,7 +148,7 @@ mod tests {
         let mut model = conv_net(3, 8, 4, &Weights::Seed(7));
         let weights = |model: &mut ModelProto, dims: &[i64]| {
             model.graph.as_mut().unwrap().initializer[0].dims = dims.to_vec();
-            read(&model.encode_to_vec(), LIMIT).unwrap_err()
+            whole(model.encode_to_vec(), LIMIT).unwrap_err()
         };
         assert!(matches!(
             weights(&mut model, &[1 << 40, 2]),
@@ -154,20 +162,20 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named() {
-        assert!(matches!(read(b"\xffnot a model", LIMIT), Err(ModelError::Malformed(_))));
-        assert!(read(b"", LIMIT).unwrap_err().to_string().contains("no graph"));
+        assert!(matches!(whole(b"\xffnot a model".to_vec(), LIMIT), Err(ModelError::Malformed(_))));
+        assert!(whole(Vec::new(), LIMIT).unwrap_err().to_string().contains("no graph"));
 
         let mut model = conv_net(3, 8, 4, &Weights::Seed(7));
         model.metadata_props.clear();
-        let error = read(&model.encode_to_vec(), LIMIT).unwrap_err().to_string();
+        let error = whole(model.encode_to_vec(), LIMIT).unwrap_err().to_string();
         assert!(error.contains("has no data") && error.contains(generator::WEIGHTS_SEED_KEY), "{error}");
 
         let mut model = conv_net(3, 8, 4, &Weights::Seed(7));
         model.metadata_props[0].value = "seven".into();
-        assert!(read(&model.encode_to_vec(), LIMIT).unwrap_err().to_string().contains("\"seven\""));
+        assert!(whole(model.encode_to_vec(), LIMIT).unwrap_err().to_string().contains("\"seven\""));
 
         let mut model = conv_net(3, 8, 4, &Weights::Seed(7));
         model.graph.as_mut().unwrap().initializer[0].data_location = Some(DataLocation::External as i32);
-        assert!(read(&model.encode_to_vec(), LIMIT).unwrap_err().to_string().contains("another file"));
+        assert!(whole(model.encode_to_vec(), LIMIT).unwrap_err().to_string().contains("another file"));
     }
 }

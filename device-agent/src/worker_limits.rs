@@ -1,4 +1,5 @@
-//! The bounds that a worker sets itself before it touches a model: memory, cores, and not to outlive its agent.
+//! The bounds that a worker sets itself before it touches a model: memory, cores, to be the first that the kernel ends
+//! when memory runs out, and not to outlive its agent.
 //!
 //! RLIMIT_DATA and never RLIMIT_AS: runtimes reserve gigabytes of address space that they never touch. It must be called
 //! in the worker only; the agent stays unbounded.
@@ -12,6 +13,10 @@ use std::io::{self, Read};
 /// The allocator commits memory as it is used, not a gigabyte at once, or the limit would hit before the model is read.
 /// The agent sets this when it starts a worker.
 pub(crate) const WORKER_ENVIRONMENT: [(&str, &str); 1] = [("MIMALLOC_ARENA_EAGER_COMMIT", "0")];
+
+/// What makes the kernel choose this process first when memory runs out. Raising it needs no right; the agent's own is
+/// lowered by its service manager, and this process would inherit that.
+const FIRST_TO_GO: &str = "1000";
 
 /// Stack of the thread that waits for the agent's end; it only reads.
 const WATCHER_STACK_BYTES: usize = 64 << 10;
@@ -38,6 +43,9 @@ pub(crate) fn apply(bounds: &WorkerBounds) -> Result<(), String> {
     // A crash of a model must not fill a board's flash with a core file.
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     setrlimit(Resource::Core, none).map_err(|error| format!("cannot forbid core files: {error}"))?;
+
+    // Where /proc cannot be written to, the kernel chooses by size, which is mostly this process too.
+    let _ = fs::write("/proc/self/oom_score_adj", FIRST_TO_GO);
 
     let limit = status_bytes("VmData:").unwrap_or(0).saturating_add(bounds.memory_bytes);
     let data = Rlimit { current: Some(limit), maximum: Some(limit) };

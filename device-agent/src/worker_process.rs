@@ -1,14 +1,15 @@
 //! One worker process seen from the agent: start, listen, watch the clock, and say what its end means.
 //!
 //! Every wait has a deadline and ends at once when the request is cancelled; the process never outlives this future. An
-//! end that nobody understands is a failure and never scored: only what is *known* to be lack of memory or time is the
-//! student's fault.
+//! end is the student's fault only where lack of memory or time is *known*; a crash of the engine says that nothing can be
+//! known; and an end that nobody understands is a failure.
 
 use crate::cancel::Cancel;
+use crate::log_tail::clip;
 use crate::worker_command::WorkerCommand;
-use crate::worker_job::{self, Event, Job, Outcome};
+use crate::worker_job::{self, EVENT_BYTES, Event, JOB_BYTES, Job, Outcome};
 use crate::worker_limits::WORKER_ENVIRONMENT;
-use n2n_protocol::{Failure, Infeasible};
+use n2n_protocol::{Failure, Infeasible, Unknown, limits};
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
@@ -20,23 +21,26 @@ use tokio::time::{Instant, timeout};
 /// Bytes of a worker's last words that are kept.
 const MAX_STDERR_BYTES: usize = 4096;
 /// Given to the worker beyond its own bounds before it is killed: starting and scheduling take time on a small board.
-const GRACE: Duration = Duration::from_secs(1);
+pub(crate) const GRACE: Duration = Duration::from_secs(1);
+/// Inferences that a worker may be silent for beyond its own end, before it is called hung: one may begin just before the
+/// end, and a model at its limit takes a little longer now and then.
+const SILENT_INFERENCES: u32 = 2;
 /// A killed process is reaped within this, or the kernel holds it in a way that waiting does not help.
 const REAP_WAIT: Duration = Duration::from_secs(5);
-/// What the Rust runtime says when an allocation failed.
-const ALLOCATION_FAILED: &str = "memory allocation of";
 /// Signals by their numbers, the same on every Linux target of this project.
-const SIGABRT: i32 = 6;
 const SIGKILL: i32 = 9;
+/// Signals that a process gets by its own doing: illegal instruction, breakpoint (how some abort), abort, bus error,
+/// arithmetic, segmentation.
+const CRASHES: [i32; 6] = [4, 5, 6, 7, 8, 11];
 
 /// How long the phases of a worker may take.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadlines {
-    /// From the start to [`Event::Loaded`].
+    /// From the start to [`Event::Loaded`], or to the end of a preparation.
     pub(crate) load: Duration,
     /// One inference, each of the early ones.
     pub(crate) inference: Duration,
-    /// From the start to the end, by the worker's own count; it gets some grace beyond.
+    /// From the start to the end, by the worker's own count; it gets an inference and some grace beyond.
     pub(crate) whole: Duration,
 }
 
@@ -44,6 +48,8 @@ pub(crate) struct Deadlines {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NamedLimits {
     pub(crate) memory_bytes: u64,
+    /// Whether the board allows more memory but has no more free now.
+    pub(crate) memory_is_scarce: bool,
     pub(crate) inference_ms: u32,
 }
 
@@ -51,6 +57,7 @@ pub(crate) struct NamedLimits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Loading,
+    Preparing,
     Inferring,
     Sampling,
 }
@@ -73,16 +80,23 @@ pub(crate) async fn run(
         return Err(Failure::Failed("the worker's pipes are missing".into()));
     };
     let last_words = tokio::spawn(last_words(stderr));
-    let frame = worker_job::frame(job).map_err(|error| Failure::Failed(error.to_string()))?;
+    let frame = worker_job::frame(job, JOB_BYTES).map_err(|error| Failure::Failed(error.to_string()))?;
+    let phase = if matches!(job, Job::Prepare(_)) { Phase::Preparing } else { Phase::Loading };
+    let mut refused = false;
+    let mut hear = |event: &Event| {
+        refused |= matches!(event, Event::Refused { .. });
+        observe(event);
+    };
 
     let conversation = async {
         // A worker that dies while it is being told its job is judged by its end, not by the broken pipe. The pipe stays
         // open until then: its closing tells the worker that the agent is gone.
-        match timeout(deadlines.load + GRACE, stdin.write_all(&frame)).await {
-            Ok(_) => {}
-            Err(_) => return Err(Heard::Stop(silence(Phase::Loading, deadlines, limits))),
+        if timeout(deadlines.load + GRACE, stdin.write_all(&frame)).await.is_err() {
+            let ms = deadlines.load.as_millis();
+            let why = format!("the worker did not take its job within {ms} ms");
+            return Err(Heard::Stop(Failure::Failed(why)));
         }
-        listen(stdout, deadlines, limits, observe).await
+        listen(stdout, phase, deadlines, limits, &mut hear).await
     };
     let heard = tokio::select! {
         heard = conversation => heard,
@@ -101,15 +115,19 @@ pub(crate) async fn run(
             let status = reap(&mut child, GRACE).await;
             let words = timeout(GRACE, last_words).await.ok().and_then(Result::ok).unwrap_or_default();
             let oom_killed = matches!((oom_kills_before, oom_kills()), (Some(a), Some(b)) if b > a);
-            return Err(meaning_of_end(status, &words, oom_killed, limits));
+            return Err(End { status, words: words.trim(), refused, oom_killed }.meaning(limits));
         }
     };
     drop(stdin);
     match outcome {
         Outcome::OutOfMemory => Err(out_of_memory(limits)),
         Outcome::TooSlow => Err(too_slow(limits)),
+        Outcome::Unknown(unknown) => Err(Failure::Unknown(unknown)),
+        Outcome::Refused(why) => Err(Failure::Refused(why)),
         Outcome::Failed(why) => Err(Failure::Failed(why)),
-        Outcome::Measured(_) | Outcome::Inferred(_) | Outcome::Baseline { .. } => Ok(outcome),
+        Outcome::Measured(_) | Outcome::Inferred | Outcome::Prepared { .. } | Outcome::Baseline { .. } => {
+            Ok(outcome)
+        }
     }
 }
 
@@ -137,18 +155,20 @@ enum Heard {
 
 async fn listen(
     mut stdout: ChildStdout,
+    first: Phase,
     deadlines: Deadlines,
     limits: NamedLimits,
     observe: &mut (dyn FnMut(&Event) + Send),
 ) -> Result<Outcome, Heard> {
     let begun = Instant::now();
-    let mut phase = Phase::Loading;
+    let mut phase = first;
     loop {
+        let now = Instant::now();
         let deadline = match phase {
-            Phase::Loading => begun + deadlines.load,
-            Phase::Inferring => Instant::now() + deadlines.inference,
-            // One inference may still begin just before the worker's own time ends.
-            Phase::Sampling => begun + deadlines.whole + deadlines.inference,
+            Phase::Loading | Phase::Preparing => begun + deadlines.load,
+            Phase::Inferring => now + deadlines.inference,
+            // A worker that has loaded for longer than it has time ends with the inference that it is at.
+            Phase::Sampling => now.max(begun + deadlines.whole) + SILENT_INFERENCES * deadlines.inference,
         } + GRACE;
         let event = tokio::time::timeout_at(deadline, next_event(&mut stdout)).await;
         let event = match event {
@@ -165,6 +185,7 @@ async fn listen(
             // Inferences go on; whether the next are announced depends on how long this one took.
             Event::Inferred { ns } => after_inference(phase, ns, limits),
             Event::Sampling => Phase::Sampling,
+            Event::Answer(_) | Event::Refused { .. } => phase,
             Event::Done(outcome) => return Ok(outcome),
         };
     }
@@ -178,11 +199,10 @@ fn after_inference(phase: Phase, ns: u64, limits: NamedLimits) -> Phase {
 
 /// What it means that nothing came until the deadline.
 fn silence(phase: Phase, deadlines: Deadlines, limits: NamedLimits) -> Failure {
+    let limit_ms = u32::try_from(deadlines.load.as_millis()).unwrap_or(u32::MAX);
     match phase {
-        Phase::Loading => Failure::Failed(format!(
-            "the engine did not load the model within {} ms",
-            deadlines.load.as_millis()
-        )),
+        Phase::Loading => Failure::Unknown(Unknown::NotLoaded { limit_ms }),
+        Phase::Preparing => Failure::Unknown(Unknown::NotPrepared { limit_ms }),
         Phase::Inferring => too_slow(limits),
         // It was fast enough before, so this is no property of the model.
         Phase::Sampling => Failure::Failed(format!(
@@ -195,9 +215,9 @@ fn silence(phase: Phase, deadlines: Deadlines, limits: NamedLimits) -> Failure {
 async fn next_event(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Event> {
     let mut len = [0; 4];
     from.read_exact(&mut len).await?;
-    let len = u64::from(worker_job::checked_len(len)?);
+    let len = worker_job::checked_len(len, EVENT_BYTES)?;
     let mut body = Vec::new();
-    if from.take(len).read_to_end(&mut body).await? as u64 != len {
+    if from.take(len as u64).read_to_end(&mut body).await? != len {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     worker_job::decode(&body)
@@ -225,26 +245,50 @@ async fn reap(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
     timeout(REAP_WAIT, child.wait()).await.ok()?.ok()
 }
 
-fn meaning_of_end(status: Option<ExitStatus>, words: &str, oom_killed: bool, limits: NamedLimits) -> Failure {
-    let signal = status.and_then(|status| status.signal());
-    if signal == Some(SIGABRT) && words.contains(ALLOCATION_FAILED) {
-        return out_of_memory(limits);
-    }
-    if signal == Some(SIGKILL) && oom_killed {
-        return out_of_memory(limits);
-    }
-    let how = match (signal, status.and_then(|status| status.code())) {
-        (Some(signal), _) => format!("was ended by signal {signal}"),
-        (None, Some(code)) => format!("exited with code {code}"),
-        (None, None) => "ended in an unknown way".into(),
-    };
-    let words = words.trim();
-    let words = if words.is_empty() { String::new() } else { format!(": {words}") };
-    Failure::Failed(format!("the worker {how} before it had a result{words}"))
+/// How a worker ended without an outcome.
+struct End<'a> {
+    status: Option<ExitStatus>,
+    words: &'a str,
+    /// Whether it had said that an allocation was refused.
+    refused: bool,
+    /// Whether the kernel has ended a process for lack of memory meanwhile.
+    oom_killed: bool,
 }
 
+impl End<'_> {
+    fn meaning(&self, limits: NamedLimits) -> Failure {
+        let signal = self.status.and_then(|status| status.signal());
+        let code = self.status.and_then(|status| status.code());
+        let crashed = signal.is_some_and(|signal| CRASHES.contains(&signal));
+        if self.refused && (crashed || code.is_some()) {
+            return out_of_memory(limits);
+        }
+        if signal == Some(SIGKILL) && self.oom_killed {
+            return out_of_memory(limits);
+        }
+        let words = if self.words.is_empty() { String::new() } else { format!(": {}", self.words) };
+        let how = match (signal, code) {
+            (Some(signal), _) => format!("was ended by signal {signal}"),
+            (None, Some(code)) => format!("exited with code {code}"),
+            (None, None) => "ended in an unknown way".into(),
+        };
+        if crashed {
+            let why = format!("it {how}{words}");
+            return Failure::Unknown(Unknown::Crashed(clip(&why, limits::TEXT_BYTES).to_owned()));
+        }
+        Failure::Failed(format!("the worker {how} before it had a result{words}"))
+    }
+}
+
+/// The student's fault where the board allows no more, but not where others have taken it.
 fn out_of_memory(limits: NamedLimits) -> Failure {
-    Failure::Infeasible(Infeasible::OutOfMemory { limit_bytes: limits.memory_bytes })
+    let limit_bytes = limits.memory_bytes;
+    if limits.memory_is_scarce {
+        return Failure::Disturbed(format!(
+            "only {limit_bytes} bytes of the board's memory were free for it, which did not suffice"
+        ));
+    }
+    Failure::Infeasible(Infeasible::OutOfMemory { limit_bytes })
 }
 
 fn too_slow(limits: NamedLimits) -> Failure {
@@ -260,10 +304,24 @@ fn oom_kills() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::worker_job::{InferInput, InferJob, WorkerBounds};
+    use crate::worker_job::{InferInput, InferJob, ModelFile, WorkerBounds};
+    use n2n_protocol::{Digest, Execution, Model};
     use std::time::Instant as Clock;
 
-    const LIMITS: NamedLimits = NamedLimits { memory_bytes: 1000, inference_ms: 50 };
+    const LIMITS: NamedLimits = NamedLimits { memory_bytes: 1000, memory_is_scarce: false, inference_ms: 50 };
+
+    fn baseline() -> Job {
+        Job::Baseline { engine: "tract".into() }
+    }
+
+    fn model() -> ModelFile {
+        ModelFile {
+            path: "m".into(),
+            model: Model::onnx(Digest([0; 32])),
+            execution: Execution { engine: "tract".into(), threads: 1, batch: 1, pace_us: 0 },
+            bounds: WorkerBounds { cores: vec![], memory_bytes: 1 },
+        }
+    }
 
     /// A worker that is a shell script.
     fn script(text: &str) -> WorkerCommand {
@@ -272,7 +330,7 @@ mod tests {
 
     /// The outcome of a script, and how many ms it took.
     async fn outcome(text: &str, cancel: &Cancel) -> (Result<Outcome, Failure>, u128) {
-        outcome_of(text, &Job::Baseline, cancel).await
+        outcome_of(text, &baseline(), cancel).await
     }
 
     async fn outcome_of(text: &str, job: &Job, cancel: &Cancel) -> (Result<Outcome, Failure>, u128) {
@@ -285,18 +343,20 @@ mod tests {
 
     /// As `printf` writes them.
     fn octal(event: &Event) -> String {
-        worker_job::frame(event)
+        worker_job::frame(event, EVENT_BYTES)
             .unwrap()
             .iter()
             .fold(String::new(), |text, byte| format!("{text}\\{byte:03o}"))
     }
 
     #[tokio::test]
-    async fn crashes_are_failures_and_name_their_signal() {
-        let (crash, _) = outcome("echo last words >&2; kill -SEGV $$", &Cancel::never()).await;
-        let Err(Failure::Failed(why)) = crash else { panic!("{crash:?}") };
-        assert_eq!(why, "the worker was ended by signal 11 before it had a result: last words");
-
+    async fn crashes_of_the_engine_are_unknown_and_other_ends_are_failures() {
+        for (signal, number) in [("SEGV", 11), ("ABRT", 6), ("ILL", 4), ("FPE", 8), ("BUS", 7), ("TRAP", 5)] {
+            let text = format!("echo last words >&2; kill -{signal} $$");
+            let (crash, _) = outcome(&text, &Cancel::never()).await;
+            let words = format!("it was ended by signal {number}: last words");
+            assert_eq!(crash, Err(Failure::Unknown(Unknown::Crashed(words))));
+        }
         let (exit, _) = outcome("exit 3", &Cancel::never()).await;
         assert!(matches!(exit, Err(Failure::Failed(why)) if why.contains("exited with code 3")));
 
@@ -308,22 +368,37 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lack_of_memory_is_told_from_other_aborts() {
+    async fn lack_of_memory_is_what_the_allocator_said_and_not_what_a_text_says() {
         let out_of_memory = Err(super::out_of_memory(LIMITS));
+        let refused = octal(&Event::Refused { bytes: 1 << 30 });
+        for end in ["kill -ABRT $$", "kill -SEGV $$", "exit 101"] {
+            let (after, _) = outcome(&format!("printf '{refused}'; {end}"), &Cancel::never()).await;
+            assert_eq!(after, out_of_memory, "{end}");
+        }
+        let (killed, _) = outcome(&format!("printf '{refused}'; kill -9 $$"), &Cancel::never()).await;
+        assert!(matches!(killed, Err(Failure::Failed(_))), "somebody killed it: {killed:?}");
         let words = "echo memory allocation of 1234 bytes failed >&2; kill -ABRT $$";
-        assert_eq!(outcome(words, &Cancel::never()).await.0, out_of_memory);
-        let (other, _) = outcome("echo assertion >&2; kill -ABRT $$", &Cancel::never()).await;
-        assert!(matches!(other, Err(Failure::Failed(_))));
+        let (other, _) = outcome(words, &Cancel::never()).await;
+        assert!(matches!(other, Err(Failure::Unknown(Unknown::Crashed(_)))), "{other:?}");
+        // A worker that copes with a refusal goes on.
+        let done = octal(&Event::Done(Outcome::Inferred));
+        let (coped, _) = outcome(&format!("printf '{refused}{done}'"), &Cancel::never()).await;
+        assert_eq!(coped, Ok(Outcome::Inferred));
 
-        let killed = ExitStatus::from_raw(SIGKILL);
-        assert_eq!(meaning_of_end(Some(killed), "", true, LIMITS), super::out_of_memory(LIMITS));
+        let end =
+            End { status: Some(ExitStatus::from_raw(SIGKILL)), words: "", refused: false, oom_killed: true };
+        assert_eq!(end.meaning(LIMITS), super::out_of_memory(LIMITS));
+        let scarce = NamedLimits { memory_is_scarce: true, ..LIMITS };
+        assert!(matches!(end.meaning(scarce), Failure::Disturbed(why) if why.contains("1000 bytes")));
     }
 
     #[tokio::test]
     async fn silence_means_what_the_worker_was_doing() {
         let (loading, ms) = outcome("sleep 60", &Cancel::never()).await;
-        assert!(matches!(loading, Err(Failure::Failed(why)) if why.contains("did not load")));
+        assert_eq!(loading, Err(Failure::Unknown(Unknown::NotLoaded { limit_ms: 100 })));
         assert!((1100..4000).contains(&ms), "{ms}");
+        let (preparing, _) = outcome_of("sleep 60", &Job::Prepare(model()), &Cancel::never()).await;
+        assert_eq!(preparing, Err(Failure::Unknown(Unknown::NotPrepared { limit_ms: 100 })));
 
         let loaded = octal(&Event::Loaded);
         let (inferring, ms) = outcome(&format!("printf '{loaded}'; sleep 60"), &Cancel::never()).await;
@@ -337,11 +412,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_worker_that_never_reads_its_job_is_given_up() {
-        let bounds = WorkerBounds { cores: vec![], memory_bytes: 1 };
-        let inputs = vec![InferInput::Values(vec![1.0; 1 << 20])];
-        let job = Job::Infer(InferJob { model: "m".into(), bounds, inputs });
+        let inputs = vec![InferInput::Bytes(vec![1; 1 << 22].into())];
+        let job = Job::Infer(InferJob { file: model(), inputs });
         let (deaf, ms) = outcome_of("sleep 60", &job, &Cancel::never()).await;
-        assert!(matches!(deaf, Err(Failure::Failed(why)) if why.contains("did not load")));
+        assert!(matches!(deaf, Err(Failure::Failed(why)) if why.contains("did not take its job")));
         assert!((1100..4000).contains(&ms), "{ms}");
     }
 
@@ -383,7 +457,7 @@ mod tests {
         let missing = WorkerCommand { program: "/no/such/worker".into(), prefix: vec![] };
         let second = Duration::from_secs(1);
         let deadlines = Deadlines { load: second, inference: second, whole: second };
-        let result = run(&missing, &Job::Baseline, deadlines, LIMITS, &Cancel::never(), &mut |_| {}).await;
+        let result = run(&missing, &baseline(), deadlines, LIMITS, &Cancel::never(), &mut |_| {}).await;
         assert!(matches!(result, Err(Failure::Failed(why)) if why.contains("/no/such/worker")));
     }
 }

@@ -3,11 +3,13 @@
 #[path = "../src/test_models.rs"]
 mod test_models;
 
-use n2n_agent::measure::{infer, measure};
+use n2n_agent::infer::infer;
+use n2n_agent::measure::measure;
+use n2n_agent::prepare::prepare;
 use n2n_agent::{Cancel, WorkerCommand};
 use n2n_protocol::{
     Digest, Execution, Failure, Golden, Infeasible, InferPlan, MeasurePlan, Measurement, Model, Place,
-    Progress, generator,
+    PreparePlan, Prepared, Progress, Unknown, generator,
 };
 use prost::Message;
 use std::io::Write;
@@ -78,6 +80,8 @@ async fn a_small_model_is_measured_whole() {
     assert_eq!(found.engine.name, "tract");
     assert_eq!(found.samples_ns.iter().map(Vec::len).collect::<Vec<_>>(), [30, 30]);
     assert!(found.warmup.iter().all(|&inferences| inferences >= 10), "{:?}", found.warmup);
+    assert_eq!(found.load_ms.len(), 2);
+    assert!(found.load_ms.iter().all(|&ms| (1..30_000).contains(&ms)), "{:?}", found.load_ms);
     assert!(!found.budget_ended && found.latency.interval.is_none() && found.latency.p99_ns.is_none());
     // 28 M multiply-adds: no core does that in 100 us, and none takes a second.
     let median_ns = found.latency.median_ns;
@@ -131,10 +135,10 @@ async fn the_answer_is_checked_before_the_time_counts() {
     assert_eq!(measured(&right, model.path()).await.unwrap().golden_difference, Some(0.0));
 
     let wrong = MeasurePlan { golden: Some(Golden { input_seed: 6, ..golden }), ..plan() };
-    let failed = measured(&wrong, model.path()).await;
+    let unknown = measured(&wrong, model.path()).await;
     assert!(
-        matches!(&failed, Err(Failure::Failed(why)) if why.contains("golden answer: it differs")),
-        "{failed:?}"
+        matches!(&unknown, Err(Failure::Unknown(Unknown::WrongAnswer(why))) if why.contains("differs")),
+        "{unknown:?}"
     );
 }
 
@@ -172,15 +176,24 @@ async fn what_is_too_slow_is_infeasible_and_found_out_soon() {
 }
 
 #[tokio::test]
-async fn files_that_are_no_models_fail_and_are_never_scored() {
+async fn what_the_engine_cannot_do_is_unknown_and_a_damaged_file_a_failure() {
     let mut nonsense = conv_net(3, 8, 4, &Weights::Seed(1));
     nonsense.graph.as_mut().unwrap().node[0].op_type = "Sorcery".into();
+    let result = measured(&plan(), file(&nonsense).path()).await;
+    assert!(
+        matches!(&result, Err(Failure::Unknown(Unknown::Unsupported(why))) if why.contains("Sorcery")),
+        "{result:?}"
+    );
+    // tract panics on it.
     let mut dangling = conv_net(3, 8, 4, &Weights::Seed(1));
     dangling.graph.as_mut().unwrap().output[0].name = "nowhere".into();
-    for (model, word) in [(nonsense, "Sorcery"), (dangling, "the engine gave up")] {
-        let result = measured(&plan(), file(&model).path()).await;
-        assert!(matches!(&result, Err(Failure::Failed(why)) if why.contains(word)), "{result:?}");
-    }
+    let result = measured(&plan(), file(&dangling).path()).await;
+    assert!(matches!(result, Err(Failure::Unknown(Unknown::Crashed(_)))), "{result:?}");
+
+    let elsewhere = Execution { engine: "sorcery".into(), ..execution() };
+    let result = measured(&MeasurePlan { execution: elsewhere, ..plan() }, file(&by_hand()).path()).await;
+    assert_eq!(result, Err(Failure::Unknown(Unknown::EngineMissing("sorcery".into()))));
+
     let mut garbage = tempfile::NamedTempFile::new().unwrap();
     garbage.write_all(&[0xA5; 1000]).unwrap();
     let result = measured(&plan(), garbage.path()).await;
@@ -188,6 +201,47 @@ async fn files_that_are_no_models_fail_and_are_never_scored() {
         matches!(&result, Err(Failure::Failed(why)) if why.contains("not a usable ONNX file")),
         "{result:?}"
     );
+}
+
+#[tokio::test]
+async fn inputs_of_another_size_are_refused_with_both_sizes() {
+    let model = file(&by_hand());
+    let result = inferred(model.path(), vec![vec![1.0; 3]]).await;
+    assert!(
+        matches!(&result, Err(Failure::Refused(why)) if why.contains("16 bytes") && why.contains("got 12")),
+        "{result:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_engine_that_prepares_nothing_says_so_of_a_model_that_can_be_read() {
+    let plan = PreparePlan {
+        model: Model::onnx(Digest([7; 32])),
+        execution: execution(),
+        time_budget_ms: 30_000,
+        max_memory_bytes: 256 * MIB,
+    };
+    let prepared = async |path: &Path| prepare(&plan, path, &worker(), &Cancel::never()).await;
+    let answer = prepared(file(&by_hand()).path()).await;
+    assert!(matches!(answer, Ok(Prepared { cached: true, .. })), "{answer:?}");
+    let mut garbage = tempfile::NamedTempFile::new().unwrap();
+    garbage.write_all(&[0xA5; 1000]).unwrap();
+    assert!(matches!(prepared(garbage.path()).await, Err(Failure::Failed(_))));
+}
+
+#[tokio::test]
+async fn a_pace_is_kept_and_the_pauses_are_in_no_sample() {
+    let model = file(&conv_net_at(32, 3, 16, 10, &Weights::Seed(1)));
+    let execution = Execution { pace_us: 40_000, ..execution() };
+    let plan =
+        MeasurePlan { execution, min_processes: 1, max_processes: 1, samples_per_process: 5, ..plan() };
+    let begun = Instant::now();
+    let found = measured(&plan, model.path()).await.unwrap();
+    assert_eq!((found.pace_us, found.batch, found.inferences_per_sample), (40_000, 1, 1));
+    assert_eq!(found.samples_ns[0].len(), 5);
+    // Ten to warm up and five samples, with a pause before each.
+    assert!(begun.elapsed() > 14 * Duration::from_millis(40), "{:?}", begun.elapsed());
+    assert!(found.latency.min_ns < 40_000_000, "{:?}", found.samples_ns);
 }
 
 #[tokio::test]

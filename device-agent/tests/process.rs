@@ -6,6 +6,7 @@ use n2n_protocol::{Answer, Call, Hello, Reply, Request, SCHEMA_HASH, VERSION, co
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -208,4 +209,59 @@ fn session(address: &str, key: &Key) -> TcpStream {
         assert!(read > 0, "closed before its welcome");
         channel.push(&buffer[..read]);
     }
+}
+
+#[test]
+fn a_service_manager_hears_that_the_agent_is_ready_that_it_lives_and_that_it_stops() {
+    let data = tempfile::tempdir().unwrap();
+    let made = Command::new(AGENT).args(["key", "--data"]).arg(data.path()).output().unwrap();
+    assert!(made.status.success());
+    let path = data.path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(FOR_EVER)).unwrap();
+    let hear = || {
+        let mut message = [0; 256];
+        let read = manager.recv(&mut message).unwrap();
+        String::from_utf8_lossy(&message[..read]).trim().to_owned()
+    };
+    let mut child = Command::new(AGENT)
+        .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+        .arg(data.path())
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "300000")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    assert_eq!(hear(), "READY=1");
+    for _ in 0..3 {
+        assert_eq!(hear(), "WATCHDOG=1");
+    }
+    let signal = |name: &str| {
+        assert!(Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap().success());
+    };
+    // One that is stuck says nothing: that is what it would be started again for.
+    signal("STOP");
+    while wait_for_silence(&manager, Duration::from_millis(400)) {}
+    signal("CONT");
+    signal("TERM");
+    while hear() != "STOPPING=1" {}
+    assert!(child.wait().unwrap().success());
+}
+
+/// Whether something came within the time.
+fn wait_for_silence(socket: &UnixDatagram, time: Duration) -> bool {
+    socket.set_read_timeout(Some(time)).unwrap();
+    let came = socket.recv(&mut [0; 256]).is_ok();
+    socket.set_read_timeout(Some(FOR_EVER)).unwrap();
+    came
+}
+
+#[test]
+fn the_doctor_says_what_workers_may_take_and_whether_the_memory_cgroup_is_there() {
+    let found = Command::new(AGENT).arg("doctor").output().unwrap();
+    assert!(found.status.success());
+    let text = String::from_utf8(found.stdout).unwrap();
+    assert!(text.contains("a worker may take") && text.contains("memory cgroup"), "{text}");
 }

@@ -6,7 +6,7 @@ mod test_models;
 use ed25519_dalek::{Signer, SigningKey};
 use n2n_agent::slots::{Settings, Slots};
 use n2n_agent::store::Store;
-use n2n_agent::{Cancel, WorkerCommand, measure};
+use n2n_agent::{Cancel, WorkerCommand, infer};
 use n2n_protocol::{
     Artifact, BundleManifest, Digest, Execution, Failure, Golden, InferPlan, Model, Place, Shipment,
     generator,
@@ -49,7 +49,7 @@ async fn a_student_is_verified_by_its_answer_and_its_latency_before_it_runs() {
     };
     let cancel = Cancel::never();
     let blob = store.pin(&model).unwrap().unwrap();
-    let logits = measure::infer(&plan, blob.path(), &worker(), &cancel).await.unwrap().remove(0);
+    let logits = infer::infer(&plan, blob.path(), &worker(), &cancel).await.unwrap().remove(0);
 
     let fast = BundleManifest {
         name: "student".into(),

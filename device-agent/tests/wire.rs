@@ -3,10 +3,10 @@
 //! The agent's inside is scripted here; what it really does is tested where it lives.
 
 use n2n_agent::deadlines::Deadlines;
-use n2n_agent::exclusive::Exclusive;
 use n2n_agent::handler::{Handler, Job};
 use n2n_agent::key::watch::Keys;
 use n2n_agent::key::{KeyRing, NamedKey, watch};
+use n2n_agent::queue::Queue;
 use n2n_agent::server::{SESSIONS, Server};
 use n2n_agent::tally::Tally;
 use n2n_protocol::channel::{Channel, ChannelError};
@@ -64,10 +64,10 @@ impl Agent {
 
     fn with_keys(keys: Keys, deadlines: Deadlines) -> Self {
         let data = tempfile::tempdir().unwrap();
-        let exclusive = Exclusive::new(data.path());
+        let queue = Queue::new(data.path());
         let cancelled = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&cancelled);
-        let handler = Handler::new(move |job| script(job, exclusive.clone(), Arc::clone(&count)));
+        let handler = Handler::new(move |job| script(job, queue.clone(), Arc::clone(&count)));
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
@@ -111,7 +111,7 @@ impl Drop for Agent {
     }
 }
 
-async fn script(job: Job, exclusive: Exclusive, cancelled: Arc<AtomicUsize>) -> Result<Answer, Failure> {
+async fn script(job: Job, queue: Queue, cancelled: Arc<AtomicUsize>) -> Result<Answer, Failure> {
     match job.call {
         Call::Probe => Ok(Answer::Board(Board {
             name: "desk".to_owned(),
@@ -129,7 +129,8 @@ async fn script(job: Job, exclusive: Exclusive, cancelled: Arc<AtomicUsize>) -> 
         Call::LogTail { lines, .. } => Ok(Answer::Log(vec!["x".repeat(10_000); usize::from(lines)])),
         Call::Confirm { .. } => std::future::pending().await,
         _ => {
-            let _turn = exclusive.take(&job.client)?;
+            let waiting = |activity| job.progress.report(Progress { elapsed_ms: 0, activity });
+            let _turn = queue.turn(&job.client, "work", &job.cancel, &waiting).await?;
             job.progress.report(Progress { elapsed_ms: 0, activity: Activity::Running { processes: 3 } });
             job.cancel.cancelled().await;
             cancelled.fetch_add(1, Ordering::SeqCst);
@@ -500,21 +501,34 @@ fn work_that_ignores_its_cancellation_is_dropped() {
     assert!(matches!(peer.ask(Call::Probe), Ok(Answer::Board(_))));
 }
 
+/// The next thing that a request is doing, of which `wanted` is true.
+fn next_activity(peer: &mut Peer, wanted: impl Fn(&Activity) -> bool) {
+    let began = Instant::now();
+    loop {
+        match peer.receive().unwrap().outcome {
+            Ok(Answer::Progress(Progress { activity, .. })) if wanted(&activity) => return,
+            Ok(Answer::Progress(_)) => assert!(began.elapsed() < FOR_EVER),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 #[test]
 fn the_second_client_hears_who_has_the_board_until_the_first_is_lost() {
     let agent = Agent::start(brief());
     let mut first = Peer::shake_hands(agent.connect(), &key()).unwrap();
     first.ask(Call::Hello(hello("alice"))).unwrap();
     first.send(Call::Activate { id: 0 });
-    assert!(matches!(first.receive().unwrap().outcome, Ok(Answer::Progress(_))));
+    next_activity(&mut first, |activity| *activity == Activity::Running { processes: 3 });
     let mut second = agent.peer();
-    assert!(
-        matches!(second.ask(Call::Activate { id: 0 }), Err(Failure::Busy { client, .. }) if client == "alice")
+    second.send(Call::Activate { id: 0 });
+    next_activity(
+        &mut second,
+        |activity| matches!(activity, Activity::Waiting { ahead: 1, client, .. } if client == "alice"),
     );
     drop(first);
     agent.wait_for_cancelled(1);
-    second.send(Call::Activate { id: 0 });
-    assert!(matches!(second.receive().unwrap().outcome, Ok(Answer::Progress(_))), "the board is free again");
+    next_activity(&mut second, |activity| *activity == Activity::Running { processes: 3 });
 }
 
 #[test]

@@ -14,6 +14,7 @@
 //! limits = ["latency=5ms", "memory=20MiB"]
 //! preset = "edge"
 //! budget = "30min"
+//! wait_board = "10min"         # for a board that is lost on the way
 //! final_epochs = 30
 //! ```
 
@@ -58,6 +59,8 @@ pub struct Compress {
     pub preset: Option<String>,
     /// Default of `--budget`.
     pub budget: Option<String>,
+    /// Default of `--wait-board`.
+    pub wait_board: Option<String>,
     /// Default of `--final-epochs`.
     pub final_epochs: Option<usize>,
 }
@@ -96,8 +99,7 @@ impl Config {
 }
 
 /// What the file may say.
-const KEYS: &str =
-    "keys: board, profile, device, threads; in [compress]: data, limits, preset, budget, final_epochs";
+const KEYS: &str = "keys: board, profile, device, threads; in [compress]: data, limits, preset, budget, wait_board, final_epochs";
 
 #[cfg(test)]
 mod tests {

@@ -6,7 +6,7 @@ use n2n::cli::agent::allocator::{self, Allocator};
 
 // Here, since an allocator belongs to an executable: a local board's worker is this one.
 #[global_allocator]
-static ALLOCATOR: Allocator = allocator::new();
+static ALLOCATOR: Allocator = Allocator::new();
 
 fn main() -> ExitCode {
     allocator::register(&ALLOCATOR);

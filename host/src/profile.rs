@@ -55,6 +55,8 @@ pub struct Profile {
     pub clock_mhz: Option<u32>,
     /// Architecture version.
     pub instruction_set: String,
+    /// Classes that boards of this kind name themselves ([`n2n_protocol::Board::class`]); empty where that differs.
+    pub classes: Vec<String>,
     /// Memory of each variant, bytes, smallest first.
     pub memory_bytes: Vec<u64>,
     /// Rust target triple of the agent.
@@ -173,6 +175,21 @@ impl Profile {
         self.memory_bytes.first().copied().unwrap_or(0)
     }
 
+    /// What the profile is about and what the board is, where the two do not fit: another architecture, or a device tree that
+    /// names another kind of board. A class that a board's own configuration gives it says nothing about its kind.
+    pub fn misfit(&self, board: &n2n_protocol::Board) -> Option<(String, String)> {
+        let architecture =
+            |name: &str| if name.starts_with("arm") { "arm".to_owned() } else { name.to_owned() };
+        let ours = architecture(self.target.split('-').next().unwrap_or_default());
+        let theirs = architecture(&board.architecture);
+        let of_a_device_tree = board.class.contains(',');
+        let other_kind = of_a_device_tree && !self.classes.is_empty() && !self.classes.contains(&board.class);
+        (ours != theirs || other_kind).then(|| {
+            let expected = format!("{} ({})", self.cpu_model, self.target);
+            (expected, format!("{} ({}, {})", board.model, board.architecture, board.class))
+        })
+    }
+
     /// The profile of a live board, for its user to complete: what an agent cannot know is what it is for this program.
     pub fn of_board(board: &n2n_protocol::Board) -> Self {
         Self {
@@ -183,6 +200,7 @@ impl Profile {
             cores: board.cores.clamp(1, MAX_CORES),
             clock_mhz: None,
             instruction_set: board.architecture.clone(),
+            classes: Some(board.class.clone()).filter(|class| class.contains(',')).into_iter().collect(),
             memory_bytes: vec![(board.memory_bytes / MIB).max(1) * MIB],
             target: linux_target(&board.architecture),
             engine: board.engines.first().map_or_else(|| "tract".into(), |engine| engine.name.clone()),
@@ -198,6 +216,7 @@ impl Profile {
             schema: SCHEMA,
             title: self.title.clone(),
             source: self.source.clone(),
+            classes: self.classes.clone(),
             cpu: Cpu {
                 model: OrDetect::Known(self.cpu_model.clone()),
                 cores: OrDetect::Known(self.cores),
@@ -245,6 +264,7 @@ impl Profile {
             cores: written.cpu.cores.or_else(detect::cores),
             clock_mhz: written.cpu.clock_mhz,
             instruction_set: written.cpu.instruction_set.or_else(|| std::env::consts::ARCH.into()),
+            classes: written.classes,
             memory_bytes: memory_mib.iter().map(|mib| mib.saturating_mul(MIB)).collect(),
             target: written.build.target.or_else(|| linux_target(std::env::consts::ARCH)),
             engine: written.engine.name,
@@ -396,6 +416,35 @@ mod tests {
             let error = Profile::parse("x", &text, "x.toml").unwrap_err().to_string();
             assert!(error.starts_with("x.toml: ") && error.contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn a_profile_fits_boards_of_its_own_kind() {
+        let board = |architecture: &str, class: &str| n2n_protocol::Board {
+            name: "pi".into(),
+            model: "a board".into(),
+            class: class.into(),
+            architecture: architecture.into(),
+            system: "Linux".into(),
+            cores: 4,
+            memory_bytes: 1 << 30,
+            fingerprint: n2n_protocol::Digest([0; 32]),
+            engines: vec![],
+            conditions: n2n_protocol::Conditions::default(),
+        };
+        let pi4 = Profile::load("raspberry-pi-4b", None).unwrap();
+        assert_eq!(pi4.misfit(&board("aarch64", "raspberrypi,4-model-b")), None);
+        assert_eq!(pi4.misfit(&board("aarch64", "aarch64-linux")), None, "nothing is known against it");
+        assert_eq!(pi4.misfit(&board("aarch64", "gate camera")), None, "a name of its owner's");
+        assert!(pi4.misfit(&board("aarch64", "raspberrypi,5-model-b")).is_some());
+        let (expected, got) = pi4.misfit(&board("x86_64", "x86_64-linux")).unwrap();
+        assert!(expected.contains("Cortex-A72") && got.contains("x86_64"), "{expected}; {got}");
+        let jetson = Profile::load("jetson-nano", None).unwrap();
+        assert_eq!(jetson.misfit(&board("aarch64", "nvidia,p3450-0000")), None, "its classes are not listed");
+        let here = Profile::load("this-machine", None).unwrap();
+        assert_eq!(here.misfit(&board(std::env::consts::ARCH, "here")), None);
+        let armv7 = Profile { target: linux_target("armv7l"), ..here };
+        assert_eq!(armv7.misfit(&board("arm", "arm-linux")), None);
     }
 
     #[test]

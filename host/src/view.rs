@@ -11,7 +11,7 @@ use crate::wording::{circumstances, conditions};
 use crate::{ui, units};
 
 /// The result of `n2n measure`.
-pub(crate) fn measurement(model: &str, place: &str, it: &Measurement) -> String {
+pub(crate) fn measurement(model: &str, place: &str, disturbances: &[String], it: &Measurement) -> String {
     let latency = &it.latency;
     let interval = latency.interval.as_ref();
     let precision = match interval {
@@ -56,7 +56,8 @@ pub(crate) fn measurement(model: &str, place: &str, it: &Measurement) -> String 
     let mut text = format!("{model}\n");
     text += &ui::table(["", "value", "measured on", ""], rows);
     text.push('\n');
-    text += &ui::facts(circumstances(place, it));
+    let warnings = disturbances.iter().map(|sign| ("WARNING", sign.clone()));
+    text += &ui::facts(warnings.chain(circumstances(place, it)));
     text
 }
 
@@ -137,7 +138,7 @@ pub(crate) fn slots(place: &str, it: &SlotStatus) -> String {
     let mut text =
         format!("on {place}\n{}", ui::table(["", "student", "file", "sha256", "staged at", ""], rows));
     for notice in &it.notices {
-        text += &format!("\n{}  {}", timestamp(notice.at), notice.text);
+        text.extend(["\n", &timestamp(notice.at), "  ", &notice.text]);
     }
     text
 }
@@ -151,7 +152,7 @@ fn timestamp(unix_s: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use n2n_protocol::{Digest, Disk, Notice, Trial, Turn};
 
     use super::*;
@@ -160,7 +161,9 @@ mod tests {
 
     #[test]
     fn every_measured_line_names_the_machine_and_unknown_stays_unknown() {
-        let text = measurement("zoo:vgg13@0.25", &measured_on("local", true), &(&sent()).into());
+        let busy = ["the board is busy".to_owned()];
+        let text = measurement("zoo:vgg13@0.25", &measured_on("local", true), &busy, &(&sent()).into());
+        assert!(text.contains("WARNING") && text.contains("the board is busy"), "{text}");
         for line in text
             .lines()
             .filter(|line| line.contains("latency,") || line.contains("heap") || line.contains("file"))
@@ -180,8 +183,8 @@ mod tests {
         assert!(text.contains("time ended before"), "{text}");
     }
 
-    fn content(name: &str, verified_at: u64) -> Option<SlotContent> {
-        Some(SlotContent {
+    fn content(name: &str, verified_at: u64) -> SlotContent {
+        SlotContent {
             id: 1,
             name: name.into(),
             model: Digest([7; 32]),
@@ -192,14 +195,14 @@ mod tests {
             threads: 1,
             staged_at: 1_700_000_000,
             verified_at,
-        })
+        }
     }
 
     #[test]
     fn slots_show_the_trial_and_what_rollback_returns_to() {
         let status = SlotStatus {
-            active: content("b", 5),
-            way_back: content("a", 0),
+            active: Some(content("b", 5)),
+            way_back: Some(content("a", 0)),
             trial: Some(Trial { id: 1, seconds_left: 61 }),
             notices: vec![Notice { at: 1_700_000_000, text: "student `c` is damaged".into() }],
             ..SlotStatus::default()
@@ -216,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_measurement_is_shown_as_it_was_read() {
-        let shown = measurement("zoo:vgg13@0.25", &measured_on("pi-lab", false), &(&sent()).into());
+        let shown = measurement("zoo:vgg13@0.25", &measured_on("pi-lab", false), &[], &(&sent()).into());
         insta::assert_snapshot!("measurement", shown);
     }
 

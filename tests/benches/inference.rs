@@ -12,10 +12,7 @@ use n2n::network::layer::Input;
 use n2n::network::zoo::{Architecture, build};
 use n2n::network::{Network, fold};
 use n2n_agent::engine::all;
-use n2n_agent::weightless;
-
-/// Far above any of these files.
-const LIMIT_BYTES: u64 = 1 << 30;
+use n2n_protocol::{Digest, Execution, Model};
 
 fn zoo(architecture: Architecture, channels: usize, edge: usize, width: f64) -> Network {
     let input = Input { channels, height: edge, width: edge };
@@ -36,10 +33,13 @@ fn inferences(criterion: &mut Criterion) {
             .expect("a model file");
         group.throughput(Throughput::Elements(2 * network.cost().macs));
         for engine in all() {
-            let model = weightless::read(&file, LIMIT_BYTES).expect("a model");
-            let mut session = engine.load(model, 1).expect("a session");
-            let input: Vec<f32> = (0..session.input_len()).map(|index| (index % 7) as f32 / 7.0).collect();
-            group.bench_function(BenchmarkId::new(engine.id().name, name), |bencher| {
+            let engine_name = engine.id().name;
+            let execution = Execution { engine: engine_name.clone(), threads: 1, batch: 1, pace_us: 0 };
+            let model = Model::onnx(Digest::of(&file));
+            let mut session = engine.load(file.clone(), &model, &execution).expect("a session");
+            let values = (0..session.input_len()).map(|index| (index % 7) as f32 / 7.0);
+            let input: Vec<u8> = values.flat_map(f32::to_le_bytes).collect();
+            group.bench_function(BenchmarkId::new(engine_name, name), |bencher| {
                 bencher.iter(|| black_box(session.run(&input)));
             });
         }

@@ -1,16 +1,14 @@
 //! The host's client against a real agent process, and against agents that are silent, strange, or suddenly gone.
 
-use n2n::board::{BoardError, Client, Endpoint, Hurdle, Key, LocalProgram, Patience};
-use n2n_protocol::channel::Channel;
+use n2n::board::{BoardError, Client, Endpoint, Hurdle, LocalProgram, Patience};
 use n2n_protocol::handshake::{FRAME_BYTES, FirstFrame, REJECTION, challenge};
 use n2n_protocol::{
-    Answer, Board, Call, Conditions, Digest, Failure, Golden, Infeasible, Log, MeasurePlan, Reply, Request,
-    SCHEMA_HASH, VERSION, Version, Welcome, codec, generator, limits,
+    Activity, Answer, Call, Digest, Golden, Infeasible, Log, MeasurePlan, VERSION, Version, generator,
 };
 use n2n_tests::by_hand;
 use n2n_tests::candidate::{PIXELS, answers, close, logits, model, plan};
+use n2n_tests::scripted::{MAX_BLOB_BYTES, agent, greeting, key, next, say, shake_hands, welcome};
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::Ordering;
@@ -112,11 +110,10 @@ fn a_flag_cancels_a_measurement_and_the_board_is_free_again() {
 }
 
 #[test]
-fn two_agents_on_one_machine_take_turns_and_the_slots_have_one_owner() {
+fn two_agents_on_one_machine_take_turns_say_who_and_the_slots_have_one_owner() {
     let data = tempfile::tempdir().unwrap();
     let mut first = Client::connect(&local(data.path())).unwrap();
-    let patience = Patience { busy: Duration::from_millis(300), ..Patience::default() };
-    let mut second = Client::connect_with(&local(data.path()), patience).unwrap();
+    let mut second = Client::connect(&local(data.path())).unwrap();
     let status = second.status().unwrap();
     assert_eq!((status.slots, status.owner), (None, first.process_id()));
     assert!(matches!(second.rollback(None), Err(BoardError::Refused { .. })));
@@ -130,17 +127,17 @@ fn two_agents_on_one_machine_take_turns_and_the_slots_have_one_owner() {
         (first, outcome)
     });
     std::thread::sleep(Duration::from_millis(300));
-    match second.measure(&plan(digest), &mut |_| {}) {
-        Err(BoardError::Busy { client, .. }) => {
-            assert!(client.contains(&std::process::id().to_string()), "{client}");
+    let mut heard = None;
+    let measured = second.measure(&plan(digest), &mut |now| {
+        if let Activity::Waiting { ahead, client, .. } = now.activity {
+            heard.get_or_insert((ahead, client));
+            flag.store(true, Ordering::Relaxed);
         }
-        other => panic!("{other:?}"),
-    }
-    flag.store(true, Ordering::Relaxed);
-    let (first, outcome) = measuring.join().unwrap();
-    assert_eq!(outcome, Err(BoardError::Cancelled));
-    drop(first);
-    assert!(second.measure(&plan(digest), &mut |_| {}).is_ok());
+    });
+    assert!(measured.is_ok(), "{measured:?}");
+    let (ahead, client) = heard.expect("it was told that it waits");
+    assert!(ahead == 1 && client.contains(&std::process::id().to_string()), "{ahead} ahead: {client}");
+    assert_eq!(measuring.join().unwrap().1, Err(BoardError::Cancelled));
 }
 
 #[test]
@@ -169,10 +166,6 @@ fn a_program_that_is_no_agent_is_an_unavailable_board() {
 
 // Agents by hand, to be as bad as they can be.
 
-fn key() -> Key {
-    "07".repeat(32).parse().unwrap()
-}
-
 fn brief() -> Patience {
     Patience {
         connect: Duration::from_millis(500),
@@ -182,80 +175,6 @@ fn brief() -> Patience {
         reconnect_tries: 3,
         reconnect_pause: Duration::from_millis(20),
         ..Patience::default()
-    }
-}
-
-/// A listener whose every connection is treated by `treat`, in turn.
-fn agent(treat: impl Fn(usize, TcpStream) + Send + 'static) -> Endpoint {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        for (number, stream) in listener.incoming().enumerate() {
-            treat(number, stream.unwrap());
-        }
-    });
-    Endpoint::Tcp { host: "127.0.0.1".to_owned(), port, key: key() }
-}
-
-fn shake_hands(stream: &mut TcpStream) -> Channel {
-    by_hand::respond(stream, &key()).unwrap()
-}
-
-fn next(stream: &mut TcpStream, channel: &mut Channel) -> Option<Request> {
-    let mut buffer = [0; 1000];
-    loop {
-        if let Some(message) = channel.pop().unwrap() {
-            return Some(codec::decode(&message, limits::REQUEST_BYTES).unwrap());
-        }
-        match stream.read(&mut buffer) {
-            Ok(read) if read > 0 => channel.push(&buffer[..read]),
-            _ => return None,
-        }
-    }
-}
-
-fn say(stream: &mut TcpStream, channel: &mut Channel, request_id: u32, outcome: Result<Answer, Failure>) {
-    let mut sealed = Vec::new();
-    let message = codec::encode(&Reply { request_id, outcome }, limits::REPLY_BYTES).unwrap();
-    channel.seal(&message, &mut sealed).unwrap();
-    let _ = stream.write_all(&sealed);
-}
-
-fn welcome(version: Version, fingerprint: u8) -> Answer {
-    let board = Board {
-        name: "desk".to_owned(),
-        model: "test".to_owned(),
-        class: "none".to_owned(),
-        architecture: "none".to_owned(),
-        system: "none".to_owned(),
-        cores: 1,
-        memory_bytes: 1,
-        fingerprint: Digest([fingerprint; 32]),
-        engines: vec![],
-        conditions: Conditions::default(),
-    };
-    Answer::Hello(Welcome {
-        version,
-        schema: SCHEMA_HASH,
-        agent: "0".to_owned(),
-        max_blob_bytes: 1000,
-        board,
-    })
-}
-
-/// Greets, then hands each request to `treat` until that returns false.
-fn greeting(
-    treat: impl Fn(&mut TcpStream, &mut Channel, Request) -> bool + Send + 'static,
-) -> impl Fn(usize, TcpStream) + Send + 'static {
-    move |_, mut stream| {
-        let mut channel = shake_hands(&mut stream);
-        let hello = next(&mut stream, &mut channel).unwrap();
-        say(&mut stream, &mut channel, hello.request_id, Ok(welcome(VERSION, 1)));
-        while let Some(request) = next(&mut stream, &mut channel) {
-            if !treat(&mut stream, &mut channel, request) {
-                return;
-            }
-        }
     }
 }
 
@@ -314,7 +233,7 @@ fn agents_that_cannot_be_greeted_are_told_apart() {
     });
     assert!(matches!(refused_by(&impostor), BoardError::WrongKey { .. }));
     let newer = agent(|_, mut stream| {
-        let mut channel = shake_hands(&mut stream);
+        let mut channel = shake_hands(&mut stream).unwrap();
         let hello = next(&mut stream, &mut channel).unwrap();
         let answer = welcome(Version { major: 9, minor: 3 }, 1);
         say(&mut stream, &mut channel, hello.request_id, Ok(answer));
@@ -360,7 +279,7 @@ fn an_agent_that_was_crowded_for_a_moment_is_tried_again() {
         if number < 2 {
             return;
         }
-        let mut channel = shake_hands(&mut stream);
+        let mut channel = shake_hands(&mut stream).unwrap();
         let hello = next(&mut stream, &mut channel).unwrap();
         say(&mut stream, &mut channel, hello.request_id, Ok(welcome(VERSION, 1)));
     });
@@ -432,7 +351,7 @@ fn reconnecting_tries_so_often_and_never_takes_another_board_for_the_first() {
         if number != 0 && number < 3 {
             return;
         }
-        let mut channel = shake_hands(&mut stream);
+        let mut channel = shake_hands(&mut stream).unwrap();
         let hello = next(&mut stream, &mut channel).unwrap();
         let fingerprint = if number < 5 { 1 } else { 2 };
         say(&mut stream, &mut channel, hello.request_id, Ok(welcome(VERSION, fingerprint)));
@@ -457,10 +376,72 @@ fn reconnecting_tries_so_often_and_never_takes_another_board_for_the_first() {
 }
 
 #[test]
+fn a_board_that_is_away_for_longer_than_the_tries_is_waited_for_as_long_as_told() {
+    let returns = Instant::now() + Duration::from_secs(2);
+    let away = agent(move |number, stream| {
+        if number == 0 {
+            greeting(|_, _, _| false)(number, stream);
+        } else if Instant::now() > returns {
+            greeting(|_, _, _| true)(number, stream);
+        }
+    });
+    let mut client = Client::connect_with(&away, brief()).unwrap();
+    assert!(client.probe().is_err());
+    assert!(matches!(client.reconnect(), Err(BoardError::Unavailable { .. })), "three tries are soon over");
+    let began = Instant::now();
+    let given_up = client.reconnect_within(Duration::from_millis(300));
+    assert!(
+        matches!(given_up, Err(BoardError::Unavailable { .. })) && began.elapsed() < Duration::from_secs(10)
+    );
+    client.reconnect_within(Duration::from_mins(1)).unwrap();
+    assert!(client.is_connected() && Instant::now() > returns);
+    client.cancel_flag().store(true, Ordering::Relaxed);
+    assert!(client.reconnect_within(Duration::from_mins(1)).is_ok(), "one that is there needs no waiting");
+}
+
+#[test]
+fn waiting_in_the_line_is_not_counted_against_a_request_but_ends_some_time() {
+    let waiting = |since_s| n2n_protocol::Progress {
+        elapsed_ms: 1,
+        activity: Activity::Waiting { ahead: 2, client: "ada@lab".to_owned(), since_s },
+    };
+    // Waits for longer than the request may take, then answers; a cancel is answered too.
+    let line = move |waits: u32| {
+        agent(greeting(move |stream, channel, request| {
+            match request.call {
+                Call::Probe => {
+                    for number in 0..waits {
+                        std::thread::sleep(Duration::from_millis(50));
+                        say(stream, channel, request.request_id, Ok(Answer::Progress(waiting(number))));
+                    }
+                    let Answer::Hello(welcome) = welcome(VERSION, 1) else { return false };
+                    say(stream, channel, request.request_id, Ok(Answer::Board(welcome.board)));
+                }
+                _ => say(stream, channel, request.request_id, Ok(Answer::Cancelled)),
+            }
+            true
+        }))
+    };
+    let short = Duration::from_millis(500);
+    let patience =
+        Patience { short, silence: Duration::from_secs(5), cancel: Duration::from_secs(20), ..brief() };
+    let mut client = Client::connect_with(&line(20), patience).unwrap();
+    assert!(client.probe().is_ok(), "a second of waiting is none of its half second");
+
+    let impatient = Patience { turn: Duration::from_millis(300), ..patience };
+    let mut client = Client::connect_with(&line(20), impatient).unwrap();
+    match client.probe() {
+        Err(BoardError::Busy { client, .. }) => assert_eq!(client, "ada@lab"),
+        other => panic!("{other:?}"),
+    }
+    assert!(client.is_connected(), "the link is well");
+}
+
+#[test]
 fn a_blob_beyond_the_boards_limit_is_not_even_begun() {
     let small = agent(greeting(|_, _, _| false));
     let mut client = Client::connect_with(&small, brief()).unwrap();
-    let error = client.put(&[0; 1001], &mut |_, _| {}).unwrap_err();
-    assert!(matches!(&error, BoardError::Refused { reason, .. } if reason.contains("1001")), "{error}");
+    let error = client.put(&vec![0; MAX_BLOB_BYTES + 1], &mut |_, _| {}).unwrap_err();
+    assert!(matches!(&error, BoardError::Refused { reason, .. } if reason.contains("1048577")), "{error}");
     assert!(client.is_connected());
 }

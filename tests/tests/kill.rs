@@ -3,10 +3,8 @@
 //! What matters most (design.md 3): a fault of the world is never scored as if it were a student's.
 
 use std::collections::BTreeSet;
-use std::sync::OnceLock;
 use std::time::Duration;
 
-use n2n::data::{self, DataSpec, LoadOptions, Samples};
 use n2n_tests::{Finished, Process, Running, World, signal, wait_for};
 use serde_json::Value;
 
@@ -21,51 +19,14 @@ const SOON: Duration = Duration::from_secs(20);
 const STOPPED: i32 = 1;
 const BOARD_UNAVAILABLE: i32 = 4;
 
-/// Enough to tell the classes apart and to train for a blink.
-const TRAIN_IMAGES: usize = 1_500;
-const TEST_IMAGES: usize = 300;
 /// Ten candidates in each stage, so that two batches of five in each: time to be killed in between.
 const COMPRESS: &str = "compress --teacher teacher.onnx --data fashion-mnist:images --limit params=0.9x \
                         --budget 20candidates --finalists 1 --final-epochs 1 --out run --json";
 const RESUME: &str = "compress --resume --out run --json";
 
-/// A small teacher, trained once for all tests here.
-fn teacher() -> &'static [u8] {
-    static TEACHER: OnceLock<Vec<u8>> = OnceLock::new();
-    TEACHER.get_or_init(|| {
-        let world = World::new().unwrap();
-        done(&world, "teacher train --arch vgg11 --width 0.1 --data bundled --epochs 1 --out teacher.onnx");
-        std::fs::read(world.path().join("teacher.onnx")).unwrap()
-    })
-}
-
-/// A user with that teacher and a few images.
+/// A user with a small teacher and a few images.
 fn world() -> World {
-    let world = World::new().unwrap();
-    world.write("teacher.onnx", teacher()).unwrap();
-    let bundled = data::load(&DataSpec::bundled(), &LoadOptions::default()).unwrap();
-    for (part, samples, count) in
-        [("train", &bundled.train, TRAIN_IMAGES), ("t10k", &bundled.test, TEST_IMAGES)]
-    {
-        let samples = samples.select(&(0..count).collect::<Vec<_>>());
-        let (images, labels) = idx(&samples);
-        world.write(&format!("images/{part}-images-idx3-ubyte"), images).unwrap();
-        world.write(&format!("images/{part}-labels-idx1-ubyte"), labels).unwrap();
-    }
-    world
-}
-
-/// Images and labels as the two files in which MNIST is published.
-fn idx(samples: &Samples) -> (Vec<u8>, Vec<u8>) {
-    let header = |magic: u32, sizes: &[usize]| {
-        let sizes = sizes.iter().map(|&size| u32::try_from(size).unwrap());
-        std::iter::once(magic).chain(sizes).flat_map(u32::to_be_bytes).collect::<Vec<u8>>()
-    };
-    let mut images = header(0x0803, &[samples.len(), samples.height, samples.width]);
-    images.extend(&samples.pixels);
-    let mut labels = header(0x0801, &[samples.len()]);
-    labels.extend(samples.labels.iter().map(|&label| u8::try_from(label).unwrap()));
-    (images, labels)
+    n2n_tests::small::world(N2N)
 }
 
 fn start(world: &World, line: &str) -> Running {
@@ -239,7 +200,7 @@ fn a_search_outlives_its_remote_agent_or_pauses_until_it_is_back() {
     done(&world, &format!("board add pi tcp://{address} --key-file agent.key"));
 
     // Back at once: the host finds it again.
-    let mut host = start(&world, &format!("{COMPRESS} --board pi"));
+    let mut host = start(&world, &format!("{COMPRESS} --board pi --wait-board 15s"));
     in_the_middle_of(&world, &mut host, "removal");
     agent.kill().unwrap();
     agent.finish(SOON).unwrap();
@@ -254,7 +215,10 @@ fn a_search_outlives_its_remote_agent_or_pauses_until_it_is_back() {
     assert_eq!(paused.code, Some(BOARD_UNAVAILABLE), "{}", paused.stderr);
     assert_eq!(paused.stdout, "", "there is no result yet");
     let error = paused.line("error: ").unwrap();
-    assert!(error.contains(&address) && error.contains("unavailable"), "{error}");
+    assert!(error.contains(&format!("pi (tcp://{address})")) && error.contains("unavailable"), "{error}");
+    let calm = paused.stderr.lines().filter(|line| line.contains("is lost: waiting up to 15s")).count();
+    assert!((1..=2).contains(&calm), "one line an outage:\n{}", paused.stderr);
+    assert!(!paused.stderr.contains("not yet"), "{}", paused.stderr);
     let fault = records(&world, "fault").pop().expect("the journal says why it stopped");
     assert!(fault["reason"].as_str().unwrap().contains("unavailable"), "{fault}");
     let before = journal(&world);

@@ -2,8 +2,9 @@
 //!
 //! It is built without its multi-threading feature, so it runs on one thread and says so.
 
-use super::{Engine, EngineError, Session};
-use n2n_protocol::EngineId;
+use super::{Engine, EngineError, Session, bytes_of};
+use n2n_protocol::{Digest, Element, EngineId, Execution, Format, Model, Precision, limits};
+use prost::Message as _;
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
 use tract_onnx::pb::{
@@ -35,21 +36,43 @@ impl Engine for Tract {
         EngineId { name: "tract".into(), version: VERSION.into() }
     }
 
-    fn most_threads(&self) -> u16 {
-        1
+    fn accepts(&self, model: &Model, execution: &Execution) -> Result<(), EngineError> {
+        let cannot = |can: &str, asked: String| {
+            Err(EngineError::Execution { engine: self.id().name, can: can.into(), asked })
+        };
+        if execution.threads != 1 {
+            return cannot("runs on 1 thread", format!("{} threads", execution.threads));
+        }
+        if execution.batch != 1 {
+            return cannot("takes 1 input at a time", format!("a batch of {}", execution.batch));
+        }
+        match (model.format, model.precision, model.input.element) {
+            (Format::Onnx, Precision::F32, Element::F32) => Ok(()),
+            (Format::Onnx, precision, element) => Err(EngineError::Model(format!(
+                "expected weights and inputs of 32-bit floats, got weights of {precision:?} and inputs of {element:?}"
+            ))),
+        }
     }
 
     fn initialise(&self) -> Result<(), EngineError> {
-        self.load(smallest_model(), 1)?.run(&[1.0]).map(drop)
+        let model = Model::onnx(Digest([0; 32]));
+        let execution = Execution { engine: self.id().name, threads: 1, batch: 1, pace_us: 0 };
+        self.load(smallest_model().encode_to_vec(), &model, &execution)?.run(&bytes_of(&[1.0])).map(drop)
     }
 
-    fn load(&self, model: ModelProto, threads: u16) -> Result<Box<dyn Session>, EngineError> {
-        if threads != 1 {
-            return Err(EngineError::Threads { engine: self.id().name, most: 1, asked: threads });
-        }
-        let shape = input_shape(&model)?;
-        let mut inference = tract_onnx::onnx().model_for_proto_model(&model).map_err(in_model)?;
-        drop(model);
+    fn load(
+        &self,
+        file: Vec<u8>,
+        model: &Model,
+        execution: &Execution,
+    ) -> Result<Box<dyn Session>, EngineError> {
+        self.accepts(model, execution)?;
+        let graph =
+            ModelProto::decode(file.as_slice()).map_err(|error| EngineError::Model(error.to_string()))?;
+        drop(file);
+        let shape = input_shape(&graph)?;
+        let mut inference = tract_onnx::onnx().model_for_proto_model(&graph).map_err(in_model)?;
+        drop(graph);
         if inference.inputs.len() != 1 || inference.outputs.len() != 1 {
             return Err(EngineError::Model(format!(
                 "expected one input and one output, got {} and {}",
@@ -69,14 +92,30 @@ impl Session for TractSession {
         self.shape.iter().product()
     }
 
-    fn run(&mut self, input: &[f32]) -> Result<Vec<f32>, EngineError> {
-        if input.len() != self.input_len() {
-            return Err(EngineError::Input { expected: self.input_len(), got: input.len() });
+    fn element(&self) -> Element {
+        Element::F32
+    }
+
+    fn run(&mut self, input: &[u8]) -> Result<Vec<f32>, EngineError> {
+        let mut tensor = Tensor::zero::<f32>(&self.shape).map_err(in_run)?;
+        let mut view = tensor.try_as_plain_ram_mut().map_err(in_run)?;
+        let bytes = view.as_bytes_mut();
+        if bytes.len() != input.len() {
+            return Err(EngineError::Input { expected: bytes.len(), got: input.len() });
         }
-        let tensor = Tensor::from_shape(&self.shape, input).map_err(in_run)?;
+        bytes.copy_from_slice(input);
         let outputs = self.state.run(tvec!(tensor.into())).map_err(in_run)?;
         let logits = outputs.first().ok_or_else(|| EngineError::Run("no output".into()))?;
-        Ok(logits.try_as_plain_ram().and_then(|view| view.as_slice::<f32>()).map_err(in_run)?.to_vec())
+        let logits = logits.try_as_plain_ram().and_then(|view| view.as_slice::<f32>()).map_err(in_run)?;
+        // Before they are copied: an output may be as large as all memory.
+        if logits.len() > limits::LOGITS {
+            return Err(EngineError::Run(format!(
+                "expected at most {} logits, got {}",
+                limits::LOGITS,
+                logits.len()
+            )));
+        }
+        Ok(logits.to_vec())
     }
 }
 
@@ -179,38 +218,74 @@ mod tests {
         Tract.initialise().unwrap();
     }
 
+    fn execution() -> Execution {
+        Execution { engine: "tract".into(), threads: 1, batch: 1, pace_us: 0 }
+    }
+
+    fn load(graph: &ModelProto) -> Result<Box<dyn Session>, EngineError> {
+        Tract.load(graph.encode_to_vec(), &Model::onnx(Digest([0; 32])), &execution())
+    }
+
+    fn refusal(loaded: Result<Box<dyn Session>, EngineError>) -> String {
+        loaded.err().unwrap().to_string()
+    }
+
     #[test]
     fn logits_equal_those_by_hand() {
-        let mut session = Tract.load(test_models::by_hand(), 1).unwrap();
-        assert_eq!(session.input_len(), 4);
+        let mut session = load(&test_models::by_hand()).unwrap();
+        assert_eq!((session.input_len(), session.element()), (4, Element::F32));
         // Runs twice: the reused state must not remember the first input.
         for input in [[1.0, 2.0, 3.0, 4.0], [-1.0, 0.5, 0.0, 2.0]] {
-            assert_eq!(session.run(&input).unwrap(), test_models::by_hand_logits(input));
+            assert_eq!(session.run(&bytes_of(&input)).unwrap(), test_models::by_hand_logits(input));
         }
     }
 
     #[test]
-    fn what_cannot_run_is_refused_by_name() {
-        let threads = Tract.load(test_models::by_hand(), 2).err().unwrap();
-        assert_eq!(threads.to_string(), "engine tract runs on at most 1 thread(s), asked for 2");
+    fn what_it_cannot_honour_is_refused_in_words() {
+        let file = test_models::by_hand().encode_to_vec();
+        let model = Model::onnx(Digest([0; 32]));
+        let with = |execution: Execution| refusal(Tract.load(file.clone(), &model, &execution));
+        assert_eq!(
+            with(Execution { threads: 2, ..execution() }),
+            "engine tract runs on 1 thread, the plan asks for 2 threads"
+        );
+        assert_eq!(
+            with(Execution { batch: 8, ..execution() }),
+            "engine tract takes 1 input at a time, the plan asks for a batch of 8"
+        );
+        let halves = Model { precision: Precision::F16, ..model };
+        assert!(refusal(Tract.load(file.clone(), &halves, &execution())).contains("weights of F16"));
+    }
 
-        let mut session = Tract.load(test_models::by_hand(), 1).unwrap();
-        assert_eq!(session.run(&[1.0]).unwrap_err().to_string(), "the model takes 4 numbers, got 1");
+    #[test]
+    fn what_cannot_run_is_refused_by_name() {
+        let mut session = load(&test_models::by_hand()).unwrap();
+        let short = session.run(&bytes_of(&[1.0])).unwrap_err();
+        assert_eq!(short.to_string(), "the model takes 16 bytes of input, got 4");
 
         let mut strange = test_models::by_hand();
         strange.graph.as_mut().unwrap().node[0].op_type = "Sorcery".into();
-        assert!(Tract.load(strange, 1).err().unwrap().to_string().contains("Sorcery"));
+        assert!(refusal(load(&strange)).contains("Sorcery"));
+        let garbage = Tract.load(vec![0xA5; 100], &Model::onnx(Digest([0; 32])), &execution());
+        assert!(refusal(garbage).contains("cannot load"));
+    }
+
+    #[test]
+    fn more_logits_than_anybody_takes_are_refused_before_they_are_copied() {
+        let numbers = limits::LOGITS as i64 + 1;
+        let mut session = load(&test_models::flood(numbers)).unwrap();
+        let error = session.run(&bytes_of(&[1.0])).unwrap_err().to_string();
+        assert!(error.contains(&format!("got {numbers}")), "{error}");
+        assert_eq!(load(&test_models::flood(9)).unwrap().run(&bytes_of(&[1.5])).unwrap(), [1.5; 9]);
     }
 
     #[test]
     fn an_open_batch_is_one_and_other_open_sizes_are_refused() {
-        let mut model = test_models::conv_net(3, 8, 4, &Weights::Seed(1));
+        let mut model = test_models::conv_net(3, 8, 4, &Weights::GeneratedFrom(1));
         let dims = test_models::input_dims(&mut model);
         dims[0].value = Some(dimension::Value::DimParam("N".into()));
-        let session = Tract.load(model.clone(), 1).ok();
-        assert!(session.is_none(), "weights are still missing here");
-        assert_eq!(input_shape(&model).unwrap(), [1, 3, 8, 8]);
+        assert_eq!(load(&model).unwrap().input_len(), 3 * 8 * 8);
         test_models::input_dims(&mut model)[2].value = None;
-        assert!(input_shape(&model).unwrap_err().to_string().contains("axis 2"));
+        assert!(refusal(load(&model)).contains("axis 2"));
     }
 }

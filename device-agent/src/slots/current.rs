@@ -11,7 +11,7 @@ use super::opening::{self, Found, Opened};
 use super::state::{Entry, Note, Slot, State};
 use super::student::Student;
 use super::told::Now;
-use n2n_protocol::{Golden, Notice, SlotContent, SlotStatus, Trial};
+use n2n_protocol::{BundleManifest, Notice, SlotContent, SlotStatus, Trial};
 use std::io;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -73,7 +73,9 @@ impl Current {
         if let Err(error) = outcome {
             current.note(format!("the slots cannot be written, what they hold stays: {error}"));
         }
-        words.into_iter().for_each(|words| current.note(words));
+        for words in words {
+            current.note(words);
+        }
         current
     }
 
@@ -191,9 +193,9 @@ impl Current {
         }
     }
 
-    /// The answer that a student must give, if its facts are understood.
-    pub(super) fn golden(&self, entry: Entry) -> Option<Golden> {
-        self.student(entry).map(|student| student.bundle.golden.clone())
+    /// The bundle that a student came in, if its facts are understood.
+    pub(super) fn bundle(&self, entry: Entry) -> Option<BundleManifest> {
+        self.student(entry).map(|student| student.bundle.clone())
     }
 
     /// How people call a student.

@@ -3,10 +3,9 @@
 //! Workers run the model, never this process. It must not decide what becomes of a student that fails.
 
 use crate::cancel::Cancel;
-use crate::measure;
 use crate::worker_command::WorkerCommand;
-use crate::worker_job::InferInput;
-use n2n_protocol::{BundleManifest, Failure, Golden, MeasurePlan, Place};
+use crate::{infer, measure};
+use n2n_protocol::{BundleManifest, Failure, MeasurePlan, Place};
 use std::path::Path;
 use std::time::Duration;
 
@@ -27,14 +26,14 @@ const MEMORY_BYTES: u64 = 1 << 30;
 /// [`Failure::Failed`] with what came instead, or what its worker met.
 pub(super) async fn answer(
     model: &Path,
-    golden: &Golden,
+    bundle: &BundleManifest,
     worker: &WorkerCommand,
     cancel: &Cancel,
 ) -> Result<(), Failure> {
-    let inputs = vec![InferInput::Seed(golden.input_seed)];
-    let rows = measure::infer_inputs(inputs, model, worker, cancel).await?;
-    let answer = rows.first().map_or(&[][..], Vec::as_slice);
-    golden.check(answer).map(drop).map_err(|error| Failure::Failed(format!("golden answer: {error}")))
+    let BundleManifest { artifact, golden, .. } = bundle;
+    let (seed, execution) = (golden.input_seed, &artifact.execution);
+    let answer = infer::answer_to_seed(seed, model, &artifact.model, execution, worker, cancel).await?;
+    golden.check(&answer).map(drop).map_err(|error| Failure::Failed(format!("golden answer: {error}")))
 }
 
 /// Whether a model file keeps its bundle's latency limit here, as the upper end of its median's interval.

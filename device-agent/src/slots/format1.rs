@@ -168,8 +168,8 @@ mod tests {
     use super::super::trust;
     use super::*;
 
-    fn entry(slot: Slot, id: u64) -> Option<Entry> {
-        Some(Entry { slot, id, digest: Digest([id as u8; 32]) })
+    fn entry(slot: Slot, id: u64) -> Entry {
+        Entry { slot, id, digest: Digest([id as u8; 32]) }
     }
 
     /// What an agent of format 1 makes of a state when it starts.
@@ -202,7 +202,7 @@ mod tests {
         assert_eq!(it.write(), format!("{MARK}{recorded}"));
         assert!(Former::is_ours(&it.write()) && !Former::is_ours(recorded));
         assert_eq!(Former::read(&it.write()), Some(it));
-        let entries = |slot| entry(slot, 1 + slot as u64);
+        let entries = |slot| Some(entry(slot, 1 + slot as u64));
         let state = it.adopted(&State::default(), entries);
         assert_eq!((state.trial, state.confirmed), (entries(Slot::C), entries(Slot::B)));
         assert_eq!(Former::read("active = \"D\"\non_trial = false\n"), None);
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn every_whole_student_outlives_an_agent_of_format_1_and_comes_back_as_what_it_was() {
-        let (a, b, c) = (entry(Slot::A, 1), entry(Slot::B, 2), entry(Slot::C, 3));
+        let (a, b, c) = (Some(entry(Slot::A, 1)), Some(entry(Slot::B, 2)), Some(entry(Slot::C, 3)));
         let all = |slot| [a, b, c].into_iter().flatten().find(|entry| entry.slot == slot);
         let settled = State { confirmed: b, before: a, staged: c, ..State::default() };
         assert_eq!(restarted(Former::of(&settled)).adopted(&settled, all), settled);

@@ -3,8 +3,8 @@
 //! It works beside the sessions. Whoever measures is not disturbed: hashing waits until the board is free.
 
 use super::Slots;
+use super::cause::Cause;
 use super::current::Current;
-use super::returning::Cause;
 use super::state::Entry;
 use n2n_protocol::Failure;
 use std::time::Duration;

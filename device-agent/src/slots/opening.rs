@@ -116,15 +116,15 @@ mod tests {
         Content::Student(it)
     }
 
-    fn entry(slot: Slot, id: u64) -> Option<Entry> {
-        Some(Entry { slot, id, digest: Digest([id as u8; 32]) })
+    fn entry(slot: Slot, id: u64) -> Entry {
+        Entry { slot, id, digest: Digest([id as u8; 32]) }
     }
 
     fn settled() -> State {
         State {
-            confirmed: entry(Slot::B, 2),
-            before: entry(Slot::A, 1),
-            staged: entry(Slot::C, 3),
+            confirmed: Some(entry(Slot::B, 2)),
+            before: Some(entry(Slot::A, 1)),
+            staged: Some(entry(Slot::C, 3)),
             next_id: 4,
             highest_number: 9,
             ..State::default()
@@ -152,7 +152,7 @@ mod tests {
     fn what_an_agent_of_format_1_changed_is_taken_over() {
         let left = "active = \"A\"\nstaged = \"C\"\non_trial = false\n";
         let found = opened(Some(settled()), Some(left), Some(Slot::A));
-        let expected = State { confirmed: entry(Slot::A, 1), before: None, ..settled() };
+        let expected = State { confirmed: Some(entry(Slot::A, 1)), before: None, ..settled() };
         assert_eq!((found.state, found.words.len()), (expected, 1));
     }
 
@@ -175,10 +175,13 @@ mod tests {
     #[test]
     fn without_any_state_the_student_that_applications_are_led_to_stays() {
         let found = opened(None, None, Some(Slot::A));
-        assert_eq!((found.state.confirmed, found.state.before), (entry(Slot::A, 1), entry(Slot::C, 3)));
+        assert_eq!(
+            (found.state.confirmed, found.state.before),
+            (Some(entry(Slot::A, 1)), Some(entry(Slot::C, 3)))
+        );
         assert!(found.state.next_id > 1_000_000 && found.words.len() == 1);
         let found = opened(None, Some("torn"), Some(Slot::B));
-        assert_eq!(found.state.confirmed, entry(Slot::B, 2));
+        assert_eq!(found.state.confirmed, Some(entry(Slot::B, 2)));
         // Nobody was led anywhere: nothing is made active, and nothing is given up.
         let found = opened(None, None, None);
         assert_eq!((found.state.active(), found.state.before), (None, None));

@@ -4,6 +4,7 @@
 //! meanwhile. It never leaves a student that is whole for one that is not.
 
 use super::Slots;
+use super::cause::Cause;
 use super::current::Current;
 use super::state::{Entry, Unfit};
 use super::told::{self, Switch};
@@ -13,21 +14,6 @@ use std::time::Duration;
 
 /// Times that going back is tried anew because something else changed meanwhile.
 const TRIES: usize = 8;
-
-/// Why the board goes back.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Cause {
-    /// Somebody asked: to end this trial, or whatever is active.
-    Asked(Option<u64>),
-    /// The agent that began the trial is gone.
-    Restart,
-    /// Nobody confirmed the trial in its time.
-    Late(Duration),
-    /// The user's program failed when it was told of the student; its words.
-    Program(String),
-    /// The active student's bytes are not what they must be; how.
-    Damage(String),
-}
 
 /// What came of a try.
 enum Outcome {
@@ -150,9 +136,10 @@ fn decide(
     current.switch(state.back_to(target)).map_err(disk_failure)?;
     current.trial_until = None;
     current.rollbacks += 1;
-    match why {
-        Some(why) => current.note(format!("{why}: back to {to}")),
-        None => tracing::info!(%to, "rolled back"),
+    if let Some(why) = why {
+        current.note(format!("{why}: back to {to}"));
+    } else {
+        tracing::info!(%to, "rolled back");
     }
     Ok(Outcome::Switched)
 }

@@ -84,8 +84,9 @@ impl Bench {
 
     /// A worker that answers with these logits, whatever it is asked.
     fn worker(&self, logits: &[f32]) -> WorkerCommand {
-        let events = [Event::Loaded, Event::Done(Outcome::Inferred(vec![logits.to_vec()]))];
-        let bytes: Vec<u8> = events.iter().flat_map(|event| worker_job::frame(event).unwrap()).collect();
+        let events = [Event::Loaded, Event::Answer(logits.to_vec()), Event::Done(Outcome::Inferred)];
+        let frame = |event: &Event| worker_job::frame(event, worker_job::EVENT_BYTES).unwrap();
+        let bytes: Vec<u8> = events.iter().flat_map(frame).collect();
         let answer = self.folder.path().join(Digest::of(&bytes).to_string());
         std::fs::write(&answer, bytes).unwrap();
         WorkerCommand { program: "/bin/cat".into(), prefix: vec![answer.into()] }

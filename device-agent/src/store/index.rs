@@ -1,8 +1,10 @@
 //! What is known of a store's files, in memory: pure, and quick enough for its lock to be held on any thread.
 
-use super::MAX_FILES;
 use n2n_protocol::Digest;
 use std::collections::{HashMap, HashSet};
+
+/// Most files, whole and partial: a flood of tiny blobs must not use up the file system's inodes.
+const MAX_FILES: usize = 20_000;
 
 /// A blob, whole or on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,22 +5,20 @@
 
 use super::endpoint::Endpoint;
 use super::error::BoardError;
+use super::exchange::{CANCEL_LOOK, Exchange, Remarks, Wait};
 use super::link::{self, Link, Wire};
 use super::local::LocalAgent;
 use super::patience::Patience;
 use n2n_protocol::{
-    Answer, Board, Call, Digest, Hello, InferPlan, Log, MeasurePlan, Measurement, Progress, Reply, Request,
+    Answer, Board, Call, Digest, Hello, InferPlan, Log, MeasurePlan, Measurement, Progress, Request,
     SCHEMA_HASH, Shipment, SlotStatus, Status, VERSION, Welcome, codec, limits, version,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Between two looks at the cancel flag: quick for a person.
-const CANCEL_LOOK: Duration = Duration::from_millis(50);
-
-/// Between two questions whether the board is free.
-const BUSY_LOOK: Duration = Duration::from_millis(500);
+/// Longest pause between two tries to find a lost board again: one that is back is noticed soon.
+const MAX_PAUSE: Duration = Duration::from_secs(5);
 
 /// Room for what stands around the inputs of an infer request, bytes: ids, and a length in front of each.
 const INFER_FRAME_BYTES: usize = 64 + 5 * limits::INPUTS;
@@ -34,19 +32,13 @@ pub struct Client {
     last_request: u32,
     cancel: Arc<AtomicBool>,
     patience: Patience,
+    remarks: Remarks,
 }
 
 /// The link closes before its agent is ended: a lost client is what makes an agent stop its worker.
 struct Connection {
     link: Link,
     agent: Option<LocalAgent>,
-}
-
-/// How long a call may take.
-#[derive(Clone, Copy)]
-struct Wait {
-    whole: Duration,
-    interruptible: bool,
 }
 
 impl Client {
@@ -58,12 +50,25 @@ impl Client {
         Self::connect_with(endpoint, Patience::default())
     }
 
+    /// As [`Self::connect`]; errors call the board by the name that its user gave it.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub fn connect_named(name: &str, endpoint: &Endpoint) -> Result<Self, BoardError> {
+        let address = endpoint.to_string();
+        let board = if name == address { address } else { format!("{name} ({address})") };
+        Self::open(endpoint, board, Patience::default())
+    }
+
     /// As [`Self::connect`], with other deadlines.
     ///
     /// # Errors
     /// As [`Self::connect`].
     pub fn connect_with(endpoint: &Endpoint, patience: Patience) -> Result<Self, BoardError> {
-        let board = endpoint.to_string();
+        Self::open(endpoint, endpoint.to_string(), patience)
+    }
+
+    fn open(endpoint: &Endpoint, board: String, patience: Patience) -> Result<Self, BoardError> {
         let patience = match endpoint {
             Endpoint::Serial { settings, .. } => patience.on_line(settings.baud),
             Endpoint::Local(_) | Endpoint::Tcp { .. } => patience,
@@ -77,6 +82,7 @@ impl Client {
             last_request: HELLO_REQUEST,
             cancel: Arc::default(),
             patience,
+            remarks: Remarks::default(),
         })
     }
 
@@ -87,6 +93,34 @@ impl Client {
     /// The last try's; errors that waiting cannot mend end it at once, as does [`Client::cancel_flag`].
     /// [`BoardError::Refused`] if another board answers at the address: its numbers must not mix with the first one's.
     pub fn reconnect(&mut self) -> Result<(), BoardError> {
+        let tries = self.patience.reconnect_tries;
+        self.reconnect_while(|tried| tried < tries)
+    }
+
+    /// [`Self::reconnect`], for as long as told: a board that boots, or a network that is away for minutes. Says once that
+    /// it waits, and once that the board is back.
+    ///
+    /// # Errors
+    /// As [`Self::reconnect`].
+    pub fn reconnect_within(&mut self, longest: Duration) -> Result<(), BoardError> {
+        let began = Instant::now();
+        let mut told = false;
+        let board = self.board.clone();
+        self.reconnect_while(|_| {
+            if !told {
+                told = true;
+                tracing::warn!("board {board} is lost: waiting up to {} for it", words(longest));
+            }
+            began.elapsed() < longest
+        })?;
+        if told {
+            tracing::info!("board {} is back after {}", self.board, words(began.elapsed()));
+        }
+        Ok(())
+    }
+
+    /// Tries to connect; after a try that failed, `again` decides by the number of tries.
+    fn reconnect_while(&mut self, mut again: impl FnMut(u32) -> bool) -> Result<(), BoardError> {
         self.connection = None;
         let mut pause = self.patience.reconnect_pause;
         for tried in 1.. {
@@ -107,13 +141,11 @@ impl Client {
                     self.last_request = HELLO_REQUEST;
                     break;
                 }
-                Err(error) if tried >= self.patience.reconnect_tries || !error.is_passing() => {
-                    return Err(error);
-                }
-                Err(error) => tracing::info!(%error, tried, "not yet"),
+                Err(error) if !error.is_passing() || !again(tried) => return Err(error),
+                Err(error) => tracing::debug!(%error, tried, "not yet"),
             }
             self.pause(pause)?;
-            pause *= 2;
+            pause = (pause * 2).min(MAX_PAUSE);
         }
         Ok(())
     }
@@ -185,7 +217,7 @@ impl Client {
             let data = blob.get(start..end).unwrap_or_default().to_vec();
             let call = Call::PutChunk { digest, offset: done, data: data.into() };
             let wait = Wait { whole: self.patience.short, interruptible: true };
-            let now = self.when_free(|client| client.stored(call.clone(), wait))?;
+            let now = self.stored(call, wait)?;
             if now <= done {
                 let reason = format!("the agent stays at {now} of {whole} bytes of {digest}");
                 return Err(BoardError::Failed(reason));
@@ -207,7 +239,7 @@ impl Client {
     ) -> Result<Measurement, BoardError> {
         let whole = Duration::from_millis(u64::from(plan.time_budget_ms)) + self.patience.measure_margin;
         let wait = Wait { whole, interruptible: true };
-        match self.when_free(|client| client.call(Call::Measure(plan.clone()), wait, progress))? {
+        match self.call(Call::Measure(plan.clone()), wait, progress)? {
             Answer::Measured(measurement) => Ok(measurement),
             _ => Err(self.misplaced("measure")),
         }
@@ -228,8 +260,7 @@ impl Client {
                 |input: &Vec<f32>| input.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>();
             let inputs = batch.iter().map(|input| bytes(input).into()).collect();
             let call = Call::Infer(InferPlan { inputs, ..plan.clone() });
-            let answer = self.when_free(|client| client.call(call.clone(), wait, &mut |_| {}))?;
-            match answer {
+            match self.call(call, wait, &mut |_| {})? {
                 Answer::Inferred(rows) if rows.len() == batch.len() => logits.extend(rows),
                 _ => return Err(self.misplaced("infer")),
             }
@@ -243,7 +274,7 @@ impl Client {
     /// [`BoardError`].
     pub fn stage(&mut self, shipment: &Shipment) -> Result<SlotStatus, BoardError> {
         let wait = Wait { whole: self.patience.stage, interruptible: true };
-        self.when_free(|client| client.slots(Call::Stage(shipment.clone()), wait))
+        self.slots(Call::Stage(shipment.clone()), wait)
     }
 
     /// Make the staged slot the active one, on trial.
@@ -251,8 +282,8 @@ impl Client {
     /// # Errors
     /// [`BoardError`].
     pub fn activate(&mut self, id: u64) -> Result<SlotStatus, BoardError> {
-        let wait = self.verifying();
-        self.when_free(|client| client.slots(Call::Activate { id }, wait))
+        let wait = Wait { whole: self.patience.activate, interruptible: true };
+        self.slots(Call::Activate { id }, wait)
     }
 
     /// End the trial.
@@ -316,21 +347,6 @@ impl Client {
         }
     }
 
-    /// Call, and call again while somebody else measures, for as long as we are willing to wait.
-    fn when_free<T>(
-        &mut self,
-        mut call: impl FnMut(&mut Self) -> Result<T, BoardError>,
-    ) -> Result<T, BoardError> {
-        let deadline = Instant::now() + self.patience.busy;
-        loop {
-            match call(self) {
-                Err(error @ BoardError::Busy { .. }) if Instant::now() >= deadline => return Err(error),
-                Err(BoardError::Busy { .. }) => self.pause(BUSY_LOOK.min(self.patience.busy))?,
-                outcome => return outcome,
-            }
-        }
-    }
-
     /// One request and its answer. Whatever goes wrong on the way ends the link.
     fn call(
         &mut self,
@@ -358,6 +374,7 @@ impl Client {
             patience: &self.patience,
             cancel,
             progress,
+            remarks: &mut self.remarks,
         };
         match exchange.run(&mut connection.link, &message) {
             Ok(outcome) => outcome.map_err(|failure| BoardError::of_failure(&self.board, failure)),
@@ -423,8 +440,15 @@ fn greet(link: &mut Link, board: &str, patience: &Patience) -> Result<Welcome, B
         codec::encode(&request, limits::HELLO_BYTES).map_err(|error| unavailable(error.to_string()))?;
     let mut ignore = |_| {};
     let wait = Wait { whole: patience.short, interruptible: false };
-    let mut exchange =
-        Exchange { board, request_id: HELLO_REQUEST, wait, patience, cancel: None, progress: &mut ignore };
+    let mut exchange = Exchange {
+        board,
+        request_id: HELLO_REQUEST,
+        wait,
+        patience,
+        cancel: None,
+        progress: &mut ignore,
+        remarks: &mut Remarks::default(),
+    };
     let welcome = match exchange.run(link, &message)? {
         Ok(Answer::Hello(welcome)) => welcome,
         Ok(_) => return Err(unavailable("the agent does not greet back".to_owned())),
@@ -448,6 +472,11 @@ fn client_name() -> String {
     name.get(..name.floor_char_boundary(limits::NAME_BYTES)).unwrap_or_default().to_owned()
 }
 
+/// A duration in whole seconds, for people.
+fn words(time: Duration) -> humantime::FormattedDuration {
+    humantime::format_duration(Duration::from_secs(time.as_secs()))
+}
+
 /// How many of these inputs fit into one request; at least one, which the encoder then refuses if it is too long.
 fn batch_of(inputs: &[Vec<f32>]) -> usize {
     let mut bytes = INFER_FRAME_BYTES;
@@ -456,72 +485,6 @@ fn batch_of(inputs: &[Vec<f32>]) -> usize {
         bytes <= limits::REQUEST_BYTES
     };
     inputs.iter().take(limits::INPUTS).take_while(fits).count().max(1)
-}
-
-/// One request on the wire, until its answer has come.
-struct Exchange<'a> {
-    board: &'a str,
-    request_id: u32,
-    wait: Wait,
-    patience: &'a Patience,
-    cancel: Option<&'a AtomicBool>,
-    progress: &'a mut dyn FnMut(Progress),
-}
-
-impl Exchange<'_> {
-    /// The agent's outcome; the error is a fault of the link.
-    fn run(
-        &mut self,
-        link: &mut Link,
-        message: &[u8],
-    ) -> Result<Result<Answer, n2n_protocol::Failure>, BoardError> {
-        let lost = |error| BoardError::of_link(self.board, &error);
-        let late = |reason: &str| BoardError::Unavailable {
-            board: self.board.to_owned(),
-            reason: reason.to_owned(),
-        };
-        link.send(message).map_err(lost)?;
-        let end = Instant::now() + self.wait.whole;
-        let sent = Instant::now();
-        let mut cancel_ends: Option<Instant> = None;
-        loop {
-            let now = Instant::now();
-            // A long answer over a slow line is a sign of life as well, long before it is whole.
-            let silence_ends = sent.max(link.heard()) + self.patience.silence;
-            if cancel_ends.is_some_and(|end| now >= end) {
-                return Err(late("the agent does not end a cancelled request"));
-            }
-            if now >= silence_ends {
-                return Err(late("the agent is silent"));
-            }
-            if now >= end && cancel_ends.is_none() {
-                return Err(late("the request took longer than its time budget allows"));
-            }
-            if cancel_ends.is_none() && self.cancel.is_some_and(|flag| flag.load(Ordering::Relaxed)) {
-                cancel_ends = Some(now + self.patience.cancel);
-                link.send(&self.cancel_message()?).map_err(lost)?;
-            }
-            let until = if self.cancel.is_some() { now + CANCEL_LOOK } else { silence_ends.min(end) };
-            let Some(message) = link.receive(until).map_err(lost)? else { continue };
-            let reply: Reply =
-                codec::decode(&message, limits::REPLY_BYTES).map_err(|error| late(&error.to_string()))?;
-            match reply {
-                // The late answer of an earlier request, or the one to our cancel.
-                Reply { request_id, .. } if request_id != self.request_id => {}
-                Reply { outcome: Ok(Answer::Progress(progress)), .. } => (self.progress)(progress),
-                // Cancelled in the very moment it ended: whoever cancelled does not want it any more.
-                Reply { .. } if cancel_ends.is_some() => return Ok(Err(n2n_protocol::Failure::Cancelled)),
-                Reply { outcome, .. } => return Ok(outcome),
-            }
-        }
-    }
-
-    fn cancel_message(&self) -> Result<Vec<u8>, BoardError> {
-        let call = Call::Cancel { request_id: self.request_id };
-        // Never equal to a request's own: those count up from one and would take ages to come round.
-        let request = Request { request_id: !self.request_id, call };
-        codec::encode(&request, limits::REQUEST_BYTES).map_err(|error| BoardError::Failed(error.to_string()))
-    }
 }
 
 #[cfg(test)]

@@ -53,7 +53,7 @@ pub enum BoardError {
         /// The agent's words.
         reason: String,
     },
-    /// Somebody else went on measuring for longer than we were willing to wait.
+    /// Every place in its line is taken, or our turn did not come for as long as we were willing to wait.
     #[error("board {board} is busy: {client} has had it for {since_s} s")]
     Busy {
         /// The board's address.
@@ -131,7 +131,7 @@ impl BoardError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Unreachable { hurdle, .. } => Some(hurdle.hint()),
-            Self::Unavailable { board, .. } if board.starts_with("serial:") => Some(Hurdle::Line.hint()),
+            Self::Unavailable { board, .. } if board.contains("serial:") => Some(Hurdle::Line.hint()),
             Self::Unavailable { .. } => Some("is the board on, and does `n2n-agent serve` run there?"),
             Self::WrongKey { .. } => Some(
                 "compare the id with `n2n-agent key list` on the board; to pair again: `n2n board remove NAME`, then \
@@ -144,9 +144,13 @@ impl BoardError {
             Self::Book(BookError::Unknown { .. } | BookError::NoKey(_)) => {
                 Some("`n2n board add NAME ADDRESS` makes a board known, with its key")
             }
-            Self::Refused { .. } | Self::Unknown(_) | Self::Failed(_) | Self::Cancelled | Self::Book(_) => {
-                None
+            Self::Unknown(Unknown::EngineMissing(_)) => {
+                Some("`n2n board probe` lists the engines of a board")
             }
+            Self::Unknown(_) => {
+                Some("another network, or another engine: this one cannot run it on this board")
+            }
+            Self::Refused { .. } | Self::Failed(_) | Self::Cancelled | Self::Book(_) => None,
         }
     }
 

@@ -5,7 +5,7 @@
 //! book      names, addresses and keys of boards                           error, diagnostic  why a call has no answer
 //! endpoint  address + key = something to connect to
 //! patience  deadlines
-//! client    the calls, with deadlines ─► link (Noise over TCP or a serial line) ─► local (an agent as a child process)
+//! client    the calls, with deadlines ─► exchange (one request until its answer) ─► link (Noise over TCP or a serial line) ─► local (an agent as a child process)
 //! ```
 //! A local board is spoken to exactly like a distant one. Nothing here scores a candidate: an error that is the link's
 //! stays apart from one that is the student's.
@@ -16,6 +16,7 @@ mod client;
 mod diagnostic;
 mod endpoint;
 mod error;
+mod exchange;
 mod home;
 mod link;
 mod local;

@@ -24,16 +24,18 @@ pub struct Patience {
     /// For a bundle's verification: load, golden inference, some latency samples; and for a switch, before which a board
     /// looks at the student's bytes and answer again and tells the user's program.
     pub stage: Duration,
+    /// For an activation: the slot is read again, the model loaded, its golden answer asked for.
+    pub activate: Duration,
     /// For a measurement beyond its own time budget: starting and ending workers, cooling down between repetitions.
     pub measure_margin: Duration,
     /// For the agent to end a cancelled request, workers and all.
     pub cancel: Duration,
-    /// While another client measures; a search's measurements take some seconds.
-    pub busy: Duration,
-    /// Tries of one reconnect.
+    /// For the board's turn, while others have it: a careful measurement takes up to five minutes, and several may be ahead.
+    pub turn: Duration,
+    /// Tries of one reconnect that is not told how long to wait.
     pub reconnect_tries: u32,
-    /// Pause after the first try, doubled each time: with seven tries 16 s in all, longer than an agent takes to restart.
-    /// A board that boots takes more, and its caller has to come again.
+    /// Pause after the first try, doubled each time up to some seconds: with seven tries 13 s in all, longer than an agent
+    /// takes to restart.
     pub reconnect_pause: Duration,
 }
 
@@ -66,9 +68,10 @@ impl Default for Patience {
             short: Duration::from_secs(30),
             infer: Duration::from_mins(5),
             stage: Duration::from_mins(5),
+            activate: Duration::from_mins(3),
             measure_margin: Duration::from_mins(2),
             cancel: Duration::from_secs(8),
-            busy: Duration::from_mins(1),
+            turn: Duration::from_mins(30),
             reconnect_tries: 7,
             reconnect_pause: Duration::from_millis(250),
         }

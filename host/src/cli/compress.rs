@@ -1,6 +1,7 @@
 //! `n2n compress`: flags and file -> a checked plan -> the job -> the comparison of teacher and student.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::watch::Watcher;
 use super::{Context, device, job, outcome, profile, search_settings, target_board};
@@ -62,6 +63,12 @@ pub(super) struct Args {
     /// Where candidates are measured: a name of `n2n board list`, tcp://HOST:PORT, serial:///dev/DEVICE, or local [default: local]
     #[arg(long, value_name = "BOARD")]
     board: Option<String>,
+    /// Take the board that answers although the profile is about another kind
+    #[arg(long)]
+    any_board: bool,
+    /// How long to wait for a board that is lost on the way, as in 10min [default: 5min]
+    #[arg(long, value_name = "TIME")]
+    wait_board: Option<String>,
     /// Bound that the student has to keep; may be repeated
     #[arg(long = "limit", value_name = "METRIC=BOUND")]
     limits: Vec<String>,
@@ -89,7 +96,7 @@ pub(super) struct Args {
     /// Run folder [default: the first free one of runs/DATA-1, runs/DATA-2, …]
     #[arg(long, value_name = "FOLDER", required_if_eq("resume", "true"))]
     out: Option<PathBuf>,
-    /// Go on with the run in --out, as it was begun; other flags are not looked at
+    /// Go on with the run in --out, as it was begun; other flags but --wait-board are not looked at
     #[arg(long, conflicts_with = "dry_run")]
     resume: bool,
     /// Start from the policies of an earlier run
@@ -114,7 +121,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
         (true, Some(out)) => (recorded(out)?, out.clone()),
         _ => configuration(args, context)?,
     };
-    let plan = job::plan(configuration, out, resume)?;
+    let plan = job::plan(configuration, out, resume, wait_board(args, &context.config)?)?;
     if dry_run {
         let watcher = Watcher::new(&context.ui);
         let forecast = compress::dry_run(&plan, &context.stop, &|event| watcher.see(event))?;
@@ -122,6 +129,16 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
         return outcome::forecast(&forecast, &plan.configuration.search, context);
     }
     outcome::show(&job::run(&plan, context)?, context)
+}
+
+/// Flag over file over default.
+fn wait_board(args: &Args, config: &Config) -> Result<Duration, Failure> {
+    match args.wait_board.as_deref().or(config.compress.wait_board.as_deref()) {
+        Some(text) => humantime::parse_duration(text)
+            .map_err(|error| Failure::usage(format!("wait for the board `{text}`: {error}")))
+            .hint("write it as in 30s or 10min"),
+        None => Ok(job::WAIT_BOARD),
+    }
 }
 
 /// What a run was started with.
@@ -160,6 +177,7 @@ fn configuration(args: &Args, context: &Context) -> Result<(Configuration, PathB
         teacher,
         data: spec.to_string(),
         profile: profile_name.map(str::to_owned),
+        any_board: args.any_board,
         board: target_board::address(args.board.as_deref(), context)?.to_string(),
         board_threads: args.threads.or(config.threads).or(profile.map(|it| it.threads)).unwrap_or(1),
         device: args.device.choice(config)?.to_string(),
@@ -272,6 +290,19 @@ mod tests {
     fn the_paper_is_left_as_published() {
         let settings = settings(&args(&["--preset", "paper"]), &Config::default(), None).unwrap();
         assert_eq!(settings, Settings::new(Preset::Paper, 0));
+    }
+
+    #[test]
+    fn a_lost_board_is_waited_for_as_long_as_flag_file_or_default_say() {
+        let mut config = Config::default();
+        let minutes =
+            |words: &[&str], config: &Config| wait_board(&args(words), config).map(|it| it.as_secs() / 60);
+        assert_eq!(minutes(&[], &config).unwrap(), 5);
+        config.compress.wait_board = Some("7min".into());
+        assert_eq!(minutes(&[], &config).unwrap(), 7);
+        assert_eq!(minutes(&["--wait-board", "2h"], &config).unwrap(), 120);
+        let error = minutes(&["--wait-board", "soon"], &config).unwrap_err().render();
+        assert!(error.contains("`soon`") && error.contains("10min"), "{error}");
     }
 
     #[test]

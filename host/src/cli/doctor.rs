@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use n2n_protocol::Board;
 use serde::Serialize;
 
 use super::json::SCHEMA;
@@ -53,10 +54,9 @@ struct Checked {
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
     let spec: DataSpec = args.data.parse()?;
-    let checked = Checked {
-        schema: SCHEMA,
-        checks: vec![home(), images(&spec), processor(), gpu(), onnx_runtime(), board(&args.board, context)],
-    };
+    let mut checks = vec![home(), images(&spec), processor(), gpu(), onnx_runtime()];
+    checks.extend(board(&args.board, context));
+    let checked = Checked { schema: SCHEMA, checks };
     context.ui.result(&checked, || text(&checked.checks))?;
     let missing = checked.checks.iter().any(|check| check.state == State::Missing);
     Ok(if missing { Code::Failed } else { Code::Done })
@@ -167,7 +167,7 @@ fn onnx_runtime() -> Check {
     }
 }
 
-fn board(args: &target_board::Args, context: &Context) -> Check {
+fn board(args: &target_board::Args, context: &Context) -> Vec<Check> {
     let what = "board";
     match args.connect(context) {
         Ok(connected) => {
@@ -179,14 +179,50 @@ fn board(args: &target_board::Args, context: &Context) -> Check {
                 board.cores,
                 units::bytes(board.memory_bytes)
             );
-            Check { what, state: State::Fine, found, mend: None }
+            vec![Check { what, state: State::Fine, found, mend: None }, quiet(board)]
         }
-        Err(failure) => Check {
+        Err(failure) => vec![Check {
             what,
             state: State::Missing,
             found: failure.to_string(),
             mend: Some(failure.next_step().unwrap_or("n2n board list").to_owned()),
-        },
+        }],
+    }
+}
+
+/// Whether the board is in a condition to be measured on, as far as it says.
+fn quiet(board: &Board) -> Check {
+    let it = &board.conditions;
+    let mut found = Vec::new();
+    let mut mend = Vec::new();
+    if let Some(load) = it.load_milli {
+        found.push(format!("load {:.1} on {} cores", f64::from(load) / 1e3, board.cores));
+        if load > u32::from(board.cores) * 1000 {
+            mend.push("stop what else runs there".to_owned());
+        }
+    }
+    if let Some(governor) = &it.governor {
+        found.push(format!("governor {governor}"));
+        if governor != "performance" {
+            mend.push(
+                "`sudo cpupower frequency-set -g performance` there keeps the clock in one place".to_owned(),
+            );
+        }
+    }
+    if let Some(bits) = it.throttle_bits.filter(|bits| *bits != 0) {
+        found.push(format!("throttle bits {bits:#x}"));
+        mend.push(
+            "give it a better power supply or a cooler: it throttles, or has since it started".to_owned(),
+        );
+    }
+    if found.is_empty() {
+        found.push("it does not say how busy it is".to_owned());
+    }
+    Check {
+        what: "board's condition",
+        state: if mend.is_empty() { State::Fine } else { State::Optional },
+        found: found.join(", "),
+        mend: (!mend.is_empty()).then(|| format!("for steadier numbers: {}", mend.join("; "))),
     }
 }
 
@@ -200,6 +236,36 @@ mod tests {
         assert_eq!(check.state, State::Missing);
         assert!(check.mend.unwrap().contains("apt install"));
         assert_eq!(images(&DataSpec::bundled()).state, State::Fine);
+    }
+
+    #[test]
+    fn a_board_that_is_busy_or_hot_is_told_with_what_helps() {
+        let mut board = Board {
+            name: "pi".into(),
+            model: "Pi".into(),
+            class: "raspberrypi,4-model-b".into(),
+            architecture: "aarch64".into(),
+            system: "Linux".into(),
+            cores: 4,
+            memory_bytes: 1 << 30,
+            fingerprint: n2n_protocol::Digest([0; 32]),
+            engines: vec![],
+            conditions: n2n_protocol::Conditions::default(),
+        };
+        assert_eq!(quiet(&board).state, State::Fine, "unknown is not busy");
+        board.conditions.load_milli = Some(3_000);
+        board.conditions.governor = Some("performance".into());
+        board.conditions.throttle_bits = Some(0);
+        assert_eq!((quiet(&board).state, quiet(&board).mend), (State::Fine, None));
+        board.conditions.load_milli = Some(7_600);
+        board.conditions.governor = Some("ondemand".into());
+        board.conditions.throttle_bits = Some(0x50005);
+        let check = quiet(&board);
+        assert_eq!(check.state, State::Optional);
+        for part in ["load 7.6 on 4 cores", "ondemand", "0x50005"] {
+            assert!(check.found.contains(part), "{check:?}");
+        }
+        assert!(check.mend.unwrap().matches(';').count() == 2);
     }
 
     #[test]

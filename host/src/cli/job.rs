@@ -1,17 +1,21 @@
 //! From a configuration to a plan to a summary: opens what the configuration names, and runs the job. Shared by `compress` and `quickstart`.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use n2n_protocol::Digest;
 
 use super::watch::Watcher;
-use super::{Context, target_board};
+use super::{Context, profile, target_board};
 use crate::board::{Address, Endpoint};
 use crate::compress::{self, Configuration, Plan};
 use crate::data::{self, DataSpec, LoadOptions};
 use crate::exit::Failure;
 use crate::model_io::onnx;
 use crate::run::summary::Summary;
+
+/// For how long a board that is lost on the way is waited for, unless told otherwise: a board boots in one.
+pub(super) const WAIT_BOARD: Duration = Duration::from_mins(5);
 
 /// Runs the job; one that was stopped, or lost its board, names the command that goes on with it.
 ///
@@ -38,6 +42,10 @@ fn command_after(error: &compress::Error, run: &Path) -> Option<String> {
         compress::Error::Stopped | compress::Error::Board(_) => {
             Some(format!("nothing is lost; go on with: n2n compress --resume --out {run}"))
         }
+        compress::Error::Unknown(_) => Some(format!(
+            "nothing is lost; mend the cause (`n2n measure` shows it for one model), then go on with: \
+             n2n compress --resume --out {run}"
+        )),
         _ => None,
     }
 }
@@ -46,7 +54,12 @@ fn command_after(error: &compress::Error, run: &Path) -> Option<String> {
 ///
 /// # Errors
 /// The first of them that cannot be used.
-pub(super) fn plan(configuration: Configuration, out: PathBuf, resume: bool) -> Result<Plan, Failure> {
+pub(super) fn plan(
+    configuration: Configuration,
+    out: PathBuf,
+    resume: bool,
+    wait_board: Duration,
+) -> Result<Plan, Failure> {
     let spec: DataSpec = configuration.data.parse()?;
     let address: Address = configuration.board.parse().map_err(Failure::usage)?;
     let home = target_board::home()?;
@@ -56,6 +69,7 @@ pub(super) fn plan(configuration: Configuration, out: PathBuf, resume: bool) -> 
     let options = LoadOptions { seed: configuration.search.seed, ..LoadOptions::default() };
     let dataset = data::load(&spec, &options)?;
     let (signing_key, bundle_number) = (home.signing_key(), home.bundle_number());
+    let profile = configuration.profile.as_deref().map(profile::load).transpose()?;
     Ok(Plan {
         configuration,
         out,
@@ -63,7 +77,9 @@ pub(super) fn plan(configuration: Configuration, out: PathBuf, resume: bool) -> 
         teacher,
         teacher_digest,
         dataset,
+        profile,
         endpoint,
+        wait_board,
         signing_key,
         bundle_number,
     })

@@ -111,6 +111,14 @@ pub(super) struct Measured {
     voided: u16,
     /// Whether time ended before the wished precision.
     budget_ended: bool,
+    /// From the start of each process to a model that is ready to run, ms.
+    load_ms: Vec<u32>,
+    /// Inputs of one inference.
+    batch: u16,
+    /// From the beginning of one inference to the next, microseconds; 0 for one after the other.
+    pace_us: u32,
+    /// Signs that something else ran on the board, in words; empty when there are none.
+    disturbances: Vec<String>,
 }
 
 /// A board.
@@ -352,7 +360,12 @@ impl Done {
 
 impl Measured {
     /// The whole measurement.
-    pub(super) fn new(model: &str, board: BoardIdentity, it: &Measurement) -> Self {
+    pub(super) fn new(
+        model: &str,
+        board: BoardIdentity,
+        disturbances: Vec<String>,
+        it: &Measurement,
+    ) -> Self {
         let interval = it.latency.interval.as_ref();
         Self {
             schema: SCHEMA,
@@ -390,6 +403,10 @@ impl Measured {
             after: (&it.after).into(),
             voided: it.voided,
             budget_ended: it.budget_ended,
+            load_ms: it.load_ms.clone(),
+            batch: it.batch,
+            pace_us: it.pace_us,
+            disturbances,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use n2n_protocol::{Activity, Execution, MeasurePlan, Model, Place};
+use n2n_protocol::{Activity, Execution, Latency, MeasurePlan, Measurement, Model, Place};
 
 use super::{Context, json, model, target_board};
 use crate::exit::{Code, Failure, ResultExt as _};
@@ -26,8 +26,8 @@ const SAMPLES_PER_PROCESS: u32 = 64;
 const MAX_LOAD: Duration = Duration::from_mins(1);
 /// A single inference longer than this is infeasible: minutes are no board's job.
 const MAX_INFERENCE: Duration = Duration::from_secs(10);
-/// Memory a worker may take, bytes; boards have less, and then their own limit bites first.
-const MAX_MEMORY_BYTES: u64 = 4 << 30;
+/// On a quiet board nine of ten inferences take less than this many medians.
+const NOISY_P90: u64 = 2;
 
 /// Measures a model on a board: latency with its interval, memory by kind, conditions
 #[derive(Debug, clap::Args)]
@@ -77,7 +77,8 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
         time_budget_ms: u32::try_from(time.as_millis()).unwrap_or(u32::MAX),
         max_load_ms: MAX_LOAD.as_millis() as u32,
         max_inference_ms: MAX_INFERENCE.as_millis() as u32,
-        max_memory_bytes: MAX_MEMORY_BYTES,
+        // As much as the board has and its agent can spare: the agent knows.
+        max_memory_bytes: u64::MAX,
         golden: Some(file.golden),
         resident_memory: true,
     };
@@ -85,14 +86,55 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
         Activity::Running { processes } => {
             progress.set(u64::from(processes), format!("{processes} processes done"));
         }
-        Activity::Waiting { ahead, client, .. } => {
-            progress.set(0, format!("waiting for the board: {ahead} ahead, {client} has it"));
+        Activity::Waiting { ahead, client, since_s } => {
+            progress.set(0, format!("waiting for the board: {ahead} ahead ({client}, {since_s} s)"));
         }
     })?;
     drop(progress);
 
-    let identity = json::BoardIdentity::new(&board.name, board.this_machine, &board.client.welcome().board);
-    let object = json::Measured::new(&args.model, identity, &measured);
-    context.ui.result(&object, || view::measurement(&args.model, &board.place(), &(&measured).into()))?;
+    let it = &board.client.welcome().board;
+    let disturbances = disturbances(&measured, it.cores);
+    for sign in &disturbances {
+        tracing::warn!("{sign}: stop what else runs there and measure again before you trust this number");
+    }
+    let identity = json::BoardIdentity::new(&board.name, board.this_machine, it);
+    let object = json::Measured::new(&args.model, identity, disturbances.clone(), &measured);
+    context.ui.result(&object, || {
+        view::measurement(&args.model, &board.place(), &disturbances, &(&measured).into())
+    })?;
     Ok(Code::Done)
+}
+
+/// Signs that something else ran on the board meanwhile, in words.
+fn disturbances(it: &Measurement, cores: u16) -> Vec<String> {
+    let load = it.before.load_milli.filter(|load| *load > u32::from(cores) * 1000);
+    let load = load.map(|load| {
+        format!("the board is busy: load {:.1} on {cores} cores when it began", f64::from(load) / 1e3)
+    });
+    let Latency { median_ns, p90_ns, .. } = it.latency;
+    let noisy = (p90_ns > median_ns.saturating_mul(NOISY_P90)).then(|| {
+        let times = p90_ns as f64 / median_ns.max(1) as f64;
+        format!("the times are noisy: one inference in ten takes over {times:.1} times the median")
+    });
+    load.into_iter().chain(noisy).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measurement::tests::sent as measured;
+
+    #[test]
+    fn a_busy_board_and_noisy_times_are_told() {
+        let quiet = measured();
+        assert_eq!(disturbances(&quiet, 4), Vec::<String>::new());
+        let mut busy = quiet;
+        busy.before.load_milli = Some(7_610);
+        busy.latency.p90_ns = 10 * busy.latency.median_ns;
+        let told = disturbances(&busy, 2);
+        assert!(told[0].contains("load 7.6 on 2 cores") && told[1].contains("10.0 times"), "{told:?}");
+        assert_eq!(disturbances(&busy, 8).len(), 1, "eight cores carry that load");
+        busy.before.load_milli = None;
+        assert_eq!(disturbances(&busy, 2).len(), 1, "unknown is not busy");
+    }
 }

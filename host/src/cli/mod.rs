@@ -76,6 +76,7 @@ struct Global {
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "one exists, once")]
 enum Command {
     #[command(flatten)]
     Verb(Verb),
@@ -85,6 +86,7 @@ enum Command {
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "one exists, once")]
 enum Verb {
     Quickstart(quickstart::Args),
     Compress(compress::Args),

@@ -93,6 +93,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
         teacher,
         data: DataSpec::bundled().to_string(),
         profile: None,
+        any_board: false,
         board,
         board_threads: 1,
         device: device.to_string(),
@@ -101,7 +102,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
         finale: FINALE,
         search,
     };
-    let plan = job::plan(configuration, out.clone(), false)?;
+    let plan = job::plan(configuration, out.clone(), false, job::WAIT_BOARD)?;
     let summary = job::run(&plan, context)?;
     let written = report::write(&out, None)?;
     tracing::info!("report: {}", written.display());

@@ -74,7 +74,8 @@ impl<'a> Distiller<'a> {
     }
 
     /// Trainings of the search, at once; what comes out is the same, since no kernel's result depends on its
-    /// threads. A student whose loss runs away is infeasible; everything else that fails is a fault.
+    /// threads. A student whose loss runs away is infeasible; the worth of one that a GPU's memory cannot train even alone is
+    /// unknown; everything else that fails is a fault.
     pub(super) fn train(
         &mut self,
         jobs: &[&Job],
@@ -86,7 +87,16 @@ impl<'a> Distiller<'a> {
             let began = Instant::now();
             (this.trained(job, tell), began.elapsed().as_secs_f64())
         };
-        let trainings = at_once(jobs, &one, observer);
+        let mut trainings = at_once(jobs, &one, observer);
+        // Several share a GPU's memory: one that it cannot hold beside the others may fit alone.
+        if jobs.len() > 1 {
+            for (job, (training, seconds)) in jobs.iter().zip(&mut trainings) {
+                if training.as_ref().is_err_and(TrainingError::is_out_of_gpu_memory) {
+                    let (again, more) = one(job, &mut |_| {});
+                    (*training, *seconds) = (again, *seconds + more);
+                }
+            }
+        }
         // Each one's part of the wall-clock time: together they make the whole.
         let busy: f64 = trainings.iter().map(|(_, seconds)| seconds).sum();
         let share = began.elapsed().as_secs_f64() / busy.max(f64::MIN_POSITIVE);
@@ -101,6 +111,7 @@ impl<'a> Distiller<'a> {
             Err(TrainingError::Diverged { step, .. }) => {
                 Ok(Outcome::Infeasible(format!("its training diverged at step {step}")))
             }
+            Err(error) if error.is_out_of_gpu_memory() => Ok(Outcome::Unknown(error.to_string())),
             Err(error) => Err(fault(error)),
         };
         jobs.iter().zip(trainings).map(answer).collect()

@@ -27,6 +27,16 @@ pub enum Error {
         /// Of the data set.
         dataset: String,
     },
+    /// The board that answers is of another kind than the profile is about.
+    #[error("profile `{profile}` is about {expected}, the board that answers is {got}")]
+    Profile {
+        /// Name of the profile.
+        profile: String,
+        /// What it is about.
+        expected: String,
+        /// What answers.
+        got: String,
+    },
     /// Even the smallest legal student breaks a limit.
     #[error("no student can keep {metric} <= {bound}: the smallest one has {smallest}")]
     ImpossibleLimit {
@@ -46,6 +56,9 @@ pub enum Error {
     /// The teacher itself cannot be measured.
     #[error("the board cannot run the teacher: {0}")]
     Teacher(String),
+    /// Too many candidates could not be judged; the run can be resumed.
+    #[error("{0}")]
+    Unknown(String),
     /// Ctrl-C; the run can be resumed.
     #[error("stopped")]
     Stopped,
@@ -67,6 +80,9 @@ impl Error {
             Self::Mismatch { .. } => {
                 Some("give the data set that the teacher was trained on as --data KIND:PATH")
             }
+            Self::Profile { .. } => Some(
+                "`n2n profile list` shows others, --board names another board, and --any-board takes this one all the same",
+            ),
             Self::ImpossibleLimit { .. } => Some(
                 "raise the limit, or begin with a narrower or shallower teacher (n2n teacher train --width)",
             ),
@@ -77,6 +93,9 @@ impl Error {
             Self::Teacher(_) => {
                 Some("a teacher must run on the board to be compared with; begin with a smaller one")
             }
+            Self::Unknown(_) => Some(
+                "nothing is lost: mend the cause (`n2n measure` shows it for one model), then run the same command with --resume",
+            ),
             Self::Stopped => Some("nothing is lost: run the same command with --resume to go on"),
             Self::Folder(_) | Self::Other(_) => None,
         }
@@ -87,12 +106,14 @@ impl Diagnostic for Error {
     fn exit_code(&self) -> Code {
         match self {
             Self::ImpossibleLimit { .. } => Code::NoStudent,
+            Self::Profile { .. } => Code::Usage,
             Self::Board(_) => Code::BoardUnavailable,
             Self::Greeting(error) => error.exit_code(),
             Self::Other(failure) => failure.code(),
             Self::WeakTeacher { .. }
             | Self::Mismatch { .. }
             | Self::Teacher(_)
+            | Self::Unknown(_)
             | Self::Stopped
             | Self::Folder(_) => Code::Failed,
         }
@@ -138,6 +159,7 @@ impl From<SearchError> for Error {
     fn from(error: SearchError) -> Self {
         match error {
             SearchError::Fault(fault) => fault.into(),
+            unknown @ SearchError::Unknown { .. } => Self::Unknown(unknown.to_string()),
             other => Self::other(other),
         }
     }

@@ -64,7 +64,13 @@ pub(super) fn finale(
         let Some(weights) = finish(lab, &[distillation])?.pop() else { continue };
         clock.begin(Phase::Check);
         let specimen = Specimen::trained(network, &weights, &lab.info)?;
-        let Outcome::Done(pair) = side_by_side::measure(lab, plan, &specimen)? else { continue };
+        let pair = match side_by_side::measure(lab, plan, &specimen)? {
+            Outcome::Done(pair) => pair,
+            other => {
+                (lab.observer)(&Event::Note(format!("the trained student {}", without_number(&other))));
+                continue;
+            }
+        };
         let late = broken(&pair.limits, network, Some(pair.student.0));
         if late.is_empty() {
             let searcher = contender.finalist.trial.searcher.to_string();
@@ -98,11 +104,24 @@ fn keeps_limits(
             }
             Ok(broken.is_empty())
         }
-        Outcome::Infeasible(reason) => {
-            (lab.observer)(&Event::Note(format!(
-                "a finalist is infeasible by a careful measurement: {reason}"
-            )));
+        other => {
+            (lab.observer)(&Event::Note(format!("a finalist {}", without_number(&other))));
             Ok(false)
+        }
+    }
+}
+
+/// What a careful measurement said of a student instead of a number.
+fn without_number<T>(outcome: &Outcome<T>) -> String {
+    match outcome {
+        Outcome::Done(_) => "was measured".into(),
+        Outcome::Infeasible(reason) => {
+            format!("is infeasible by a careful measurement: {reason}; on to the next")
+        }
+        Outcome::Unknown(reason) => {
+            format!(
+                "cannot be measured carefully, so whether it keeps the limits is unknown: {reason}; on to the next"
+            )
         }
     }
 }

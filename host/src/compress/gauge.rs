@@ -6,11 +6,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use n2n_protocol::{self as wire, Execution, Golden, MeasurePlan, Model, Place, Progress, Welcome};
+use n2n_protocol::{self as wire, Board, Execution, Golden, MeasurePlan, Model, Place, Progress, Welcome};
 
 use super::drift::Drift;
-use crate::board::{BoardError, Client, Endpoint};
+use super::plan::{Configuration, Plan};
+use crate::board::{BoardError, Client};
 use crate::exit::Failure;
 use crate::measurement::Measurement;
 use crate::model_io::fold::fold_batch_norm;
@@ -39,8 +41,6 @@ const CAREFUL_BUDGET_MS: u32 = 300_000;
 const MAX_LOAD_MS: u32 = 60_000;
 /// One inference may take this long, ms: far beyond anything that is called real time.
 const MAX_INFERENCE_MS: u32 = 10_000;
-/// What a worker may take when the board does not say how much memory it has, bytes.
-const DEFAULT_MEMORY_BYTES: u64 = 512 << 20;
 /// Weights and golden input of all candidates: latency does not depend on them, and one seed makes files repeatable.
 const SEED: u64 = 1;
 /// Quantile of a 95 % upper bound (two-sided interval).
@@ -59,6 +59,8 @@ pub(super) struct Gauge {
     noise: f64,
     /// What shows whether the board is still the one that the search began on.
     reference: Option<Reference>,
+    /// For how long a lost board is waited for.
+    wait_board: Duration,
     stop: Arc<AtomicBool>,
 }
 
@@ -96,15 +98,18 @@ impl Specimen {
 }
 
 impl Gauge {
-    /// Greets the board.
-    pub(super) fn connect(
-        endpoint: &Endpoint,
-        threads: u16,
-        stop: Arc<AtomicBool>,
-    ) -> Result<Self, BoardError> {
-        let mut client = Client::connect(endpoint)?;
+    /// Greets the board; one try, but one that is lost later is waited for.
+    pub(super) fn connect(plan: &Plan, stop: Arc<AtomicBool>) -> Result<Self, BoardError> {
+        let Configuration { board, board_threads, .. } = &plan.configuration;
+        let mut client = Client::connect_named(board, &plan.endpoint)?;
         client.set_cancel_flag(Arc::clone(&stop));
-        Ok(Self { client, threads, noise: NOISE_FLOOR, reference: None, stop })
+        let (threads, wait_board) = (*board_threads, plan.wait_board);
+        Ok(Self { client, threads, noise: NOISE_FLOOR, reference: None, wait_board, stop })
+    }
+
+    /// The board, as it greeted.
+    pub(super) fn board(&self) -> &Board {
+        &self.client.welcome().board
     }
 
     /// What the board said of itself.
@@ -182,6 +187,7 @@ impl Gauge {
         match self.run(specimen, |digest, gauge| gauge.plan(digest, specimen), &mut |_| {})? {
             Outcome::Done(measurement) => Ok(Outcome::Done(self.measured(&measurement, specimen))),
             Outcome::Infeasible(reason) => Ok(Outcome::Infeasible(reason)),
+            Outcome::Unknown(reason) => Ok(Outcome::Unknown(reason)),
         }
     }
 
@@ -205,6 +211,7 @@ impl Gauge {
                 Ok(Outcome::Done((self.measured(&measurement, specimen), (&measurement).into())))
             }
             Outcome::Infeasible(reason) => Ok(Outcome::Infeasible(reason)),
+            Outcome::Unknown(reason) => Ok(Outcome::Unknown(reason)),
         }
     }
 
@@ -217,7 +224,6 @@ impl Gauge {
 
     /// The quick plan.
     fn plan(&self, model: n2n_protocol::Digest, specimen: &Specimen) -> MeasurePlan {
-        let memory = self.client.welcome().board.memory_bytes;
         MeasurePlan {
             model: Model::onnx(model),
             place: Place::Store,
@@ -229,7 +235,8 @@ impl Gauge {
             time_budget_ms: PROBE_BUDGET_MS,
             max_load_ms: MAX_LOAD_MS,
             max_inference_ms: MAX_INFERENCE_MS,
-            max_memory_bytes: if memory == 0 { DEFAULT_MEMORY_BYTES } else { memory },
+            // What the board has and the agent can spare is known there.
+            max_memory_bytes: u64::MAX,
             golden: Some(specimen.golden.clone()),
             resident_memory: false,
         }
@@ -247,26 +254,29 @@ impl Gauge {
             if self.stop.load(Ordering::Relaxed) {
                 return Err(Fault::Cancelled);
             }
-            let attempt = if self.client.is_connected() { Ok(()) } else { self.client.reconnect() };
-            let attempt =
-                attempt.and_then(|()| self.client.put(&specimen.bytes, &mut |_, _| {})).and_then(|digest| {
-                    let plan = plan(digest, self);
-                    self.client.measure(&plan, progress)
-                });
+            if !self.client.is_connected() {
+                match self.client.reconnect_within(self.wait_board) {
+                    Ok(()) => {}
+                    Err(BoardError::Cancelled) => return Err(Fault::Cancelled),
+                    Err(error) => return Err(Fault::Board(error.to_string())),
+                }
+            }
+            let attempt = self.client.put(&specimen.bytes, &mut |_, _| {}).and_then(|digest| {
+                let plan = plan(digest, self);
+                self.client.measure(&plan, progress)
+            });
             match attempt {
                 Ok(measurement) => return Ok(Outcome::Done(measurement)),
                 Err(BoardError::Infeasible(reason)) => return Ok(Outcome::Infeasible(reason.to_string())),
+                Err(BoardError::Unknown(reason)) => return Ok(Outcome::Unknown(reason.to_string())),
                 Err(BoardError::Cancelled) => return Err(Fault::Cancelled),
-                // A worker that somebody killed fails once, a file that the engine cannot run every time.
+                // A worker that somebody killed fails once, a disk that is full every time.
                 Err(error)
                     if retries < RETRIES
                         && (error.is_passing() || matches!(error, BoardError::Failed(_))) =>
                 {
                     tracing::warn!(%error, "trying again");
                     retries += 1;
-                }
-                Err(BoardError::Unknown(reason)) => {
-                    return Err(Fault::Board(format!("the board cannot measure a student: {reason}")));
                 }
                 Err(BoardError::Failed(reason)) => {
                     return Err(Fault::Board(format!("the board cannot measure a student: {reason}")));
@@ -278,14 +288,7 @@ impl Gauge {
 
     fn measured(&self, measurement: &wire::Measurement, specimen: &Specimen) -> Measured {
         let median = measurement.latency.median_ns;
-        let (latency_lower_ns, latency_upper_ns) = if let Some(interval) = &measurement.latency.interval {
-            (interval.low_ns, interval.high_ns)
-        } else {
-            // Few processes give no interval of their own: the board's known noise stands in.
-            let processes = measurement.samples_ns.len().max(1) as f64;
-            let half = Z * MEDIAN_EFFICIENCY * self.noise / processes.sqrt() * median as f64;
-            ((median as f64 - half).max(0.0) as u64, (median as f64 + half) as u64)
-        };
+        let (latency_lower_ns, latency_upper_ns) = bounds(measurement, self.noise);
         Measured {
             latency_ns: median,
             latency_upper_ns,
@@ -296,6 +299,25 @@ impl Gauge {
             noise: self.noise,
         }
     }
+}
+
+/// Confidence bounds of the median, ns: its own interval, where there are processes enough for one.
+fn bounds(measurement: &wire::Measurement, noise: f64) -> (u64, u64) {
+    if let Some(interval) = &measurement.latency.interval {
+        return (interval.low_ns, interval.high_ns);
+    }
+    // Few processes give no interval of their own: the board's known noise stands in.
+    let median = measurement.latency.median_ns as f64;
+    let processes = measurement.samples_ns.len().max(1) as f64;
+    let half = Z * MEDIAN_EFFICIENCY * noise / processes.sqrt() * median;
+    let (low, high) = ((median - half).max(0.0) as u64, (median + half) as u64);
+    if !measurement.budget_ended {
+        return (low, high);
+    }
+    // The noise was seen over whole processes. One that was cut short has few samples, perhaps a single one of a cold
+    // model: no less is known than what lies between all of them.
+    let samples = || measurement.samples_ns.iter().flatten().copied();
+    (samples().min().unwrap_or(low).min(low), samples().max().unwrap_or(high).max(high))
 }
 
 /// Relative deviation of the process medians: 1.4826 times the median absolute deviation, which one slow process does not

@@ -64,6 +64,7 @@ use crate::search::{
 use crate::training::device::DeviceError;
 use crate::training::recipe::Recipe;
 use crate::training::{Accuracy, Classifier, device, evaluation};
+use n2n_protocol::Board;
 
 /// A teacher must be right this many times as often as a guess; the usual cause of less is wrong preprocessing.
 const WEAK_TEACHER: f64 = 3.0;
@@ -187,7 +188,8 @@ fn open_laboratory<'a>(
             chance: 100.0 * chance(dataset),
         });
     }
-    let gauge = Gauge::connect(&plan.endpoint, plan.configuration.board_threads, Arc::clone(stop))?;
+    let gauge = Gauge::connect(plan, Arc::clone(stop))?;
+    check_profile(plan, gauge.board())?;
     let proxy = match plan.configuration.search.preset {
         Preset::Paper => Recipe::paper_proxy(),
         Preset::Edge => Recipe::proxy(),
@@ -212,6 +214,17 @@ fn open_laboratory<'a>(
         observer,
     };
     Ok((lab, accuracy))
+}
+
+/// Refuses a board of another kind than the plan's profile is about: its limits and widths would bind the wrong machine.
+fn check_profile(plan: &Plan, board: &Board) -> Result<(), Error> {
+    let misfit = plan.profile.as_ref().filter(|_| !plan.configuration.any_board);
+    match misfit.and_then(|profile| Some((profile, profile.misfit(board)?))) {
+        Some((profile, (expected, got))) => {
+            Err(Error::Profile { profile: profile.name.clone(), expected, got })
+        }
+        None => Ok(()),
+    }
 }
 
 /// The teacher as the search sees it; stops where no student could keep the limits.

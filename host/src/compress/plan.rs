@@ -1,12 +1,14 @@
 //! What one compression is asked to do: the configuration that `run.toml` keeps, and what was loaded by it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::board::Endpoint;
 use crate::data::Dataset;
 use crate::model_io::onnx;
+use crate::profile::Profile;
 use crate::search::Settings;
 
 /// The resolved configuration: enough to build the same [`Plan`] again when the run is resumed.
@@ -20,6 +22,9 @@ pub struct Configuration {
     /// Kind of board, as in `--profile`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<String>,
+    /// Whether a board of another kind than the profile's is taken, as with `--any-board`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub any_board: bool,
     /// The board, as in `--board`.
     pub board: String,
     /// Threads of the engine on the board.
@@ -66,8 +71,13 @@ pub struct Plan {
     pub teacher_digest: String,
     /// Images, split. The teacher's own normalisation is used, not this one's.
     pub dataset: Dataset,
+    /// The profile that the configuration names.
+    pub profile: Option<Profile>,
     /// Where the board is, and its key.
     pub endpoint: Endpoint,
+    /// For how long a board that is lost on the way is waited for. It decides nothing about the result, so a resumed run may
+    /// be told another time.
+    pub wait_board: Duration,
     /// File of the user's signing key; made if it does not exist.
     pub signing_key: PathBuf,
     /// File with the number of the user's last bundle.

@@ -35,6 +35,7 @@ pub(super) fn measure(
         let student = match lab.gauge.examine(specimen, &mut |_| {})? {
             Outcome::Done(student) => student,
             Outcome::Infeasible(reason) => return Ok(Outcome::Infeasible(reason)),
+            Outcome::Unknown(reason) => return Ok(Outcome::Unknown(reason)),
         };
         let teacher = measure_teacher(lab, plan, None)?;
         let change = teacher.0.latency_ns as f64 / before.latency_ns.max(1) as f64;

@@ -19,12 +19,19 @@ pub(super) fn refuse_impossible(
     }
     let network = smallest(teacher, channel_multiple);
     let measured = match lab.gauge.probe(&network, &lab.info)? {
-        Outcome::Done(measured) => measured,
+        Outcome::Done(measured) => Some(measured),
         Outcome::Infeasible(reason) => {
             return Err(Error::Board(format!("the board cannot run even the smallest student: {reason}")));
         }
+        Outcome::Unknown(reason) => {
+            (lab.observer)(&Event::Note(format!(
+                "what the smallest student costs on the board is unknown, so only the limits on the network itself were \
+                 checked: {reason}"
+            )));
+            None
+        }
     };
-    let resources = Resources { measured: Some(measured), ..Resources::of(&network) };
+    let resources = Resources { measured, ..Resources::of(&network) };
     for excess in limits.excess(&resources) {
         let value = resources.bound_value(excess.metric).unwrap_or(0.0);
         let bound =

@@ -31,6 +31,6 @@ pub(super) fn measure_teacher(
             lab.gauge.refer_to(specimen, measured, anchor.unwrap_or(measured).latency_ns);
             Ok((measured, measurement))
         }
-        Outcome::Infeasible(reason) => Err(Error::Teacher(reason)),
+        Outcome::Infeasible(reason) | Outcome::Unknown(reason) => Err(Error::Teacher(reason)),
     }
 }

@@ -9,6 +9,8 @@ pub(super) struct Written {
     pub(super) schema: u32,
     pub(super) title: String,
     pub(super) source: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) classes: Vec<String>,
     pub(super) cpu: Cpu,
     pub(super) memory: Memory,
     pub(super) build: Build,

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use super::laboratory::{Measured, Outcome, Rung, Trained};
 use super::record::{Record, Step, Trial, TrialOutcome};
 
-/// Known answers, those that say infeasible included. Faults are never in it.
+/// Known answers, those that say infeasible or unknown included. Faults are never in it.
 #[derive(Clone, Debug, Default)]
 pub struct Cache {
     measured: HashMap<String, Outcome<Measured>>,
@@ -46,7 +46,15 @@ impl Cache {
             TrialOutcome::Infeasible { step: Step::Train, reason } => {
                 self.put_trained(&trial.lineage, trial.rung, Outcome::Infeasible(reason.clone()));
             }
-            TrialOutcome::Infeasible { step: Step::Surgery, .. } | TrialOutcome::Skipped => {}
+            TrialOutcome::Unknown { step: Step::Measure, reason } => {
+                self.put_measured(&trial.digest, Outcome::Unknown(reason.clone()));
+            }
+            TrialOutcome::Unknown { step: Step::Train, reason } => {
+                self.put_trained(&trial.lineage, trial.rung, Outcome::Unknown(reason.clone()));
+            }
+            TrialOutcome::Infeasible { step: Step::Surgery, .. }
+            | TrialOutcome::Unknown { step: Step::Surgery, .. }
+            | TrialOutcome::Skipped => {}
         }
     }
 

@@ -15,6 +15,7 @@ use super::laboratory::{Fault, Job, Laboratory, Measured, Outcome, Rung, Startin
 use super::random;
 use super::record::{Actions, Step, Trial, TrialOutcome};
 use super::reward::{Preset, Scoring};
+use super::unknowns::Unknowns;
 use crate::model_io::Weights;
 use crate::network::surgery::{self, Surgery, rounded_width};
 use crate::network::{Group, Network};
@@ -100,6 +101,8 @@ pub(super) struct Ladder {
     /// The user's.
     pub(super) limits: Limits,
     pub(super) cache: Cache,
+    /// What this run of the search could not be told.
+    pub(super) unknowns: Unknowns,
     pub(super) seed: u64,
 }
 
@@ -194,6 +197,10 @@ impl Ladder {
                     Some(TrialOutcome::Infeasible { step: Step::Measure, reason: reason.clone() });
                 return None;
             }
+            Some(Outcome::Unknown(reason)) => {
+                climber.outcome = Some(TrialOutcome::Unknown { step: Step::Measure, reason: reason.clone() });
+                return None;
+            }
             None => {}
         }
         if !worth(&climber.resources) {
@@ -241,9 +248,10 @@ impl Ladder {
         for (climber, answer) in climbers.into_iter().zip(answers) {
             climber.asked += 1;
             climber.measure_s += answer.measure_s;
+            self.unknowns.add(&answer);
             let measured = match answer.measured {
                 Outcome::Done(measured) => Outcome::Done(tidy(measured)),
-                infeasible @ Outcome::Infeasible(_) => infeasible,
+                other => other,
             };
             self.cache.put_measured(&climber.job.digest, measured);
             if let Some(trained) = answer.trained {
@@ -267,12 +275,16 @@ impl Ladder {
         };
         let resources = climber.as_ref().map(|climber| climber.resources);
         let parts = match (&outcome, &resources) {
-            (TrialOutcome::Infeasible { .. }, _) | (_, None) => Scoring::infeasible(),
+            (TrialOutcome::Unknown { .. }, _) => None,
+            (TrialOutcome::Infeasible { .. }, _) | (_, None) => Some(Scoring::infeasible()),
             (TrialOutcome::Trained { accuracy, .. }, Some(resources)) => {
-                self.scoring.parts(batch.limits, resources, Some(*accuracy))
+                Some(self.scoring.parts(batch.limits, resources, Some(*accuracy)))
             }
-            (TrialOutcome::Skipped, Some(resources)) => self.scoring.parts(batch.limits, resources, None),
+            (TrialOutcome::Skipped, Some(resources)) => {
+                Some(self.scoring.parts(batch.limits, resources, None))
+            }
         };
+        let judged = !matches!(outcome, TrialOutcome::Infeasible { .. } | TrialOutcome::Unknown { .. });
         let violation = resources.map_or(1.0, |resources| violation(&self.limits.excess(&resources)));
         let measured = resources.is_some_and(|resources| resources.measured.is_some());
         let trial = Trial {
@@ -288,9 +300,9 @@ impl Ladder {
             lineage: climber.as_ref().map_or_else(String::new, |climber| climber.job.lineage.clone()),
             resources,
             rung: batch.rung,
-            reward: self.scoring.score(&parts, batch.epsilon),
+            reward: parts.map(|parts| self.scoring.score(&parts, batch.epsilon)),
             violation,
-            feasible: measured && violation == 0.0 && !matches!(outcome, TrialOutcome::Infeasible { .. }),
+            feasible: measured && violation == 0.0 && judged,
             outcome,
             known: climber.as_ref().is_none_or(|climber| climber.asked == 0),
             measure_s: climber.as_ref().map_or(0.0, |climber| climber.measure_s),
@@ -309,7 +321,7 @@ fn checked(trained: Outcome<Trained>) -> Outcome<Trained> {
         Outcome::Done(trained) => {
             Outcome::Infeasible(format!("accuracy: expected 0 to 1, got {}", trained.accuracy))
         }
-        infeasible @ Outcome::Infeasible(_) => infeasible,
+        other => other,
     }
 }
 
@@ -319,6 +331,7 @@ fn outcome_of(trained: &Outcome<Trained>) -> TrialOutcome {
             TrialOutcome::Trained { accuracy: trained.accuracy, fresh_tensors: trained.fresh_tensors.clone() }
         }
         Outcome::Infeasible(reason) => TrialOutcome::Infeasible { step: Step::Train, reason: reason.clone() },
+        Outcome::Unknown(reason) => TrialOutcome::Unknown { step: Step::Train, reason: reason.clone() },
     }
 }
 

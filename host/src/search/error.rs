@@ -16,6 +16,17 @@ pub enum SearchError {
     /// A policy could not be loaded, or learning broke down.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// So many candidates are of unknown worth that the candidates are not the cause; the journal is whole, and the search
+    /// can be resumed.
+    #[error("the worth of {count} of {asked} candidates is unknown: {reasons}")]
+    Unknown {
+        /// Candidates that could not be judged since the search was started or resumed.
+        count: usize,
+        /// Candidates that were asked about since then.
+        asked: usize,
+        /// The most frequent reasons, with how often each came.
+        reasons: String,
+    },
     /// No search can be run with these.
     #[error("search settings: {0}")]
     Settings(String),

@@ -37,6 +37,9 @@ pub enum Outcome<T> {
     Done(T),
     /// The student's own fault (out of the board's memory, far too slow, unbuildable): scored, with the reason.
     Infeasible(String),
+    /// The world cannot tell, however often it is asked (the engine lacks an operator, crashes, computes another answer; a
+    /// GPU's memory is full): no reward and no advantage, out of its batch, with the reason.
+    Unknown(String),
 }
 
 impl<T> Outcome<T> {
@@ -44,7 +47,7 @@ impl<T> Outcome<T> {
     pub fn done(&self) -> Option<&T> {
         match self {
             Self::Done(answer) => Some(answer),
-            Self::Infeasible(_) => None,
+            Self::Infeasible(_) | Self::Unknown(_) => None,
         }
     }
 }

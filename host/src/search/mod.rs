@@ -14,6 +14,7 @@
 //! | `candidate`, `cache` | the ladder from actions to a reward |
 //! | `stages`, `stage` | the search: both stages in order; one stage within its budget |
 //! | `teacher`, `kinds`, `event`, `error` | what all of these speak of |
+//! | `unknowns` | how many candidates of unknown worth a search goes on with |
 //! | `record`, `begin`, `tape`, `replay` | what is journaled, and going on from it |
 //! | `result` | the finalists |
 //!
@@ -49,6 +50,7 @@ mod tape;
 mod teacher;
 #[cfg(test)]
 mod tests;
+mod unknowns;
 
 pub use candidate::smallest;
 pub use constraint::{Bound, Limit, LimitError, Limits, Metric, Resources};

@@ -67,7 +67,7 @@ pub enum Actions {
     Shrinkage(Vec<f64>),
 }
 
-/// A step of the ladder at which a student can prove infeasible.
+/// A step of the ladder at which a student can prove infeasible, or its worth unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
@@ -94,6 +94,13 @@ pub enum TrialOutcome {
     Skipped,
     /// The student's own fault.
     Infeasible {
+        /// Where.
+        step: Step,
+        /// Why.
+        reason: String,
+    },
+    /// The world cannot tell: not scored, and not learned from.
+    Unknown {
         /// Where.
         step: Step,
         /// Why.
@@ -131,8 +138,9 @@ pub struct Trial {
     pub outcome: TrialOutcome,
     /// The rung of this batch.
     pub rung: Rung,
-    /// Score and parts, under this stage's limits at the batch's relaxation.
-    pub reward: Reward,
+    /// Score and parts, under this stage's limits at the batch's relaxation; `None` where the outcome is unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reward: Option<Reward>,
     /// Largest relative violation of the user's limits; of the static ones alone if it was not measured.
     pub violation: f64,
     /// Whether it was measured and meets all of the user's limits.
@@ -172,7 +180,7 @@ pub struct Update {
     pub epsilon: f64,
     /// Candidates in it.
     pub trials: usize,
-    /// Mean reward.
+    /// Mean reward of those that have one; 0 if none has.
     pub mean_reward: f64,
     /// What the policy did; `None` for searchers without one.
     pub learned: Option<Learned>,
@@ -193,6 +201,9 @@ pub struct StageFinished {
     pub infeasible: usize,
     /// Of them: not trained.
     pub skipped: usize,
+    /// Of them: the world could not tell.
+    #[serde(default)]
+    pub unknown: usize,
     /// Lineage of the best student; `None` when nothing beat the base.
     pub winner: Option<String>,
     /// Its shrinkable groups, in the order of the next stage's factors.

@@ -39,7 +39,7 @@ pub struct Learning {
 /// What one update did.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Learned {
-    /// One per rollout, as used.
+    /// One per rollout that has a reward, as used.
     pub advantages: Vec<f64>,
     /// Mean entropy per decision, nats; 0 when every decision was forced.
     pub entropy: f64,

@@ -134,8 +134,10 @@ impl<P: Policy> Searcher for PolicySearcher<P> {
     }
 
     fn learn(&mut self, trials: &[Trial]) -> Result<Option<Learned>, PolicyError> {
-        let rewards: Vec<f64> = trials.iter().map(|trial| trial.reward.total).collect();
-        let episodes = std::mem::take(&mut self.episodes);
+        // A rollout of unknown worth says nothing: it is no part of the batch, neither of its mean nor of its gradient.
+        let rewarded = |(episode, trial): (Vec<usize>, &Trial)| Some((episode, trial.reward.as_ref()?.total));
+        let (episodes, rewards): (Vec<Vec<usize>>, Vec<f64>) =
+            std::mem::take(&mut self.episodes).into_iter().zip(trials).filter_map(rewarded).unzip();
         self.reinforce.learn(&self.decisions, &episodes, &rewards).map(Some)
     }
 
@@ -277,6 +279,7 @@ impl Searcher for UniformSearcher {
     }
 
     fn learn(&mut self, trials: &[Trial]) -> Result<Option<Learned>, PolicyError> {
+        // Of a width of unknown worth too it is narrower ones that are tried next.
         if trials.iter().all(|trial| trial.feasible) {
             self.within = self.asked;
         } else {

@@ -180,8 +180,9 @@ pub(super) fn run(
         let trials: Vec<_> = results.iter().map(|result| result.trial.clone()).collect();
         let learned = searcher.learn(&trials)?;
         stale += usize::from(trials.iter().all(|trial| trial.known));
-        let mean_reward =
-            trials.iter().map(|trial| trial.reward.total).sum::<f64>() / trials.len().max(1) as f64;
+        let rewards: Vec<f64> =
+            trials.iter().filter_map(|trial| trial.reward.as_ref()).map(|reward| reward.total).collect();
+        let mean_reward = rewards.iter().sum::<f64>() / rewards.len().max(1) as f64;
         tape.put(&Record::Update(Update {
             stage: stage.kind,
             searcher: searcher.kind(),
@@ -194,6 +195,7 @@ pub(super) fn run(
             learned,
         }))?;
         judged.append(&mut results);
+        ladder.unknowns.check()?;
         now_ns = tape.clock(lab);
     };
     let proposed = judged.len();
@@ -211,6 +213,7 @@ pub(super) fn run(
         trials: proposed,
         infeasible: count(|outcome| matches!(outcome, TrialOutcome::Infeasible { .. })),
         skipped: count(|outcome| matches!(outcome, TrialOutcome::Skipped)),
+        unknown: count(|outcome| matches!(outcome, TrialOutcome::Unknown { .. })),
         winner: winner.map(|index| judged[index].trial.lineage.clone()),
         groups: groups.unwrap_or_default(),
     }))?;
@@ -289,6 +292,7 @@ fn promote(
             tape.put_trial(&mut result.trial)?;
             judged.push(result);
         }
+        ladder.unknowns.check()?;
     }
     Ok(now_ns)
 }

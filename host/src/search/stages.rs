@@ -18,6 +18,7 @@ use super::stage::{Remaining, Stage};
 use super::state::Scale;
 use super::tape::{Journal, Observer, Tape};
 use super::teacher::{Policies, Teacher};
+use super::unknowns::Unknowns;
 use super::{begin, crew, result, stage};
 use crate::model_io::Weights;
 use crate::network::Network;
@@ -41,10 +42,10 @@ pub fn search(
     let mut tape = Tape::new(recorded, journal, observer);
     let started = begin::begin(settings, teacher, start, lab, &mut tape, recorded)?;
     let outcome = both_stages(settings, teacher, start, &started, lab, &mut tape, recorded);
-    if let Err(SearchError::Fault(fault)) = &outcome {
+    if let Err(stopped @ (SearchError::Fault(_) | SearchError::Unknown { .. })) = &outcome {
         let elapsed_ns = u64::try_from(lab.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        // The fault itself is what the caller must hear of, not that it could not be written down.
-        let _ = tape.note(&Record::Fault(Stopped { reason: fault.to_string(), elapsed_ns }));
+        // The cause itself is what the caller must hear of, not that it could not be written down.
+        let _ = tape.note(&Record::Fault(Stopped { reason: stopped.to_string(), elapsed_ns }));
     }
     outcome
 }
@@ -71,8 +72,13 @@ fn both_stages(
         goal,
     };
     let limits = started.limits.clone();
-    let mut ladder =
-        Ladder { scoring, limits: limits.clone(), cache: Cache::from_records(recorded), seed: settings.seed };
+    let mut ladder = Ladder {
+        scoring,
+        limits: limits.clone(),
+        cache: Cache::from_records(recorded),
+        unknowns: Unknowns::default(),
+        seed: settings.seed,
+    };
     let scale = Scale::of(&teacher.network);
     let base = |kind, network: &Network, weights: Arc<Weights>| {
         Base::new(kind, network.clone(), weights, settings.channel_multiple)

@@ -24,11 +24,14 @@ struct Formula {
     calls_left: Option<usize>,
     measured: usize,
     trained: usize,
+    /// Of which networks the board, and of which the trainer, cannot tell the worth.
+    unknown: [fn(&Network) -> bool; 2],
 }
 
 impl Formula {
     fn new() -> Self {
-        Self { seconds: Cell::new(0.0), calls_left: None, measured: 0, trained: 0 }
+        let none: fn(&Network) -> bool = |_| false;
+        Self { seconds: Cell::new(0.0), calls_left: None, measured: 0, trained: 0, unknown: [none; 2] }
     }
 
     fn call(&mut self, fault: Fault) -> Result<(), Fault> {
@@ -77,7 +80,13 @@ impl Laboratory for Formula {
         self.call(Fault::Board("link lost".into()))?;
         self.measured += networks.len();
         self.seconds.set(self.seconds.get() + 0.3 * networks.len() as f64);
-        Ok(networks.iter().map(|(_, network)| Outcome::Done(Self::measurement(network))).collect())
+        let measure = |(_, network): &(&str, &Network)| {
+            if (self.unknown[0])(network) {
+                return Outcome::Unknown("the engine crashed on the model".into());
+            }
+            Outcome::Done(Self::measurement(network))
+        };
+        Ok(networks.iter().map(measure).collect())
     }
 
     fn train(&mut self, jobs: &[&Job]) -> Result<Vec<Outcome<Trained>>, Fault> {
@@ -85,6 +94,9 @@ impl Laboratory for Formula {
         self.trained += jobs.len();
         self.seconds.set(self.seconds.get() + 2.0 * jobs.len() as f64);
         let train = |job: &&Job| {
+            if (self.unknown[1])(&job.network) {
+                return Outcome::Unknown("the GPU's memory is full".into());
+            }
             let accuracy = Self::accuracy(&job.network, job.rung);
             Outcome::Done(Trained { accuracy, fresh_tensors: Vec::new(), seconds: 2.0 })
         };
@@ -148,6 +160,10 @@ fn run(
     };
     let result = search(settings, &teacher(), &Policies::default(), lab, &mut journal, recorded, &mut |_| {});
     (result, lines)
+}
+
+fn total(trial: &Trial) -> f64 {
+    trial.reward.as_ref().expect("a reward").total
 }
 
 fn trials(lines: &[Record]) -> Vec<&Trial> {
@@ -229,14 +245,13 @@ fn nothing_beyond_the_relaxation_is_trained_and_trained_students_always_earn_mor
             .collect();
         assert_eq!(batch.len(), update.trials);
         assert!(batch.iter().all(|trial| trial.rung == batch[0].rung), "one common rung per update");
-        let worst_trained =
-            batch.iter().filter(|trial| trial.accuracy().is_some()).map(|trial| trial.reward.total);
+        let worst_trained = batch.iter().filter(|trial| trial.accuracy().is_some()).map(|trial| total(trial));
         let worst_trained = worst_trained.fold(f64::INFINITY, f64::min);
         for trial in batch {
-            let violation = constraint::violation(&trial.reward.parts.excess);
+            let violation = constraint::violation(&trial.reward.as_ref().unwrap().parts.excess);
             assert_eq!(trial.accuracy().is_some(), violation <= update.epsilon, "{trial:?}");
             if trial.accuracy().is_none() {
-                assert!(trial.reward.total < worst_trained);
+                assert!(total(trial) < worst_trained);
             }
         }
     }
@@ -369,7 +384,7 @@ fn accuracy_and_size_ratios_are_always_against_the_original_teacher() {
     for trial in trials(&lines) {
         let (Some(accuracy), Some(resources)) = (trial.accuracy(), trial.resources) else { continue };
         let saved = 1.0 - resources.params as f64 / params;
-        assert!((trial.reward.total - saved * (2.0 - saved) * accuracy / 0.9).abs() < 1e-9);
+        assert!((total(trial) - saved * (2.0 - saved) * accuracy / 0.9).abs() < 1e-9);
     }
     assert!(result.finalists.iter().all(|finalist| matches!(finalist.job.start, StartingWeights::Fresh)));
 }
@@ -448,4 +463,103 @@ fn impossible_limits_end_with_no_finalist_that_meets_them() {
     let least = smallest(&teacher().network, 8);
     assert!(Formula::measurement(&least).latency_ns as f64 > 0.001 * teacher().measured.latency_ns as f64);
     assert!(least.cost().params < teacher().network.cost().params / 20);
+}
+
+/// About one network in sixteen, always the same ones.
+fn some(network: &Network, which: u8) -> bool {
+    network.digest().as_bytes().last() == Some(&which)
+}
+
+fn troubled() -> Formula {
+    Formula { unknown: [|network| some(network, b'0'), |network| some(network, b'4')], ..Formula::new() }
+}
+
+#[test]
+fn candidates_of_unknown_worth_are_out_of_their_batch_and_stop_no_search() {
+    for preset in [Preset::Edge, Preset::Paper] {
+        let settings = settings(preset, 4, 120);
+        let (result, lines) = run(&settings, &mut troubled(), &[]);
+        let result = result.unwrap();
+        let unknown: Vec<&Trial> = trials(&lines)
+            .into_iter()
+            .filter(|trial| matches!(trial.outcome, TrialOutcome::Unknown { .. }))
+            .collect();
+        let steps: BTreeSet<_> = unknown
+            .iter()
+            .map(|trial| match &trial.outcome {
+                TrialOutcome::Unknown { step, .. } => format!("{step:?}"),
+                _ => String::new(),
+            })
+            .collect();
+        assert_eq!(steps, BTreeSet::from(["Measure".to_owned(), "Train".to_owned()]));
+        assert!(unknown.iter().all(|trial| trial.reward.is_none() && !trial.feasible));
+        let lineages: BTreeSet<&str> = unknown.iter().map(|trial| trial.lineage.as_str()).collect();
+        assert!(!result.finalists.is_empty());
+        assert!(result.finalists.iter().all(|finalist| !lineages.contains(finalist.trial.lineage.as_str())));
+
+        let mut thinned = 0;
+        for line in &lines {
+            let Record::Update(update) = line else { continue };
+            let batch = trials(&lines).into_iter().filter(|trial| {
+                (trial.stage, trial.searcher, trial.update)
+                    == (update.stage, update.searcher, Some(update.update))
+            });
+            let rewards: Vec<f64> =
+                batch.filter_map(|trial| trial.reward.as_ref()).map(|reward| reward.total).collect();
+            let mean = rewards.iter().sum::<f64>() / rewards.len().max(1) as f64;
+            assert!((update.mean_reward - mean).abs() < 1e-9, "{update:?}");
+            if let Some(learned) = &update.learned {
+                assert_eq!(learned.advantages.len(), rewards.len(), "{update:?}");
+                thinned += usize::from(rewards.len() < update.trials);
+            }
+        }
+        assert!(thinned > 0, "the policy met some");
+        let counted: usize =
+            lines.iter().map(|line| if let Record::Stage(stage) = line { stage.unknown } else { 0 }).sum();
+        assert_eq!(counted, unknown.len());
+
+        // Interrupted anywhere, as through the journal's text, it goes the same way.
+        for cut in [1, lines.len() / 3, lines.len() / 2, lines.len() - 1] {
+            let read: Vec<Record> = lines[..cut]
+                .iter()
+                .map(|line| serde_json::from_str(&serde_json::to_string(line).unwrap()).unwrap())
+                .collect();
+            let (_, again) = run(&settings, &mut troubled(), &read);
+            assert_same(&again, &lines, &format!("cut at {cut}"));
+        }
+    }
+}
+
+#[test]
+fn a_search_that_can_judge_hardly_anything_ends_with_the_reasons_and_goes_on_once_they_are_mended() {
+    let settings = settings(Preset::Edge, 4, 200);
+    let mut broken = Formula { unknown: [|_| true, |_| false], ..Formula::new() };
+    let (ended, first) = run(&settings, &mut broken, &[]);
+    let error = ended.unwrap_err();
+    let SearchError::Unknown { count, asked, .. } = &error else { panic!("{error}") };
+    assert!(count == asked && *count <= 10 + settings.rollouts, "{error}");
+    assert!(error.to_string().contains("the engine crashed on the model"), "{error}");
+    assert!(matches!(first.last(), Some(Record::Fault(_))), "the journal says why");
+
+    // What is known to be unknown stays so, and is not held against the search a second time.
+    let (ended, second) = run(&settings, &mut broken, &first);
+    assert!(matches!(ended, Err(SearchError::Unknown { .. })));
+    assert!(trials(&second).len() > trials(&first).len(), "it went on where it was");
+    let (mended, lines) = run(&settings, &mut Formula::new(), &second);
+    assert!(!mended.unwrap().finalists.is_empty());
+    assert!(trials(&lines).iter().any(|trial| trial.accuracy().is_some()));
+}
+
+#[test]
+fn lines_of_a_journal_of_today_are_still_read() {
+    let lines: Vec<Record> = include_str!("fixtures/journal-of-schema-2.jsonl")
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let [Record::Started(_), Record::Trial(trial), Record::Update(_), Record::Stage(stage)] = &lines[..]
+    else {
+        panic!("{lines:?}")
+    };
+    assert!(total(trial) > 0.0 && trial.accuracy().is_some());
+    assert_eq!((stage.trials, stage.unknown), (3, 0));
 }

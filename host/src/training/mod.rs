@@ -94,6 +94,17 @@ pub enum TrainingError {
 
 impl Diagnostic for TrainingError {}
 
+impl TrainingError {
+    /// Whether a GPU had no memory left. cuDNN has no such word for its own allocations, so not every lack is told.
+    pub fn is_out_of_gpu_memory(&self) -> bool {
+        match self {
+            Self::Gpu(kernels::GpuError::Memory { .. }) => true,
+            Self::Candle(error) => error.to_string().contains(kernels::MEMORY_IS_FULL),
+            _ => false,
+        }
+    }
+}
+
 pub(crate) fn mismatch(what: &'static str, expected: impl Display, got: impl Display) -> TrainingError {
     TrainingError::Mismatch { what, expected: expected.to_string(), got: got.to_string() }
 }

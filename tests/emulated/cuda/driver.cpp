@@ -30,11 +30,19 @@ bool inside(uint64_t address, size_t bytes) {
     return address + bytes <= found->first + found->second;
 }
 
+// Bytes of all allocations together: what a GPU of this kind has.
+constexpr size_t MEMORY = size_t(512) << 20;
+size_t held = 0;
+
 // Bytes behind each allocation that nobody may change.
 constexpr size_t FENCE = 64;
 constexpr unsigned char MARK = 0xA5;
 
 Result allocate(uint64_t *address, size_t bytes) {
+    {
+        std::lock_guard<std::mutex> lock(guard);
+        if (held + bytes > MEMORY) return OUT_OF_MEMORY;
+    }
     auto *memory = static_cast<unsigned char *>(std::aligned_alloc(256, (bytes + FENCE + 255) / 256 * 256));
     if (!memory) return OUT_OF_MEMORY;
     // Unwritten memory is not-a-number: a kernel that leaves a hole is found out.
@@ -43,6 +51,7 @@ Result allocate(uint64_t *address, size_t bytes) {
     *address = reinterpret_cast<uintptr_t>(memory);
     std::lock_guard<std::mutex> lock(guard);
     alive[*address] = bytes;
+    held += bytes;
     return SUCCESS;
 }
 
@@ -57,6 +66,7 @@ Result release(uint64_t address) {
             std::abort();
         }
     }
+    held -= found->second;
     alive.erase(found);
     std::free(memory);
     return SUCCESS;

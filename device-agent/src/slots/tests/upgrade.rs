@@ -120,7 +120,7 @@ fn agent_of_format_1_starts(bench: &Bench) {
         let mut text = String::new();
         for (key, name) in ["active", "previous", "staged"].iter().zip(&kept) {
             if let Some(name) = name {
-                text += &format!("{key} = \"{name}\"\n");
+                text.extend([key, " = \"", name, "\"\n"]);
             }
         }
         fs::write(path, text + "on_trial = false\n").unwrap();

@@ -80,11 +80,14 @@ fn set_aside(trials: &[&Trial]) -> Vec<(String, usize)> {
         |wanted: fn(&TrialOutcome) -> bool| trials.iter().filter(|trial| wanted(&trial.outcome)).count();
     let skipped = count(|outcome| matches!(outcome, TrialOutcome::Skipped));
     let infeasible = count(|outcome| matches!(outcome, TrialOutcome::Infeasible { .. }));
-    [("were too far over a limit to be trained", skipped), ("could not be students at all", infeasible)]
-        .into_iter()
-        .filter(|(_, count)| *count > 0)
-        .map(|(reason, count)| (reason.into(), count))
-        .collect()
+    let unknown = count(|outcome| matches!(outcome, TrialOutcome::Unknown { .. }));
+    let all = [
+        ("were too far over a limit to be trained", skipped),
+        ("could not be students at all", infeasible),
+        ("could not be judged by the board or the trainer, and counted for nothing", unknown),
+    ];
+    let some = all.into_iter().filter(|(_, count)| *count > 0);
+    some.map(|(reason, count)| (reason.into(), count)).collect()
 }
 
 /// The policy's learning curve: the other searchers do not learn.
@@ -104,10 +107,10 @@ fn stage(kind: StageKind, trials: &[&Trial]) -> Stage {
         };
         Update {
             number: update + 1,
-            rewards: batch.iter().map(|trial| trial.reward.total).collect(),
-            quality: mean(|trial| trial.reward.parts.quality),
-            compression: mean(|trial| trial.reward.parts.compression),
-            penalty: mean(|trial| Some(-trial.reward.penalty)),
+            rewards: batch.iter().filter_map(|trial| Some(trial.reward.as_ref()?.total)).collect(),
+            quality: mean(|trial| trial.reward.as_ref()?.parts.quality),
+            compression: mean(|trial| trial.reward.as_ref()?.parts.compression),
+            penalty: mean(|trial| Some(-trial.reward.as_ref()?.penalty)),
         }
     });
     Stage { name: stage_name(kind).into(), updates: updates.collect() }

@@ -33,7 +33,7 @@ use crate::network::layer::{Activation, Conv, Pool};
 pub use backend::{Backend, Batch, Loss, Moving, Terms};
 pub use channels_last::ChannelsLast;
 pub(crate) use channels_last::{Instructions, instructions, vectorised};
-pub use cuda::{Array, Cuda, Gpu, GpuError, Precision};
+pub use cuda::{Array, Cuda, Gpu, GpuError, MEMORY_IS_FULL, Precision};
 /// Per-channel statistics of one batch, both `[C]`.
 #[derive(Clone, Debug)]
 pub struct BatchStatistics<T> {

@@ -126,3 +126,22 @@ fn a_gpu_refuses_what_does_not_fit() {
     );
     assert!(backend.tensor(Vec::new(), &[0]).is_err());
 }
+
+#[test]
+#[ignore = "needs a GPU, real or emulated"]
+fn a_gpu_whose_memory_is_full_says_so_and_works_on() {
+    let backend = cuda();
+    let values = 32 << 20;
+    let mut held = Vec::new();
+    let error = loop {
+        match backend.tensor(vec![1.0; values], &[values]) {
+            Ok(tensor) => held.push(tensor),
+            Err(error) => break TrainingError::from(error),
+        }
+    };
+    assert!(error.is_out_of_gpu_memory(), "{error}");
+    drop(held);
+    assert!(backend.tensor(vec![1.0; values], &[values]).is_ok());
+    let other = backend.tensor(Vec::new(), &[0]).err().map(TrainingError::from).unwrap();
+    assert!(!other.is_out_of_gpu_memory(), "{other}");
+}

@@ -123,13 +123,7 @@ impl Drop for Lane {
 
 /// An error of the driver in the words of the caller.
 pub(super) fn failed(what: &'static str) -> impl Fn(cudarc::driver::DriverError) -> Error {
-    move |error| {
-        let said = driver(what)(error);
-        if error.0 == cudarc::driver::sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY {
-            return Error::msg(format!("{said}: the GPU's memory is full (a smaller batch needs less)"));
-        }
-        Error::msg(said.to_string())
-    }
+    move |error| Error::msg(driver(what)(error))
 }
 
 impl Lane {

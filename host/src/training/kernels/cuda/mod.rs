@@ -30,7 +30,7 @@ mod table;
 
 use std::sync::Arc;
 
-pub use error::GpuError;
+pub use error::{GpuError, MEMORY_IS_FULL};
 pub use gpu::Gpu;
 pub use lane::Array;
 use lane::Lane;
