@@ -53,6 +53,21 @@ pub(crate) struct Greeted<S> {
     pub(crate) place: HostPlace,
 }
 
+/// Why there is no session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Away {
+    /// A stranger, or somebody that cannot be told from one.
+    Stranger(Turned),
+    /// A host with a key, which was told why; the log has its line.
+    Host,
+}
+
+impl From<Turned> for Away {
+    fn from(turned: Turned) -> Self {
+        Self::Stranger(turned)
+    }
+}
+
 /// A connection whose first message one of our keys made.
 struct Known {
     channel: Channel,
@@ -76,13 +91,13 @@ impl Reception {
         peer: &str,
         deadlines: &Deadlines,
         place: &StrangerPlace,
-    ) -> Result<Greeted<S>, Turned> {
+    ) -> Result<Greeted<S>, Away> {
         let known = timeout(deadlines.handshake, self.shake_hands(&mut stream, place)).await;
         let known = known.unwrap_or(Err(Turned::Silent))?;
         let link = Link::new(stream, known.channel, deadlines.write);
         let (key, old) = (known.key, known.old);
         let greeted = timeout(deadlines.greeting, self.greet(link, peer, key, old)).await;
-        greeted.unwrap_or(Err(Turned::BadGreeting))
+        greeted.unwrap_or(Err(Turned::BadGreeting.into()))
     }
 
     /// The agent's part of the handshake.
@@ -135,9 +150,8 @@ impl Reception {
         peer: &str,
         key: NamedKey,
         old: bool,
-    ) -> Result<Greeted<S>, Turned> {
-        let turned = if old { Turned::OldHost } else { Turned::BadGreeting };
-        let message = link.receive().await.map_err(|_| turned)?;
+    ) -> Result<Greeted<S>, Away> {
+        let message = link.receive().await.map_err(|_| Turned::BadGreeting)?;
         // Another version's hello may be longer, or end with fields of its own; its number is readable all the same.
         let request_id = codec::request_id(&message).unwrap_or(0);
         let failure = match hello(&message) {
@@ -152,12 +166,13 @@ impl Reception {
             },
             Err(refusal) => Failure::Refused(refusal),
         };
-        if !old {
-            tracing::warn!(%peer, key = %key.name, told = %failure, "a host was turned away");
-        }
-        let _ = link.reply(request_id, Err(failure)).await;
+        let _ = link.reply(request_id, Err(failure.clone())).await;
         let _ = link.close().await;
-        Err(turned)
+        if old {
+            return Err(Turned::OldHost.into());
+        }
+        tracing::warn!(%peer, key = %key.name, told = %failure, "a host was turned away");
+        Err(Away::Host)
     }
 }
 

@@ -5,7 +5,7 @@ use crate::deadlines::Deadlines;
 use crate::handler::Handler;
 use crate::key::watch::Keys;
 use crate::link::LinkError;
-use crate::reception::Reception;
+use crate::reception::{Away, Reception};
 use crate::room::{Room, StrangerPlace};
 use crate::session::{End, Session};
 use crate::tally::{self, Tally, Turned};
@@ -129,13 +129,14 @@ impl Server {
         let lost = stranger.lost();
         let received = tokio::select! {
             received = self.reception.receive(stream, peer, deadlines, &stranger) => received,
-            () = lost.cancelled() => Err(Turned::DrivenOut),
+            () = lost.cancelled() => Err(Away::Stranger(Turned::DrivenOut)),
             () = stopped.cancelled() => return,
         };
         drop(stranger);
         let greeted = match received {
             Ok(greeted) => greeted,
-            Err(turned) => return self.turned(turned, peer),
+            Err(Away::Stranger(turned)) => return self.turned(turned, peer),
+            Err(Away::Host) => return,
         };
         let (client, key) = (greeted.client.clone(), greeted.key.name.clone());
         let session = Session::new(greeted, self.reception.keys.clone(), &self.handler, deadlines);

@@ -141,7 +141,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
             };
             match self.next_event(deadline, what, stop).await? {
                 Event::Bytes(false) => return Ok(End::Left),
-                Event::Bytes(true) => {}
+                // A long message on a slow line is a sign of life before it is whole.
+                Event::Bytes(true) => self.place.heard(self.running.is_some()),
                 Event::End(end) => return Ok(end),
                 Event::Late(what) => return Err(LinkError::Late(what)),
                 Event::Tick => self.send_progress().await?,

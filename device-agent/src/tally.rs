@@ -26,7 +26,7 @@ pub enum Turned {
     WrongKey,
     /// It speaks protocol 1.
     OldHost,
-    /// It held a key, and then did not greet as this protocol does.
+    /// It held a key, and then said no hello in its time.
     BadGreeting,
     /// All places were taken by hosts with a key.
     Crowded,

@@ -373,8 +373,8 @@ fn a_replayed_first_message_opens_nothing_and_takes_no_session() {
 }
 
 #[test]
-fn a_host_too_many_hears_who_is_there_and_a_silent_one_makes_room() {
-    let agent = Agent::start(Deadlines { idle: FOR_EVER, quiet: Duration::from_millis(1500), ..brief() });
+fn a_host_too_many_hears_who_is_there() {
+    let agent = Agent::start(Deadlines { idle: FOR_EVER, quiet: FOR_EVER, ..brief() });
     let mut hosts: Vec<_> = (0..SESSIONS).map(|_| agent.peer()).collect();
     let mut one_too_many = Peer::shake_hands(agent.connect(), &key()).unwrap();
     match one_too_many.ask(Call::Hello(hello("late"))) {
@@ -384,15 +384,25 @@ fn a_host_too_many_hears_who_is_there_and_a_silent_one_makes_room() {
         other => panic!("{other:?}"),
     }
     assert!(one_too_many.receive().is_none(), "told, and then closed");
-    // All but the first go on speaking.
-    std::thread::sleep(Duration::from_millis(1600));
-    for host in hosts.iter_mut().skip(1) {
+    assert!(hosts.iter_mut().all(|host| host.ask(Call::Probe).is_ok()));
+    assert_eq!(agent.tally.total(), 0, "none of them is a stranger");
+}
+
+#[test]
+fn a_silent_host_makes_room_for_one_that_waits() {
+    let agent = Agent::start(Deadlines { idle: FOR_EVER, quiet: Duration::ZERO, ..brief() });
+    let mut hosts: Vec<_> = (0..SESSIONS).map(|_| agent.peer()).collect();
+    // One is at work, and all others but the second have spoken since.
+    hosts[0].send(Call::Activate { id: 0 });
+    assert!(matches!(hosts[0].receive().unwrap().outcome, Ok(Answer::Progress(_))));
+    for host in hosts.iter_mut().skip(2) {
         assert!(matches!(host.ask(Call::Probe), Ok(Answer::Board(_))));
     }
     let mut late = agent.peer();
     assert!(matches!(late.ask(Call::Probe), Ok(Answer::Board(_))));
-    assert!(hosts[0].receive().is_none(), "the silent one has left");
-    assert!(hosts.iter_mut().skip(1).all(|host| host.ask(Call::Probe).is_ok()));
+    assert!(hosts[1].receive().is_none(), "the silent one has left");
+    assert!(matches!(hosts[0].receive().unwrap().outcome, Ok(Answer::Progress(_))), "work goes on");
+    assert!(hosts.iter_mut().skip(2).all(|host| host.ask(Call::Probe).is_ok()));
 }
 
 #[test]

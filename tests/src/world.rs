@@ -1,6 +1,8 @@
 //! The real programs with a home folder of their own, a deadline, and their output caught.
 
+use std::fs::Permissions;
 use std::io::{self, BufRead as _, BufReader, Read};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
@@ -101,6 +103,16 @@ impl World {
             std::fs::create_dir_all(parent)?;
         }
         std::fs::write(&path, contents)?;
+        Ok(path)
+    }
+
+    /// As [`Self::write`], readable by its owner only.
+    ///
+    /// # Errors
+    /// As for writing files.
+    pub fn write_secret(&self, name: &str, contents: impl AsRef<[u8]>) -> io::Result<PathBuf> {
+        let path = self.write(name, contents)?;
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600))?;
         Ok(path)
     }
 

@@ -67,7 +67,7 @@ fn measuring_on_this_machine_gives_a_real_number_and_says_where() {
 #[test]
 fn boards_and_profiles_are_listed() {
     let world = World::new().unwrap();
-    world.write("pi.key", "cd".repeat(32)).unwrap();
+    world.write_secret("pi.key", "cd".repeat(32)).unwrap();
     let added = json(&world, "board add pi-lab tcp://192.0.2.7:7117 --key-file pi.key --unchecked --json");
     snapshot::json("board-add", &added);
     let listed = json(&world, "board list --json");

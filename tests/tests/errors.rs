@@ -352,8 +352,8 @@ fn a_board_with_another_key_or_none_at_all_is_unavailable() {
     let agent = world.start(AGENT, &serve).unwrap();
     let line = agent.next_line(DEADLINE).unwrap();
     let address = line.strip_prefix("listening ").unwrap();
-    secret(&world, "other.key", &"ab".repeat(32));
-    secret(&world, "no.key", "[package]");
+    world.write_secret("other.key", "ab".repeat(32)).unwrap();
+    world.write_secret("no.key", "[package]").unwrap();
     world.write("open.key", "ab".repeat(32)).unwrap();
 
     let add = |name: &str, address: &str, key: &str| {
@@ -490,12 +490,6 @@ fn a_board_with_another_key_or_none_at_all_is_unavailable() {
         hint: "chmod 600 ",
     };
     exposed.check(&world);
-}
-
-/// A file that its owner alone can read.
-fn secret(world: &World, name: &str, contents: &str) {
-    let path = world.write(name, contents).unwrap();
-    std::fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
 }
 
 /// An agent of a later major version that holds the key of `other.key`; answers one greeting.

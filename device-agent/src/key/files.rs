@@ -63,16 +63,17 @@ impl KeyFiles {
     /// All keys that can be used. One that cannot is told with its reason, and does not stop the others.
     pub fn load(&self) -> Loaded {
         let mut loaded = Loaded::default();
-        let mut keys = Vec::new();
-        let listed = self.list().unwrap_or_else(|problem| {
+        let names = self.names().unwrap_or_else(|problem| {
             loaded.problems.push(problem);
             Vec::new()
         });
+        let listed = self.listed(names);
         if listed.len() > KEYS {
             let text =
                 format!("{}: {} keys; the first {KEYS} are in force", self.folder.display(), listed.len());
             loaded.problems.push(Advice::new(text, "`n2n-agent key remove NAME` removes one"));
         }
+        let mut keys = Vec::new();
         for Listed { name, key, .. } in listed {
             match key {
                 Ok(key) => keys.push(NamedKey { name, key }),
@@ -88,14 +89,18 @@ impl KeyFiles {
     /// # Errors
     /// The folder of keys cannot be read.
     pub fn list(&self) -> Result<Vec<Listed>, Advice> {
-        let named = self.names()?.into_iter().map(|name| (self.folder.join(&name), name));
+        Ok(self.listed(self.names()?))
+    }
+
+    fn listed(&self, names: Vec<String>) -> Vec<Listed> {
+        let named = names.into_iter().map(|name| (self.folder.join(&name), name));
         let single = self.single.exists().then(|| (self.single.clone(), DEFAULT.to_owned()));
         let listed = |(file, name): (PathBuf, String)| Listed {
             name,
             key: read(&file),
             made: fs::metadata(&file).and_then(|found| found.modified()).ok(),
         };
-        Ok(single.into_iter().chain(named).map(listed).collect())
+        single.into_iter().chain(named).map(listed).collect()
     }
 
     /// Make a key for one more host.
@@ -290,6 +295,13 @@ mod tests {
         // In a folder where others can put files of their own, no key is to be believed.
         chmod(&data.path().join("keys"), 0o777);
         assert_eq!(names(&files), [DEFAULT]);
+        fs::remove_dir_all(data.path().join("keys")).unwrap();
+        fs::write(data.path().join("keys"), "no folder").unwrap();
+        assert_eq!(
+            (names(&files).len(), files.load().problems.len()),
+            (1, 1),
+            "the default one stays in force"
+        );
     }
 
     #[test]
