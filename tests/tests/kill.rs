@@ -1,6 +1,6 @@
 //! Killed in mid-search: agent, host, and both again. Runs the real programs, as a user would go on with them.
 //!
-//! What matters most (design.md 3): a fault of the world is never scored as if it were a student's.
+//! What matters most (ARCHITECTURE.md#what-always-holds): a fault of the world is never scored as if it were a student's.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

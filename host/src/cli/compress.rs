@@ -35,11 +35,11 @@ const MAX_EPOCHS: usize = 10_000;
 /// are not kept with their weights.
 const MAX_FINALISTS: usize = 24;
 /// Who proposes candidates in the preset `edge` unless told otherwise: mostly the policies, and both baselines beside
-/// them, since the best student wins whoever found it (method.md 4.8).
+/// them, since the best student wins whoever found it (docs/method.md#baselines).
 const EDGE_SHARES: Shares = Shares { reinforce: 4.0, random: 1.0, uniform: 1.0 };
 /// Choosing among a stage's best candidates in `edge`: one pass over the images tells more than some dozen steps.
 const EDGE_PROMOTION: Promotion = Promotion { rung: Rung::Epochs(1), count: 5, share: 0.15 };
-/// Finalists that are measured carefully, and seeds that each is retrained with (method.md 4.9).
+/// Finalists that are measured carefully, and seeds that each is retrained with (docs/method.md#final-student).
 const FINALISTS: usize = 5;
 const SEEDS: usize = 2;
 /// Passes of the long distillation, unless told otherwise.

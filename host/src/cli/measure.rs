@@ -16,7 +16,7 @@ Examples:
 
 A zoo network is for 1x28x28 images and 10 classes unless its name goes on: zoo:resnet18@0.5/3x32x32/100.";
 
-/// Fewest processes: enough for a distribution-free interval of 99 % (measurement.md).
+/// Fewest processes: enough for a distribution-free interval of 99 % (docs/measurement.md#interval-of-the-median).
 const MIN_PROCESSES: u16 = 8;
 /// Most processes: the last look.
 const MAX_PROCESSES: u16 = 16;

@@ -23,7 +23,7 @@ use crate::training::{
     Accuracy, Augmentation, Classifier, Device, TeacherLogits, TrainProgress, TrainingError, evaluation,
 };
 
-/// Images for batch-norm re-estimation (method.md 4.4: 1-2 K).
+/// Images for batch-norm re-estimation (docs/method.md#evaluation-cascade).
 const REESTIMATION_IMAGES: usize = 1024;
 
 /// Augmented views of each image for which a final student's teacher logits are kept.

@@ -1,6 +1,6 @@
 //! Whether the board is still as fast as when the search began: arithmetic on the times of a reference model.
 //!
-//! measurement.md, latency 7. Pure: the gauge does the timing.
+//! docs/measurement.md#drift. Pure: the gauge does the timing.
 
 use crate::search::laboratory::Measured;
 

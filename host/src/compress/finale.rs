@@ -1,4 +1,4 @@
-//! From finalists to the student (method.md 4.9): measure them properly, retrain them, choose on the second half of the
+//! From finalists to the student (docs/method.md#final-student): measure them properly, retrain them, choose on the second half of the
 //! validation split, distil the chosen one for long, and measure the very file that ships.
 //!
 //! The test split is not touched here.

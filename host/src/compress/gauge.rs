@@ -23,13 +23,13 @@ use crate::network::fold::folded;
 use crate::search::laboratory::{Fault, Measured, Outcome};
 use crate::shipping::golden;
 
-/// Worker processes of a search probe (measurement.md: 2-3).
+/// Worker processes of a search probe (docs/measurement.md#search-probes).
 const PROBE_PROCESSES: u16 = 3;
 /// Timed inferences of each process of a probe.
 const PROBE_SAMPLES: u32 = 30;
 /// Timed inferences of each process of a careful measurement: 8 processes give the 500 samples that a p99 needs.
 const CAREFUL_SAMPLES: u32 = 100;
-/// Fewest and most processes of a careful measurement: the first and the last fixed look (measurement.md, latency 5).
+/// Fewest and most processes of a careful measurement: the first and the last fixed look (docs/measurement.md#interval-of-the-median).
 const CAREFUL_PROCESSES: (u16, u16) = (8, 16);
 /// Wished half-width of the median's interval: 2 %.
 const HALF_WIDTH_PPM: u32 = 20_000;
@@ -122,7 +122,7 @@ impl Gauge {
         &mut self.client
     }
 
-    /// Identity under which numbers may be compared: board, engine, threads (measurement.md, latency 1).
+    /// Identity under which numbers may be compared: board, engine, threads (docs/measurement.md#identity-of-a-result).
     pub(super) fn identity(&self) -> String {
         let welcome = self.client.welcome();
         let engine =
@@ -293,7 +293,7 @@ impl Gauge {
             latency_ns: median,
             latency_upper_ns,
             latency_lower_ns,
-            // Exact, where resident memory of a small student drowns in touched code pages (measurement.md, memory).
+            // Exact, where resident memory of a small student drowns in touched code pages (docs/measurement.md#memory).
             model_memory_bytes: measurement.memory.peak_heap.or(measurement.memory.model_memory).unwrap_or(0),
             file_bytes: specimen.file_bytes,
             noise: self.noise,

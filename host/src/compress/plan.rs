@@ -42,7 +42,7 @@ pub struct Configuration {
     pub search: Settings,
 }
 
-/// From finalists to the student (method.md 4.9).
+/// From finalists to the student (docs/method.md#final-student).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Finale {

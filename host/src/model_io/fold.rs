@@ -3,7 +3,7 @@
 
 use super::{Array, Weights};
 use crate::network::fold::{foldable, folded, without_dropout};
-use crate::network::{Layer, Network, Node, Parameter, Role};
+use crate::network::{Network, Node, Parameter, Role};
 
 /// [`folded`], with weights that give the same logits: `w' = w * scale / sqrt(variance + epsilon)`,
 /// `b' = (b - mean) * scale / sqrt(variance + epsilon) + shift`, computed in f64.
@@ -26,7 +26,7 @@ pub fn fold_batch_norm(network: &Network, weights: &Weights) -> (Network, Weight
 
 /// Writes the convolution's new weight and bias; nothing when a tensor is missing.
 fn fold_pair(conv: &Node, norm: &Node, weights: &Weights, result: &mut Weights) -> Option<()> {
-    let Layer::BatchNorm(hyper) = &norm.layer else { return None };
+    let hyper = norm.layer.batch_norm()?;
     let tensor = |node: &Node, role: Role| weights.get(&name_of(node, role)?);
     let scale = tensor(norm, Role::Scale)?;
     let shift = tensor(norm, Role::Shift)?;
@@ -69,6 +69,7 @@ fn name_of(node: &Node, role: Role) -> Option<String> {
 mod tests {
     use super::*;
     use crate::model_io::reference::forward;
+    use crate::network::Layer;
     use crate::network::arbitrary::{any_network, image, lively_weights, small_resnet};
     use crate::network::builder::{Builder, ConvChoice};
     use crate::network::layer::Input;

@@ -10,6 +10,9 @@
 //! | `reference` | a forward pass to compare everything with |
 //! | `atomic_file` | the one way to write a file that matters |
 
+// A new kind of layer, activation or tensor must be thought about wherever one is told from another.
+#![deny(clippy::wildcard_enum_match_arm, clippy::match_wildcard_for_single_variants)]
+
 pub mod atomic_file;
 mod filled;
 pub mod fold;

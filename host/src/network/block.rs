@@ -3,7 +3,7 @@
 //! A block starts at a fork (a value with several readers) and ends in an add whose two operands are plain chains from
 //! that same fork. Blocks within blocks are not recognised from outside: their outer add then belongs to no unit.
 
-use super::layer::{Layer, Pool};
+use super::layer::Layer;
 use super::{Network, NodeId};
 
 /// One residual block.
@@ -47,10 +47,7 @@ impl Block {
 
     /// The convolution that would take over a stride: the first of the widest kernels, as published blocks place it.
     pub(super) fn carrier(&self, network: &Network) -> NodeId {
-        let kernel = |id: NodeId| match &network.nodes()[id].layer {
-            Layer::Conv(conv) => conv.kernel,
-            _ => 0,
-        };
+        let kernel = |id: NodeId| network.nodes()[id].layer.convolution().map_or(0, |conv| conv.kernel);
         self.main
             .iter()
             .copied()
@@ -60,20 +57,15 @@ impl Block {
 
 /// Step of a windowed layer; 1 for all others.
 pub(super) fn stride_of(layer: &Layer) -> usize {
-    match layer {
-        Layer::Conv(conv) => conv.stride,
-        Layer::MaxPool(Pool { stride, .. }) | Layer::AveragePool(Pool { stride, .. }) => *stride,
-        _ => 1,
-    }
+    layer.window().map_or(1, |window| window.stride)
 }
 
 /// All blocks, by their add.
 pub(super) fn find(network: &Network, consumers: &[Vec<NodeId>]) -> Vec<Block> {
     let nodes = network.nodes();
-    let convs =
-        |path: &[NodeId]| path.iter().filter(|&&id| matches!(nodes[id].layer, Layer::Conv(_))).count();
+    let convs = |path: &[NodeId]| path.iter().filter(|&&id| nodes[id].layer.convolution().is_some()).count();
     let mut blocks = Vec::new();
-    for (add, node) in nodes.iter().enumerate().filter(|(_, node)| node.layer == Layer::Add) {
+    for (add, node) in nodes.iter().enumerate().filter(|(_, node)| node.layer.nature().sum) {
         let (left_fork, left) = chain_to(network, consumers, node.inputs[0]);
         let (right_fork, right) = chain_to(network, consumers, node.inputs[1]);
         // With as many convolutions on both sides (a 1x1 pair, say), the shorter branch is the shortcut.
@@ -81,7 +73,7 @@ pub(super) fn find(network: &Network, consumers: &[Vec<NodeId>]) -> Vec<Block> {
         let (main, shortcut) = if weight(&left) >= weight(&right) { (left, right) } else { (right, left) };
         if left_fork == right_fork && convs(&main) > 0 {
             let tail = tail_of(network, consumers, add, |layer| {
-                matches!(layer, Layer::Activation(_) | Layer::Dropout(_))
+                layer.nature().element_wise && layer.batch_norm().is_none()
             });
             blocks.push(Block { fork: left_fork, main, shortcut, add, tail });
         }

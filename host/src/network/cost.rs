@@ -45,7 +45,16 @@ impl Network {
                 saturating_product(&per_position).saturating_mul(self.shapes()[id].elements() as u64)
             }
             Layer::Linear(linear) => saturating_product(&[linear.in_features, linear.out_features]),
-            _ => 0,
+            Layer::Input(_)
+            | Layer::BatchNorm(_)
+            | Layer::Activation(_)
+            | Layer::MaxPool(_)
+            | Layer::AveragePool(_)
+            | Layer::GlobalAveragePool
+            | Layer::Flatten
+            | Layer::Add
+            | Layer::Dropout(_)
+            | Layer::Softmax => 0,
         };
         self.nodes().iter().enumerate().map(macs).collect()
     }
@@ -57,7 +66,7 @@ impl Network {
         let mut buffer: Vec<usize> = (0..nodes.len()).collect();
         let mut last_use: Vec<usize> = (0..nodes.len()).collect();
         for (id, node) in nodes.iter().enumerate() {
-            if runs_in_place(&node.layer) && consumers[node.inputs[0]].len() == 1 {
+            if node.layer.nature().in_place && consumers[node.inputs[0]].len() == 1 {
                 buffer[id] = buffer[node.inputs[0]];
             }
             let last_reader = consumers[id].iter().copied().max().unwrap_or(id);
@@ -84,10 +93,6 @@ impl Network {
 
 fn saturating_product(factors: &[usize]) -> u64 {
     factors.iter().fold(1_u64, |product, &factor| product.saturating_mul(factor as u64))
-}
-
-fn runs_in_place(layer: &Layer) -> bool {
-    matches!(layer, Layer::BatchNorm(_) | Layer::Activation(_) | Layer::Dropout(_) | Layer::Flatten)
 }
 
 #[cfg(test)]

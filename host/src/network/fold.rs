@@ -1,7 +1,6 @@
 //! Folding batch norm into the convolution before it: what ships and what a board measures. Teachers keep theirs live,
 //! since a folded teacher breaks inheritance and training. The numbers are folded by `model_io::fold`.
 
-use super::layer::Layer;
 use super::{Network, Node, NodeId};
 
 /// The network that ships: batch norms folded into the convolutions that they alone read, dropout gone. Names stay; such
@@ -11,7 +10,7 @@ pub fn folded(network: &Network) -> Network {
     let pairs = foldable(&network);
     let mut nodes = network.nodes().to_vec();
     for &(conv, _) in &pairs {
-        if let Layer::Conv(conv) = &mut nodes[conv].layer {
+        if let Some(conv) = nodes[conv].layer.convolution_mut() {
             conv.bias = true;
         }
     }
@@ -19,9 +18,9 @@ pub fn folded(network: &Network) -> Network {
     without(&checked(nodes), |node| gone.contains(&node.name.as_str()))
 }
 
-/// The network without its dropout nodes, which do nothing in a finished model: what a file holds.
+/// The network without what does nothing in a finished model (dropout): what a file holds.
 pub fn without_dropout(network: &Network) -> Network {
-    without(network, |node| matches!(node.layer, Layer::Dropout(_)))
+    without(network, |node| node.layer.nature().training_only)
 }
 
 /// Pairs (convolution, batch norm) that [`folded`] makes one: the batch norm is the convolution's only reader. Ids are of a
@@ -31,8 +30,9 @@ pub fn foldable(network: &Network) -> Vec<(NodeId, NodeId)> {
     let pair = |(norm, node): (NodeId, &Node)| {
         let conv = *node.inputs.first()?;
         let alone = consumers[conv].len() == 1;
-        let layers = (&network.nodes()[conv].layer, &node.layer);
-        (alone && matches!(layers, (Layer::Conv(_), Layer::BatchNorm(_)))).then_some((conv, norm))
+        let follows =
+            network.nodes()[conv].layer.convolution().is_some() && node.layer.batch_norm().is_some();
+        (alone && follows).then_some((conv, norm))
     };
     network.nodes().iter().enumerate().filter_map(pair).collect()
 }
@@ -62,6 +62,7 @@ fn checked(nodes: Vec<Node>) -> Network {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::Layer;
     use crate::network::builder::{Builder, ConvChoice};
     use crate::network::layer::Input;
     use crate::network::zoo::{Architecture, build};

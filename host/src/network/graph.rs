@@ -22,8 +22,8 @@ impl Network {
     /// # Errors
     /// The first thing that is wrong, by node.
     pub fn new(nodes: Vec<Node>) -> Result<Self, NetworkError> {
-        let inputs = nodes.iter().filter(|node| matches!(node.layer, Layer::Input(_))).count();
-        if inputs != 1 || !matches!(nodes[0].layer, Layer::Input(_)) {
+        let inputs = nodes.iter().filter(|node| node.layer.arity() == 0).count();
+        if inputs != 1 || nodes[0].layer.arity() != 0 {
             return Err(NetworkError::Input);
         }
         let mut names = std::collections::HashSet::new();

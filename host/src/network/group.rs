@@ -101,7 +101,16 @@ impl Network {
                     join(inputs[0], Side::Input);
                     join(id, Side::Output);
                 }
-                _ => {}
+                // They take their operand's axis as it is.
+                Layer::Input(_)
+                | Layer::Activation(_)
+                | Layer::MaxPool(_)
+                | Layer::AveragePool(_)
+                | Layer::GlobalAveragePool
+                | Layer::Flatten
+                | Layer::Add
+                | Layer::Dropout(_)
+                | Layer::Softmax => {}
             }
         }
         for group in &mut groups {

@@ -1,7 +1,8 @@
 //! What a node of the graph computes: its hyper-parameters, never its weights.
 //!
-//! To add an operation: one variant here, one arm in `shape.rs`, `cost.rs` and `parameter.rs`, one in the trainer's
-//! `build` and one in the ONNX writer; the compiler names every place.
+//! To add an operation: one variant here. The compiler then names every `match` that needs an arm, since no file of this
+//! program tells layers apart in another way (a test sees to it): shapes, costs, tensors, channel groups, surgery, the
+//! policies' state, the reference forward pass, the trainer's plan, the ONNX writer and reader.
 
 use serde::{Deserialize, Serialize};
 
@@ -111,6 +112,22 @@ pub struct Dropout {
     pub probability: f64,
 }
 
+/// Facts about a kind of layer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Nature {
+    /// Values that it reads.
+    pub operands: usize,
+    /// Each value of the result comes from the one at its own place: a unit takes such a layer along, and a stride that is
+    /// owed passes through it.
+    pub element_wise: bool,
+    /// Engines write the result over the operand if nothing else reads that.
+    pub in_place: bool,
+    /// Does nothing in a finished model.
+    pub training_only: bool,
+    /// Adds its operands up: where a residual block ends.
+    pub sum: bool,
+}
+
 impl Layer {
     /// The name that users meet in tables and errors.
     pub fn kind(&self) -> &'static str {
@@ -131,12 +148,77 @@ impl Layer {
         }
     }
 
+    /// The facts that shapes, surgery, costs and files go by: one row a kind.
+    pub fn nature(&self) -> Nature {
+        let plain = Nature { operands: 1, ..Nature::default() };
+        let element_wise = Nature { element_wise: true, in_place: true, ..plain };
+        match self {
+            Self::Input(_) => Nature { operands: 0, ..plain },
+            Self::Conv(_)
+            | Self::MaxPool(_)
+            | Self::AveragePool(_)
+            | Self::GlobalAveragePool
+            | Self::Linear(_)
+            | Self::Softmax => plain,
+            Self::BatchNorm(_) | Self::Activation(_) => element_wise,
+            Self::Dropout(_) => Nature { training_only: true, ..element_wise },
+            Self::Flatten => Nature { in_place: true, ..plain },
+            Self::Add => Nature { operands: 2, sum: true, ..plain },
+        }
+    }
+
     /// How many inputs the operation takes.
     pub fn arity(&self) -> usize {
-        match self {
-            Self::Input(_) => 0,
-            Self::Add => 2,
-            _ => 1,
+        self.nature().operands
+    }
+
+    /// The window that slides over a map.
+    pub fn window(&self) -> Option<Pool> {
+        match *self {
+            Self::Conv(Conv { kernel, stride, padding, .. }) => Some(Pool { kernel, stride, padding }),
+            Self::MaxPool(pool) | Self::AveragePool(pool) => Some(pool),
+            Self::Input(_)
+            | Self::BatchNorm(_)
+            | Self::Activation(_)
+            | Self::GlobalAveragePool
+            | Self::Flatten
+            | Self::Linear(_)
+            | Self::Add
+            | Self::Dropout(_)
+            | Self::Softmax => None,
         }
+    }
+
+    /// Its hyper-parameters, if it is a convolution.
+    pub fn convolution(&self) -> Option<&Conv> {
+        match self {
+            Self::Conv(conv) => Some(conv),
+            Self::Input(_)
+            | Self::BatchNorm(_)
+            | Self::Activation(_)
+            | Self::MaxPool(_)
+            | Self::AveragePool(_)
+            | Self::GlobalAveragePool
+            | Self::Flatten
+            | Self::Linear(_)
+            | Self::Add
+            | Self::Dropout(_)
+            | Self::Softmax => None,
+        }
+    }
+
+    /// Its hyper-parameters to change, if it is a convolution.
+    pub fn convolution_mut(&mut self) -> Option<&mut Conv> {
+        if let Self::Conv(conv) = self { Some(conv) } else { None }
+    }
+
+    /// Its hyper-parameters, if it is a batch normalisation.
+    pub fn batch_norm(&self) -> Option<&BatchNorm> {
+        if let Self::BatchNorm(norm) = self { Some(norm) } else { None }
+    }
+
+    /// Its function, if it is an activation.
+    pub fn activation(&self) -> Option<Activation> {
+        if let Self::Activation(activation) = self { Some(*activation) } else { None }
     }
 }

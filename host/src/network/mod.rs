@@ -17,6 +17,9 @@
 //!
 //! Nothing here reads a file, draws a random number or prints.
 
+// A new kind of layer, activation or tensor must be thought about wherever one is told from another.
+#![deny(clippy::wildcard_enum_match_arm, clippy::match_wildcard_for_single_variants)]
+
 #[cfg(test)]
 pub(crate) mod arbitrary;
 mod block;

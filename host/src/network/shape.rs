@@ -151,7 +151,9 @@ pub(super) fn infer(name: &str, layer: &Layer, inputs: &[Shape]) -> Result<Shape
             Shape::Vector { features } if features == linear.in_features && linear.out_features > 0 => {
                 Ok(Shape::Vector { features: linear.out_features })
             }
-            other => Err(wrong(format!("a vector of {}", linear.in_features), other.to_string())),
+            other @ (Shape::Map { .. } | Shape::Vector { .. }) => {
+                Err(wrong(format!("a vector of {}", linear.in_features), other.to_string()))
+            }
         },
         Layer::Add => {
             if inputs[0] == inputs[1] {

@@ -1,7 +1,7 @@
 //! Units: what one keep/remove bit of the removal policy applies to. Which removals are allowed is `surgery::mask`'s.
 
-use super::block::{self, Block, stride_of};
-use super::layer::{Layer, Pool};
+use super::block::{self, Block};
+use super::layer::Pool;
 use super::{Network, NodeId};
 
 /// What a unit is made of.
@@ -16,7 +16,7 @@ pub enum UnitKind {
     Pool,
 }
 
-/// One removable piece of a network, with the facts that the policy's state is made of (method.md section 1).
+/// One removable piece of a network, with the facts that the policy's state is made of (docs/method.md#policies).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unit {
     /// Name of the convolution or pool; of a block, its add's name without `.add`.
@@ -72,15 +72,10 @@ pub(super) fn parts(network: &Network) -> Vec<Part> {
     }
     let forks: Vec<NodeId> = parts.iter().map(|part| part.input).collect();
     for (id, node) in nodes.iter().enumerate().filter(|&(id, _)| !in_block[id]) {
-        let (kind, kernel, padding) = match &node.layer {
-            Layer::Conv(conv) => (UnitKind::Conv, conv.kernel, conv.padding),
-            Layer::MaxPool(Pool { kernel, padding, .. })
-            | Layer::AveragePool(Pool { kernel, padding, .. }) => (UnitKind::Pool, *kernel, *padding),
-            _ => continue,
-        };
+        let Some(Pool { kernel, stride, padding }) = node.layer.window() else { continue };
+        let kind = if node.layer.convolution().is_some() { UnitKind::Conv } else { UnitKind::Pool };
         let tail = block::tail_of(network, &consumers, id, |layer| {
-            kind == UnitKind::Conv
-                && matches!(layer, Layer::BatchNorm(_) | Layer::Activation(_) | Layer::Dropout(_))
+            kind == UnitKind::Conv && layer.nature().element_wise
         });
         let output = tail.last().copied().unwrap_or(id);
         parts.push(Part {
@@ -88,14 +83,14 @@ pub(super) fn parts(network: &Network) -> Vec<Part> {
                 name: node.name.clone(),
                 kind,
                 kernel,
-                stride: stride_of(&node.layer),
+                stride,
                 padding,
                 in_channels: network.shapes()[node.inputs[0]].channels(),
                 out_channels: network.shapes()[id].channels(),
                 skip_start: forks.contains(&output),
                 skip_end: consumers[output]
                     .iter()
-                    .any(|&reader| nodes[reader].layer == Layer::Add && !in_block[reader]),
+                    .any(|&reader| nodes[reader].layer.nature().sum && !in_block[reader]),
                 nodes: std::iter::once(id).chain(tail).collect(),
             },
             block: None,
@@ -113,11 +108,8 @@ fn block_part(network: &Network, block: Block) -> Part {
     let (kernel, padding) = block
         .main
         .iter()
-        .find_map(|&id| match &nodes[id].layer {
-            Layer::Conv(conv) => Some((conv.kernel, conv.padding)),
-            _ => None,
-        })
-        .unwrap_or((1, 0));
+        .find_map(|&id| nodes[id].layer.convolution())
+        .map_or((1, 0), |conv| (conv.kernel, conv.padding));
     Part {
         unit: Unit {
             name: name.strip_suffix(".add").unwrap_or(name).to_owned(),

@@ -1,6 +1,6 @@
 //! The teachers of the paper: VGG with batch norm and the CIFAR form of ResNet, for any image, class count and width.
 //!
-//! Tensor names follow PyTorch's habit (`layer2.0.conv1.weight`); parameter counts are those of method.md section 2.
+//! Tensor names follow PyTorch's habit (`layer2.0.conv1.weight`); parameter counts are those of docs/method.md#parameter-counts.
 
 use std::fmt;
 use std::str::FromStr;

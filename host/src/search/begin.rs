@@ -43,7 +43,9 @@ pub(super) fn begin(
     }
     let earlier = recorded.iter().find_map(|record| match record {
         Record::Started(started) => Some(started.as_ref().clone()),
-        _ => None,
+        Record::Trial(_) | Record::Update(_) | Record::Stage(_) | Record::Fault(_) | Record::Resumed(_) => {
+            None
+        }
     });
     match earlier {
         None => {

@@ -1,4 +1,4 @@
-//! Answers that are already known: measurements by structure, accuracies by lineage and rung (method.md 4.7).
+//! Answers that are already known: measurements by structure, accuracies by lineage and rung (docs/method.md#cache).
 //!
 //! On disk it *is* the journal: loading the trials of an interrupted search fills it. One cache belongs to one board
 //! key, seed and teacher; the caller sees to that.

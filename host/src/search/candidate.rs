@@ -1,5 +1,5 @@
-//! The ladder (design.md 3, "One reward"): actions -> surgery -> static costs -> cache -> board -> violations -> training
-//! only if worth it -> reward with its parts. Every candidate of one batch is judged at one common rung.
+//! The ladder (ARCHITECTURE.md#two-journeys, "One reward"): actions -> surgery -> static costs -> cache -> board ->
+//! violations -> training only if worth it -> reward with its parts. Every candidate of one batch is judged at one common rung.
 //!
 //! A fault on the way leaves no trace here: no score, no cache entry, no record.
 

@@ -1,5 +1,5 @@
 //! Constraints Ax <= b: limits on a student's resources as users write them, resolved against the teacher, and how far
-//! a student is beyond them (method.md 1 and 4.2).
+//! a student is beyond them (docs/method.md#relaxation, docs/method.md#measure-before-training).
 
 use std::fmt;
 use std::str::FromStr;
@@ -97,7 +97,7 @@ impl fmt::Display for Metric {
 impl FromStr for Metric {
     type Err = LimitError;
     fn from_str(text: &str) -> Result<Self, LimitError> {
-        // `memory` is what people type first; it means the metric that limits are about (measurement.md).
+        // `memory` is what people type first; it means the metric that limits are about (docs/measurement.md#memory).
         if text == "memory" {
             return Ok(Self::ModelMemory);
         }
@@ -237,15 +237,23 @@ impl Resources {
     pub fn value(&self, metric: Metric) -> Option<f64> {
         match metric {
             Metric::Latency => self.measured.map(|measured| measured.latency_ns as f64),
-            other => self.bound_value(other),
+            Metric::ModelMemory
+            | Metric::PlannedActivation
+            | Metric::File
+            | Metric::Params
+            | Metric::Macs => self.bound_value(metric),
         }
     }
 
     /// Relative differences below this are ties.
     fn noise(&self, metric: Metric) -> f64 {
-        match (metric, self.measured) {
-            (Metric::Latency, Some(measured)) => measured.noise,
-            _ => 0.0,
+        match metric {
+            Metric::Latency => self.measured.map_or(0.0, |measured| measured.noise),
+            Metric::ModelMemory
+            | Metric::PlannedActivation
+            | Metric::File
+            | Metric::Params
+            | Metric::Macs => 0.0,
         }
     }
 }

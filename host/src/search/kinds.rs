@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The two stages (method.md 1).
+/// The two stages (docs/method.md#published-method).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StageKind {

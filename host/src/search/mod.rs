@@ -1,4 +1,4 @@
-//! The two-stage search for a student (method.md): layer removal, then layer shrinkage, both scored against the original
+//! The two-stage search for a student (docs/method.md): layer removal, then layer shrinkage, both scored against the original
 //! teacher.
 //!
 //! | file | what |
@@ -22,6 +22,9 @@
 //! an observer. A fault of the world is never scored and never reaches a policy.
 //!
 //! To add a searcher: one type in `searchers`, one [`SearcherKind`] in `kinds`, one share in [`Settings`], one line in `crew::of`.
+
+// A new kind of layer, record or answer must be thought about wherever one is told from another.
+#![deny(clippy::wildcard_enum_match_arm, clippy::match_wildcard_for_single_variants)]
 
 mod begin;
 pub mod cache;

@@ -2,7 +2,7 @@
 //! and their safetensors form.
 //!
 //! A policy knows features and legal actions, never a network: one trained on a small teacher starts the search on a
-//! bigger one (method.md 1, policy transfer). Candle's CPU generator cannot be seeded, hence our own initial values.
+//! bigger one (docs/method.md#policy-transfer). Candle's CPU generator cannot be seeded, hence our own initial values.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -14,7 +14,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use super::random;
 
-/// Units of every recurrent layer, per direction (method.md 1).
+/// Units of every recurrent layer, per direction (docs/method.md#policies).
 pub const HIDDEN: usize = 30;
 /// A policy file is some 150 KB; this bounds what a wrong path can make us read.
 pub const MAX_POLICY_BYTES: usize = 4 << 20;

@@ -158,7 +158,7 @@ impl Trial {
     pub fn accuracy(&self) -> Option<f64> {
         match self.outcome {
             TrialOutcome::Trained { accuracy, .. } => Some(accuracy),
-            _ => None,
+            TrialOutcome::Skipped | TrialOutcome::Infeasible { .. } => None,
         }
     }
 }
@@ -197,7 +197,7 @@ pub struct StageFinished {
     pub updates: usize,
     /// Candidates.
     pub trials: usize,
-    /// Of them: could not be students (method.md 4.6: rare, counted and reported).
+    /// Of them: could not be students: rare, counted and reported (docs/method.md#action-space).
     pub infeasible: usize,
     /// Of them: not trained.
     pub skipped: usize,

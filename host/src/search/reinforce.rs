@@ -1,4 +1,6 @@
-//! REINFORCE (method.md 1 and 4.5): every rollout is credited with its *own* advantage, all trained tensors are the
+//! REINFORCE (docs/method.md#reinforce, docs/method.md#edge-reward).
+//!
+//! Every rollout is credited with its *own* advantage, all trained tensors are the
 //! optimiser's, and one batch makes one gradient step.
 
 use candle_core::{D, Device, Tensor};
@@ -19,7 +21,7 @@ const DEVIATION_FLOOR: f64 = 0.02;
 pub enum Baseline {
     /// Exponential moving average over updates, started at the first batch's mean (paper).
     MovingAverage,
-    /// Mean of the batch's other rollouts, divided by the batch's deviation (method.md 4.5).
+    /// Mean of the batch's other rollouts, divided by the batch's deviation (docs/method.md#edge-reward).
     LeaveOneOut,
 }
 

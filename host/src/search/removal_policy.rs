@@ -1,4 +1,4 @@
-//! The removal policy: a bidirectional LSTM of two layers, one keep/remove softmax per unit (method.md 1).
+//! The removal policy: a bidirectional LSTM of two layers, one keep/remove softmax per unit (docs/method.md#policies).
 //!
 //! Its logits do not depend on earlier actions (the network is read from both sides first); legality does.
 
@@ -24,7 +24,7 @@ pub struct RemovalPolicy {
 }
 
 impl RemovalPolicy {
-    /// A new policy. `keep_prior` is the keep logit's start: a uniform start deletes half of a VGG (method.md 4.6).
+    /// A new policy. `keep_prior` is the keep logit's start: a uniform start deletes half of a VGG (docs/method.md#action-space).
     ///
     /// # Errors
     /// From the tensor library only.

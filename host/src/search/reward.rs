@@ -1,4 +1,4 @@
-//! The reward, with its parts kept, in the two presets (method.md 1, 4.2 and 4.5).
+//! The reward, with its parts kept, in the two presets (docs/method.md#reward-of-the-paper, docs/method.md#edge-reward).
 //!
 //! A reward is a pure function of its parts and the current relaxation, so it can be scored again when that has fallen.
 
@@ -23,7 +23,7 @@ const GOAL_QUALITY_POWER: i32 = 4;
 pub enum Preset {
     /// As published: R = Rc * Ra, relaxation by updates.
     Paper,
-    /// Our better one (method.md 4).
+    /// Our better one (docs/method.md#what-edge-does).
     Edge,
 }
 
@@ -106,7 +106,7 @@ impl Scoring {
         Parts { infeasible: true, ..Parts::default() }
     }
 
-    /// Whether an accuracy would change the reward (method.md 4.2).
+    /// Whether an accuracy would change the reward (docs/method.md#measure-before-training).
     pub fn worth_training(&self, parts: &Parts, epsilon: f64) -> bool {
         let violation = violation(&parts.excess);
         !parts.infeasible
@@ -144,8 +144,8 @@ fn paper(parts: &Parts, epsilon: f64) -> (f64, f64) {
     }
 }
 
-/// `-min(1, v)` (method.md 4.2) with its corner rounded from v = 1/2 on: a plateau at -1 would have no gradient where a
-/// whole batch is far beyond a limit, which is how a search with tight limits begins. Always above [`INFEASIBLE`].
+/// `-min(1, v)` (docs/method.md#measure-before-training) with its corner rounded from v = 1/2 on: a plateau at -1 would
+/// have no gradient where a whole batch is far beyond a limit, which is how a search with tight limits begins. Always above [`INFEASIBLE`].
 fn untrained(violation: f64) -> f64 {
     if violation <= 0.5 { -violation } else { 0.25 / violation - 1.0 }
 }

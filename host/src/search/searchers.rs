@@ -1,5 +1,5 @@
 //! Who proposes candidates: the policies, random search, uniform width. All stand behind [`Searcher`] and get the same
-//! ladder, so that the report may compare them (method.md 4.8).
+//! ladder, so that the report may compare them (docs/method.md#baselines).
 
 use std::cell::RefCell;
 use std::collections::HashMap;

@@ -84,7 +84,7 @@ impl Settings {
     pub fn new(preset: Preset, seed: u64) -> Self {
         let rollouts = 5;
         let budget = match preset {
-            // About 100 updates per stage (method.md 1).
+            // About 100 updates per stage (docs/method.md#reinforce).
             Preset::Paper => Budget::Candidates(2 * 100 * rollouts),
             Preset::Edge => Budget::Time(Duration::from_mins(20)),
         };
@@ -128,7 +128,7 @@ impl Settings {
         }
     }
 
-    /// The starting logit of "keep", or of factors from 0.7 up (method.md 4.6; e^2 to 1). The paper starts uniform.
+    /// The starting logit of "keep", or of factors from 0.7 up (docs/method.md#action-space; e^2 to 1). The paper starts uniform.
     pub(super) fn prior(&self) -> f64 {
         match self.preset {
             Preset::Paper => 0.0,

@@ -1,5 +1,5 @@
 //! The shrinkage policy: an autoregressive LSTM of two layers; the previous action is part of the input, one factor out
-//! of {0.1 .. 1.0} per coupled channel group (method.md 1 and 4.6).
+//! of {0.1 .. 1.0} per coupled channel group (docs/method.md#policies, docs/method.md#action-space).
 
 use candle_core::{Device, Tensor};
 use candle_nn::rnn::{LSTM, LSTMState, RNN};

@@ -1,5 +1,5 @@
-//! What a policy sees of a layer (method.md 1: x_t = type, kernel, stride, padding, outputs, skip start, skip end),
-//! every value scaled to about 0..1: raw magnitudes drown an LSTM (method.md 3.3).
+//! What a policy sees of a layer (docs/method.md#policies: x_t = type, kernel, stride, padding, outputs, skip start, skip end),
+//! every value scaled to about 0..1: raw magnitudes drown an LSTM (docs/method.md#raw-features).
 //!
 //! Sizes are logarithmic and relative to the *teacher*, so a row means the same in both stages and for a bigger teacher.
 
@@ -75,10 +75,19 @@ pub fn of_groups(network: &Network, groups: &[Group], scale: &Scale) -> Vec<Vec<
                 (true, *kernel, *stride, *padding, *in_channels)
             }
             Layer::Linear(linear) => (false, 1, 1, 0, linear.in_features),
-            Layer::MaxPool(Pool { kernel, stride, padding }) => {
+            Layer::MaxPool(Pool { kernel, stride, padding })
+            | Layer::AveragePool(Pool { kernel, stride, padding }) => {
                 (false, *kernel, *stride, *padding, group.channels)
             }
-            _ => (false, 1, 1, 0, group.channels),
+            // Only a network's image and what has no tensors: there is nothing to describe.
+            Layer::Input(_)
+            | Layer::BatchNorm(_)
+            | Layer::Activation(_)
+            | Layer::GlobalAveragePool
+            | Layer::Flatten
+            | Layer::Add
+            | Layer::Dropout(_)
+            | Layer::Softmax => (false, 1, 1, 0, group.channels),
         };
         let (starts, ends) = skips(network, &consumers, &group.producers);
         let (params, macs) = sum(&work, &group.producers);
@@ -108,14 +117,13 @@ fn skips(network: &Network, consumers: &[Vec<NodeId>], producers: &[NodeId]) -> 
     let (mut starts, mut ends) = (false, false);
     for &producer in producers {
         let mut node = producer;
-        while let [reader] = consumers[node][..] {
-            match network.nodes()[reader].layer {
-                Layer::BatchNorm(_) | Layer::Activation(_) | Layer::Dropout(_) => node = reader,
-                _ => break,
-            }
+        while let [reader] = consumers[node][..]
+            && network.nodes()[reader].layer.nature().element_wise
+        {
+            node = reader;
         }
         starts |= consumers[node].len() > 1;
-        ends |= consumers[node].iter().any(|&reader| matches!(network.nodes()[reader].layer, Layer::Add));
+        ends |= consumers[node].iter().any(|&reader| network.nodes()[reader].layer.nature().sum);
     }
     (starts, ends)
 }

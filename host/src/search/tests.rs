@@ -12,7 +12,7 @@ use super::record::TrialOutcome;
 use super::replay::Replay;
 use super::*;
 use crate::model_io::Weights;
-use crate::network::layer::{Input, Layer};
+use crate::network::layer::Input;
 use crate::network::{Network, zoo};
 use crate::training::inheritance;
 
@@ -63,10 +63,7 @@ impl Formula {
         let widths: Vec<f64> = network
             .nodes()
             .iter()
-            .filter_map(|node| match &node.layer {
-                Layer::Conv(conv) => Some(conv.out_channels as f64),
-                _ => None,
-            })
+            .filter_map(|node| node.layer.convolution().map(|conv| conv.out_channels as f64))
             .collect();
         let width_loss: f64 = widths.iter().map(|width| 0.3 * (-width / 8.0).exp()).sum();
         let depth_loss = 0.012 * (10.0 - widths.len() as f64).max(0.0);
@@ -187,7 +184,7 @@ fn essence(lines: &[Record]) -> Vec<Record> {
                 Record::Trial(trial) => (trial.measure_s, trial.train_s, trial.elapsed_ns) = (0.0, 0.0, 0),
                 Record::Update(update) => update.elapsed_ns = 0,
                 Record::Stage(stage) => stage.elapsed_ns = 0,
-                _ => {}
+                Record::Started(_) | Record::Fault(_) | Record::Resumed(_) => {}
             }
             line
         })
@@ -231,10 +228,9 @@ fn a_search_finds_students_that_meet_the_limits() {
 #[test]
 fn nothing_beyond_the_relaxation_is_trained_and_trained_students_always_earn_more() {
     let (_, lines) = run(&settings(Preset::Edge, 2, 80), &mut Formula::new(), &[]);
-    for update in lines.iter().filter_map(|line| match line {
-        Record::Update(update) => Some(update),
-        _ => None,
-    }) {
+    let updates =
+        lines.iter().filter_map(|line| if let Record::Update(update) = line { Some(update) } else { None });
+    for update in updates {
         let batch = trials(&lines);
         let batch: Vec<_> = batch
             .into_iter()

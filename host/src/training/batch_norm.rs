@@ -1,6 +1,6 @@
 //! Batch-norm statistics anew: after surgery the inherited ones no longer describe what reaches each layer.
 //!
-//! EagleEye's observation, rung one of the evaluation ladder (method.md section 4): with re-estimated statistics the
+//! EagleEye's observation, rung one of the cascade (docs/method.md#evaluation-cascade): with re-estimated statistics the
 //! accuracy of inherited weights already ranks candidates. Weights are not touched.
 
 use super::TrainingError;

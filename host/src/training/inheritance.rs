@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use crate::model_io::{Array, Weights};
 use crate::network::{Group, Inheritance, Member, Network, Parameter, Role, Source};
 
-/// Importance of every channel of every group (method.md section 4.3): the L2 norm of the channel's slice of each tensor that the
+/// Importance of every channel of every group (docs/method.md#inheritance): the L2 norm of the channel's slice of each tensor that the
 /// group cuts (filters that write it, batch-norm scale, weights that read it), divided by the whole tensor's L2 norm, and
 /// summed. Only ranks within a group mean something. Biases, shifts and statistics do not count.
 ///

@@ -18,6 +18,9 @@
 //! No file is read here and nothing is printed. The same seed gives the same weights, bit for bit on a CPU, whatever
 //! the number of threads.
 
+// A new kind of layer, activation or tensor must be thought about wherever one is told from another.
+#![deny(clippy::wildcard_enum_match_arm, clippy::match_wildcard_for_single_variants)]
+
 pub mod batch_norm;
 pub mod batches;
 mod classifier;

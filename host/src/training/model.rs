@@ -11,7 +11,7 @@ use super::kernels::{BatchStatistics, Blend, Kernels, Norm};
 use super::plan::{NormStep, Operation, Plan, Step};
 use super::{TrainingError, mismatch};
 use crate::model_io::Weights;
-use crate::network::{Layer, Network, Role};
+use crate::network::{Network, Role};
 
 /// Weight of the newest batch in the running statistics, as in PyTorch.
 const MOMENTUM: f64 = 0.1;
@@ -109,7 +109,7 @@ impl<K: Kernels> Model<K> {
                 let tensor = find(&parameter.name)?;
                 variables.push(Variable { name: parameter.name, role: parameter.role, tensor });
             }
-            if matches!(node.layer, Layer::BatchNorm(_)) {
+            if node.layer.batch_norm().is_some() {
                 let of = |role: Role| find(&format!("{}.{}", node.name, role.suffix()));
                 running.push(BatchStatistics {
                     mean: of(Role::RunningMean)?,
@@ -227,7 +227,16 @@ impl<K: Kernels> Model<K> {
                 let running = &self.running[norm.statistics];
                 Ok(Some(self.kernels.fold(self.variable(*weight), bias, self.norm(norm), running)?))
             }
-            _ => Ok(None),
+            Operation::Convolution { norm_step: None, .. }
+            | Operation::BatchNorm { .. }
+            | Operation::Activation(_)
+            | Operation::Add(_)
+            | Operation::MaxPool(_)
+            | Operation::AveragePool(_)
+            | Operation::GlobalAverage
+            | Operation::Flatten { .. }
+            | Operation::Linear { .. }
+            | Operation::Dropout(_) => Ok(None),
         });
         Ok(Folded(folded.collect::<Result<_, TrainingError>>()?))
     }
@@ -434,7 +443,9 @@ impl<K: Kernels> Model<K> {
                 Operation::BatchNorm { norm, activation } => {
                     let (statistics, fixed) = match &keep {
                         Saved::Statistics(batch) => (batch, false),
-                        _ => (&self.running[norm.statistics], true),
+                        Saved::Nothing | Saved::Winners(_) | Saved::Mask(_) => {
+                            (&self.running[norm.statistics], true)
+                        }
                     };
                     let all = kernels.batch_norm_gradient(
                         x,
@@ -463,11 +474,15 @@ impl<K: Kernels> Model<K> {
                 }
                 Operation::MaxPool(pool) => match &keep {
                     Saved::Winners(winners) => Some(kernels.max_pool_gradient(x, winners, &gradient, pool)?),
-                    _ => return Err(mismatch("tape", "the winners of a max pool", "none")),
+                    Saved::Nothing | Saved::Statistics(_) | Saved::Mask(_) => {
+                        return Err(mismatch("tape", "the winners of a max pool", "none"));
+                    }
                 },
                 Operation::Dropout(_) => match &keep {
                     Saved::Mask(mask) => Some(kernels.multiply(&gradient, mask)?),
-                    _ => return Err(mismatch("tape", "the mask of a dropout", "none")),
+                    Saved::Nothing | Saved::Statistics(_) | Saved::Winners(_) => {
+                        return Err(mismatch("tape", "the mask of a dropout", "none"));
+                    }
                 },
                 Operation::AveragePool(pool) => Some(kernels.average_pool_gradient(x, &gradient, pool)?),
                 Operation::GlobalAverage => Some(kernels.global_average_gradient(x, &gradient)?),

@@ -65,10 +65,8 @@ impl Plan {
             _ => None,
         };
         let fused_activation = |id: usize| {
-            only_reader(id).and_then(|reader| match nodes[reader].layer {
-                Layer::Activation(activation) => Some((reader, activation)),
-                _ => None,
-            })
+            let reader = only_reader(id)?;
+            nodes[reader].layer.activation().map(|activation| (reader, activation))
         };
         let (mut steps, mut variables, mut norms) = (Vec::new(), 0, 0);
         let mut taken = vec![false; nodes.len()];

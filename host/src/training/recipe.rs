@@ -69,7 +69,7 @@ impl Recipe {
         }
     }
 
-    /// A candidate's distillation in the `paper` preset (method.md section 1): Adam at 5e-4, batch 200, 5 epochs.
+    /// A candidate's distillation in the `paper` preset (docs/method.md#distillation): Adam at 5e-4, batch 200, 5 epochs.
     pub fn paper_proxy() -> Self {
         Self {
             length: Length::Epochs(5),

@@ -1,6 +1,6 @@
 //! The training loop: one for a teacher's training, a candidate's distillation and the final one.
 //!
-//! loss = cross-entropy(labels) + lambda * mean squared error(logits, teacher's logits), method.md section 1.
+//! loss = cross-entropy(labels) + lambda * mean squared error(logits, teacher's logits), docs/method.md#distillation.
 
 use std::ops::ControlFlow;
 use std::time::Instant;

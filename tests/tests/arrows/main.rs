@@ -1,9 +1,10 @@
 //! The laws of the house: who may know whom, as the tables of ARCHITECTURE.md say, and what every source file keeps to.
 //!
-//! `architecture` reads the tables, `source` one Rust file, `package` the modules of a crate; `tests` show that they see
-//! what they must see.
+//! `architecture` reads the tables, `source` one Rust file, `package` the modules of a crate, `layers` how kinds of layers are
+//! told apart; `tests` show that they see what they must see.
 
 mod architecture;
+mod layers;
 mod package;
 mod source;
 mod tests;
@@ -241,6 +242,25 @@ fn nothing_touches_what_it_must_never_touch() {
     assert!(
         wrong.is_empty(),
         "forbidden by the table `where | never | but` of ARCHITECTURE.md:\n{}",
+        wrong.join("\n")
+    );
+}
+
+/// The one file that answers questions about kinds of layers.
+const LAYERS: &str = "host/src/network/layer.rs";
+
+#[test]
+fn kinds_of_layers_are_told_apart_by_match_alone() {
+    let library = Crate::read(&root().join("host/src/lib.rs"));
+    let mut wrong = Vec::new();
+    for file in library.files().filter(|file| relative(file) != LAYERS) {
+        let lines = layers::silent(&std::fs::read_to_string(file).unwrap()).unwrap();
+        wrong.extend(lines.iter().map(|line| format!("{}:{line}", relative(file))));
+    }
+    assert!(root().join(LAYERS).is_file());
+    assert!(
+        wrong.is_empty(),
+        "a new kind of layer would pass here in silence; use `match` with every kind, or ask {LAYERS}:\n{}",
         wrong.join("\n")
     );
 }

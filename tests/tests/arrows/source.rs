@@ -76,6 +76,11 @@ fn for_tests(attributes: &[Attribute]) -> bool {
     })
 }
 
+/// Whether an item is compiled for tests alone.
+pub(super) fn is_for_tests(item: &Item) -> bool {
+    for_tests(attributes(item))
+}
+
 fn attributes(item: &Item) -> &[Attribute] {
     match item {
         Item::Const(it) => &it.attrs,

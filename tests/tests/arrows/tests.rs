@@ -100,3 +100,31 @@ fn a_circle_is_found_and_a_line_is_not() {
     assert_eq!(arrows(&[("a", "b"), ("b", "c"), ("a", "c")]), [""; 0]);
     assert_eq!(arrows(&[("a", "b"), ("b", "c"), ("c", "b")]), ["b -> c", "c -> b"]);
 }
+
+#[test]
+fn a_silent_way_to_tell_layers_apart_is_seen_and_match_is_not() {
+    let seen = |code: &str| super::layers::silent(&format!("fn f() {{\n{code}\n}}")).unwrap();
+    for code in [
+        "matches!(node.layer, Layer::Add)",
+        "if let Layer::Conv(conv) = layer { conv; }",
+        "let Layer::Conv(conv) = layer else { return };",
+        "layer == network::Layer::Add;",
+        "if x && Layer::Add != *layer {}",
+        "if let (Some(block), Layer::Conv(conv)) = (block, layer) {}",
+        "match (layer, side) { (Layer::Add, 1) => 1, (Layer::Conv(_), _) => 2, (other, 1) => 3 };",
+        "match layer { Layer::Add => 1, _ => 2 };",
+        "assert!(list.iter().any(|it| it.layer == 1), \"{}\", 1); matches!(x, (Layer::Add, _));",
+    ] {
+        assert_eq!(seen(code), [2], "{code}");
+    }
+    for code in [
+        "match layer { Layer::Add => 1, Layer::Conv(_) => 2 };",
+        "match layer { Some(Layer::Add | Layer::Conv(_)) => 1, None => 2 };",
+        "let layer = Layer::Add;",
+        "push(Layer::Conv(conv));",
+        "if let Some(conv) = layer.convolution() {}",
+        "#[cfg(test)] fn g() { matches!(x, Layer::Add); }",
+    ] {
+        assert_eq!(seen(code), [0; 0], "{code}");
+    }
+}

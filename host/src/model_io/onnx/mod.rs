@@ -36,7 +36,7 @@ pub use write::{WriteError, write};
 /// Largest model file, bytes: the protocol's limit for a blob.
 pub const MAX_BYTES: u64 = n2n_protocol::limits::BLOB_BYTES;
 
-/// Operator set: the newest that all engines of ours support (engines.md).
+/// Operator set: the newest that all engines of ours support (docs/engines.md#operator-set).
 const OPSET: i64 = 17;
 /// File format version that came with that operator set.
 const IR_VERSION: i64 = 8;

@@ -143,14 +143,10 @@ fn network(graph: &GraphProto, input_node: &str, tensors: &Tensors<'_>) -> Resul
     while let Some(proto) = rest.next() {
         let operator = Operator { proto, tensors };
         let layer = operator.layer()?;
-        padding += match &layer {
-            Layer::Conv(conv) => conv.padding,
-            Layer::MaxPool(pool) | Layer::AveragePool(pool) => pool.padding,
-            _ => 0,
-        };
+        padding += layer.window().map_or(0, |window| window.padding);
         at_most("padding of all layers", padding, MAX_EDGE)?;
         let mut output = operator.output()?;
-        if layer == Layer::GlobalAveragePool {
+        if operator.is_followed_by_flatten() {
             output = flattened(proto, output, rest.next())?;
         }
         let inputs = proto

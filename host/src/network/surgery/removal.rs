@@ -31,7 +31,7 @@ pub(in crate::network) fn cut(
         return Err(Infeasible::KeepFlags { expected: parts.len(), got: keep.len() });
     }
     let student = Network::new(Bypass::new(network, parts, keep).run()?)?;
-    if !student.nodes().iter().any(|node| matches!(node.layer, Layer::Conv(_))) {
+    if student.nodes().iter().all(|node| node.layer.convolution().is_none()) {
         return Err(Infeasible::NoConvolution);
     }
     if student.classes() != network.classes() {
@@ -137,7 +137,7 @@ impl<'a> Bypass<'a> {
     fn stay(&mut self, id: NodeId, block: Option<&Block>) -> Result<(), Infeasible> {
         let node = &self.source.nodes()[id];
         let mut layer = node.layer.clone();
-        if let (Some(block), Layer::Conv(conv)) = (block, &mut layer)
+        if let (Some(block), Some(conv)) = (block, layer.convolution_mut())
             && block.carrier(self.source) == id
             && let Some(removed) = self.owed_shape[block.fork]
         {
@@ -188,14 +188,13 @@ impl<'a> Bypass<'a> {
 
     /// Gives an owed stride to a convolution, or passes it on through an element-wise layer.
     fn pay_stride(&mut self, id: NodeId, layer: &mut Layer, owed: usize) -> Result<(), Infeasible> {
-        match layer {
-            Layer::Conv(conv) => conv.stride = conv.stride.saturating_mul(owed),
-            Layer::BatchNorm(_) | Layer::Activation(_) | Layer::Dropout(_) => self.owed_stride[id] = owed,
-            _ if owed == 1 => {}
-            _ => {
-                let reader = self.source.nodes()[id].name.clone();
-                return Err(Infeasible::Stride { reader, stride: owed });
-            }
+        if let Some(conv) = layer.convolution_mut() {
+            conv.stride = conv.stride.saturating_mul(owed);
+        } else if layer.nature().element_wise {
+            self.owed_stride[id] = owed;
+        } else if owed != 1 {
+            let reader = self.source.nodes()[id].name.clone();
+            return Err(Infeasible::Stride { reader, stride: owed });
         }
         Ok(())
     }
@@ -224,7 +223,16 @@ fn follow(layer: &mut Layer, operand: Shape, name: &str) -> Result<(), Infeasibl
         Layer::Conv(conv) => conv.in_channels = channels,
         Layer::BatchNorm(norm) => norm.channels = channels,
         Layer::Linear(linear) => linear.in_features = channels,
-        _ => {}
+        // Their hyper-parameters say nothing about channels.
+        Layer::Input(_)
+        | Layer::Activation(_)
+        | Layer::MaxPool(_)
+        | Layer::AveragePool(_)
+        | Layer::GlobalAveragePool
+        | Layer::Flatten
+        | Layer::Add
+        | Layer::Dropout(_)
+        | Layer::Softmax => {}
     }
     Ok(())
 }
@@ -255,14 +263,22 @@ fn inheritance(teacher: &Network, student: &Network) -> Inheritance {
 
 /// The map whose flattening a linear layer reads.
 fn flattened(network: &Network, linear: NodeId) -> Option<Shape> {
-    let mut id = linear;
+    let mut id = *network.nodes()[linear].inputs.first()?;
     loop {
         let node = &network.nodes()[id];
-        match (&node.layer, &node.inputs[..]) {
-            (Layer::Flatten, [input]) => return Some(network.shapes()[*input]),
-            (Layer::Linear(_), [input]) if id == linear => id = *input,
-            (Layer::Activation(_) | Layer::Dropout(_), [input]) => id = *input,
-            _ => return None,
+        let input = *node.inputs.first()?;
+        match &node.layer {
+            Layer::Flatten => return Some(network.shapes()[input]),
+            Layer::Activation(_) | Layer::Dropout(_) => id = input,
+            Layer::Input(_)
+            | Layer::Conv(_)
+            | Layer::BatchNorm(_)
+            | Layer::MaxPool(_)
+            | Layer::AveragePool(_)
+            | Layer::GlobalAveragePool
+            | Layer::Linear(_)
+            | Layer::Add
+            | Layer::Softmax => return None,
         }
     }
 }

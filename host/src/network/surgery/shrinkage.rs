@@ -69,16 +69,27 @@ fn check(group: &Group, kept: &[usize]) -> Result<(), Infeasible> {
 
 /// Sets the width on the member's side.
 fn resize(layer: &mut Layer, member: &Member, width: usize) {
-    match (layer, member.side) {
-        (Layer::Conv(conv), Side::Output) => conv.out_channels = width,
-        (Layer::Conv(conv), Side::Input) => conv.in_channels = width,
-        (Layer::Conv(conv), Side::Through) => {
-            (conv.in_channels, conv.out_channels, conv.groups) = (width, width, width);
-        }
-        (Layer::Linear(linear), Side::Output) => linear.out_features = width,
-        (Layer::Linear(linear), _) => linear.in_features = width,
-        (Layer::BatchNorm(norm), _) => norm.channels = width,
-        _ => {}
+    match layer {
+        Layer::Conv(conv) => match member.side {
+            Side::Output => conv.out_channels = width,
+            Side::Input => conv.in_channels = width,
+            Side::Through => (conv.in_channels, conv.out_channels, conv.groups) = (width, width, width),
+        },
+        Layer::Linear(linear) => match member.side {
+            Side::Output => linear.out_features = width,
+            Side::Input | Side::Through => linear.in_features = width,
+        },
+        Layer::BatchNorm(norm) => norm.channels = width,
+        // No member of a group: they have no width of their own.
+        Layer::Input(_)
+        | Layer::Activation(_)
+        | Layer::MaxPool(_)
+        | Layer::AveragePool(_)
+        | Layer::GlobalAveragePool
+        | Layer::Flatten
+        | Layer::Add
+        | Layer::Dropout(_)
+        | Layer::Softmax => {}
     }
 }
 

@@ -1,6 +1,7 @@
 //! Teacher and student layer by layer, by name: surgery keeps the names of what it keeps.
 
 use super::contents::LayerRow;
+use crate::network::layer::Pool;
 use crate::network::{Layer, Network, NodeId};
 
 /// One row for each convolution and linear layer of the teacher.
@@ -26,7 +27,16 @@ fn width(layer: &Layer) -> Option<usize> {
     match layer {
         Layer::Conv(conv) => Some(conv.out_channels),
         Layer::Linear(linear) => Some(linear.out_features),
-        _ => None,
+        Layer::Input(_)
+        | Layer::BatchNorm(_)
+        | Layer::Activation(_)
+        | Layer::MaxPool(_)
+        | Layer::AveragePool(_)
+        | Layer::GlobalAveragePool
+        | Layer::Flatten
+        | Layer::Add
+        | Layer::Dropout(_)
+        | Layer::Softmax => None,
     }
 }
 
@@ -42,15 +52,9 @@ pub(crate) fn trained_parameters(network: &Network, id: NodeId) -> u64 {
 
 /// Kind and window in words: `conv 3x3 /2`.
 pub(crate) fn geometry(layer: &Layer) -> String {
-    let window = |kernel: usize, stride: usize| {
-        let stride = if stride > 1 { format!(" /{stride}") } else { String::new() };
-        format!("{} {kernel}x{kernel}{stride}", layer.kind())
-    };
-    match layer {
-        Layer::Conv(conv) => window(conv.kernel, conv.stride),
-        Layer::MaxPool(pool) | Layer::AveragePool(pool) => window(pool.kernel, pool.stride),
-        other => other.kind().into(),
-    }
+    let Some(Pool { kernel, stride, .. }) = layer.window() else { return layer.kind().into() };
+    let stride = if stride > 1 { format!(" /{stride}") } else { String::new() };
+    format!("{} {kernel}x{kernel}{stride}", layer.kind())
 }
 
 #[cfg(test)]

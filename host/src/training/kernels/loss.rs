@@ -1,6 +1,6 @@
 //! The training loss and its gradient by the logits, in one pass over a batch.
 //!
-//! method.md section 1: cross-entropy with the labels, plus lambda times the mean squared error to the teacher's
+//! docs/method.md#distillation: cross-entropy with the labels, plus lambda times the mean squared error to the teacher's
 //! logits. In f64: logits are a few KB.
 
 use candle_core::{Result, bail};

@@ -63,7 +63,11 @@ impl ReadError {
                 "train a teacher with `n2n teacher train`, which writes a model file that can be read"
             }
             Self::Version { .. } => "read it with the n2n version that wrote it, or write it again",
-            _ => "the file is damaged or was changed by another program: write it again",
+            Self::TooLarge { .. }
+            | Self::Damaged(_)
+            | Self::Structure { .. }
+            | Self::Network(_)
+            | Self::Weights(_) => "the file is damaged or was changed by another program: write it again",
         }
     }
 }

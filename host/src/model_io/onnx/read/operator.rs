@@ -32,6 +32,11 @@ impl<'a> Operator<'a> {
         }
     }
 
+    /// A pool over the whole map leaves a map of one pixel: `write` puts a Flatten behind it.
+    pub(super) fn is_followed_by_flatten(&self) -> bool {
+        self.proto.op_type == "GlobalAveragePool"
+    }
+
     pub(super) fn layer(&self) -> Result<Layer, ReadError> {
         let layer = match self.proto.op_type.as_str() {
             "Conv" => self.conv()?,

@@ -9,8 +9,8 @@ use super::error::{ReadError, wrong};
 use super::limits::{MAX_NODES, at_most, bounded};
 use crate::model_io::onnx::MAX_BYTES;
 use crate::model_io::{Weights, WeightsError, bytes_of, values_of};
+use crate::network::Network;
 use crate::network::layer::Activation;
-use crate::network::{Layer, Network};
 
 /// Values of all tensors together, as many as the largest file can hold; a file without weights could claim more.
 const MAX_VALUES: usize = (MAX_BYTES / 4) as usize;
@@ -57,7 +57,7 @@ impl<'a> Tensors<'a> {
         let bounds: Vec<String> = network
             .nodes()
             .iter()
-            .filter(|node| node.layer == Layer::Activation(Activation::Relu6))
+            .filter(|node| node.layer.activation() == Some(Activation::Relu6))
             .flat_map(|node| RELU6_BOUNDS.map(|(suffix, _)| format!("{}.{suffix}", node.name)))
             .collect();
         self.0

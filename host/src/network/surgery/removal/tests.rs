@@ -166,10 +166,7 @@ fn the_next_block_takes_over_the_change_of_shape_with_the_projection_left_behind
     let surgery = without(&resnet, &["layer2.0", "layer2.1"]).unwrap();
     assert_sound(&resnet, &surgery);
     let student = &surgery.network;
-    let conv = |name: &str| match &student.nodes()[student.find(name).unwrap()].layer {
-        Layer::Conv(conv) => *conv,
-        other => panic!("{other:?}"),
-    };
+    let conv = |name: &str| *student.nodes()[student.find(name).unwrap()].layer.convolution().unwrap();
     let first = conv("layer2.2.conv1");
     assert_eq!((first.in_channels, first.out_channels, first.stride), (4, 9, 2));
     let projection = conv("layer2.0.shortcut.conv");

@@ -25,10 +25,10 @@ pub(super) fn values<'a>(tensor: &'a Tensor, what: &'static str) -> Result<Value
 impl std::ops::Deref for Values<'_> {
     type Target = [f32];
     fn deref(&self) -> &[f32] {
-        match &*self.storage {
-            Storage::Cpu(CpuStorage::F32(values)) => &values[self.range.0..self.range.1],
-            _ => unreachable!("{}: checked when borrowed", self.what),
-        }
+        let Storage::Cpu(CpuStorage::F32(values)) = &*self.storage else {
+            unreachable!("{}: checked when borrowed", self.what)
+        };
+        &values[self.range.0..self.range.1]
     }
 }
 

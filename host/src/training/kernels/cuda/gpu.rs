@@ -141,7 +141,10 @@ fn compile(context: &Arc<CudaContext>) -> Result<HashMap<&'static str, CudaFunct
         what: "compiling the kernels",
         cause: match error {
             CompileError::CompileError { log, .. } => log.to_string_lossy().trim().to_owned(),
-            other => format!("{other:?}"),
+            other @ (CompileError::CreationError(_)
+            | CompileError::GetLogError(_)
+            | CompileError::GetPtxError(_)
+            | CompileError::DestroyError(_)) => format!("{other:?}"),
         },
     })?;
     let module = context.load_module(ptx).map_err(driver("loading the kernels"))?;
