@@ -158,7 +158,7 @@ impl Trial {
     pub fn accuracy(&self) -> Option<f64> {
         match self.outcome {
             TrialOutcome::Trained { accuracy, .. } => Some(accuracy),
-            TrialOutcome::Skipped | TrialOutcome::Infeasible { .. } => None,
+            TrialOutcome::Skipped | TrialOutcome::Infeasible { .. } | TrialOutcome::Unknown { .. } => None,
         }
     }
 }
