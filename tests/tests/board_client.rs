@@ -387,11 +387,11 @@ fn a_board_that_is_away_for_longer_than_the_tries_is_waited_for_as_long_as_told(
     });
     let mut client = Client::connect_with(&away, brief()).unwrap();
     assert!(client.probe().is_err());
-    assert!(matches!(client.reconnect(), Err(BoardError::Unavailable { .. })), "three tries are soon over");
+    assert!(matches!(client.reconnect(), Err(BoardError::Unreachable { .. })), "three tries are soon over");
     let began = Instant::now();
     let given_up = client.reconnect_within(Duration::from_millis(300));
     assert!(
-        matches!(given_up, Err(BoardError::Unavailable { .. })) && began.elapsed() < Duration::from_secs(10)
+        matches!(given_up, Err(BoardError::Unreachable { .. })) && began.elapsed() < Duration::from_secs(10)
     );
     client.reconnect_within(Duration::from_mins(1)).unwrap();
     assert!(client.is_connected() && Instant::now() > returns);

@@ -119,7 +119,7 @@ fn board(refuses: impl Fn(usize) -> bool + Send + 'static) -> Endpoint {
 /// A user with a small job, who knows that board as `pi`.
 fn world(board: &Endpoint) -> World {
     let world = small::world(N2N);
-    world.write("board.key", KEY).unwrap();
+    world.write_secret("board.key", KEY).unwrap();
     let line = format!("board add pi {board} --key-file board.key --unchecked");
     assert_eq!(run(&world, &line).code, Some(0));
     world

@@ -251,7 +251,7 @@ impl Ladder {
             self.unknowns.add(&answer);
             let measured = match answer.measured {
                 Outcome::Done(measured) => Outcome::Done(tidy(measured)),
-                other => other,
+                other @ (Outcome::Infeasible(_) | Outcome::Unknown(_)) => other,
             };
             self.cache.put_measured(&climber.job.digest, measured);
             if let Some(trained) = answer.trained {
@@ -321,7 +321,7 @@ fn checked(trained: Outcome<Trained>) -> Outcome<Trained> {
         Outcome::Done(trained) => {
             Outcome::Infeasible(format!("accuracy: expected 0 to 1, got {}", trained.accuracy))
         }
-        other => other,
+        other @ (Outcome::Infeasible(_) | Outcome::Unknown(_)) => other,
     }
 }
 

@@ -482,9 +482,11 @@ fn candidates_of_unknown_worth_are_out_of_their_batch_and_stop_no_search() {
             .collect();
         let steps: BTreeSet<_> = unknown
             .iter()
-            .map(|trial| match &trial.outcome {
-                TrialOutcome::Unknown { step, .. } => format!("{step:?}"),
-                _ => String::new(),
+            .filter_map(|trial| match &trial.outcome {
+                TrialOutcome::Unknown { step, .. } => Some(format!("{step:?}")),
+                TrialOutcome::Trained { .. } | TrialOutcome::Skipped | TrialOutcome::Infeasible { .. } => {
+                    None
+                }
             })
             .collect();
         assert_eq!(steps, BTreeSet::from(["Measure".to_owned(), "Train".to_owned()]));

@@ -103,7 +103,12 @@ impl TrainingError {
         match self {
             Self::Gpu(kernels::GpuError::Memory { .. }) => true,
             Self::Candle(error) => error.to_string().contains(kernels::MEMORY_IS_FULL),
-            _ => false,
+            Self::Diverged { .. }
+            | Self::Cancelled { .. }
+            | Self::Weights(_)
+            | Self::Mismatch { .. }
+            | Self::Device(_)
+            | Self::Gpu(_) => false,
         }
     }
 }
