@@ -22,10 +22,22 @@ pub fn model() -> Vec<u8> {
     write(&network, Filling::Seed(SEED), &ModelInfo::untrained(&network)).expect("a model file")
 }
 
+/// A file with weights, as a student that ships: another one for each seed.
+pub fn student(seed: u64) -> Vec<u8> {
+    let network = network();
+    let weights = filled(&network, seed);
+    write(&network, Filling::Weights(&weights), &ModelInfo::untrained(&network)).expect("a model file")
+}
+
 /// What the reference forward pass makes of an input.
 pub fn logits(input: &[f32]) -> Vec<f32> {
+    logits_of(SEED, input)
+}
+
+/// The same with the weights of another seed.
+pub fn logits_of(seed: u64, input: &[f32]) -> Vec<f32> {
     let network = network();
-    reference::forward(&network, &filled(&network, SEED), input).expect("logits")
+    reference::forward(&network, &filled(&network, seed), input).expect("logits")
 }
 
 /// How it runs.

@@ -137,7 +137,7 @@ fn the_configuration_file_is_used_and_flags_win() {
 #[test]
 fn tables_are_those_that_were_read() {
     let world = World::new().unwrap();
-    world.write("pi.key", "cd".repeat(32)).unwrap();
+    world.write_secret("pi.key", "cd".repeat(32)).unwrap();
     let hold =
         |name: &str, line: &str| snapshot::text("tables", name, &format!("n2n {line}"), &text(&world, line));
     hold("teacher-inspect", "teacher inspect zoo:resnet18@0.25/3x32x32/100");

@@ -122,11 +122,14 @@ fn a_client_that_is_lost_while_it_waits_leaves_the_line() {
     let digest = first.put(&model(), &mut |_, _| {}).unwrap();
     second.put(&model(), &mut |_, _| {}).unwrap();
     let flag = first.cancel_flag();
+    let (says, begun) = std::sync::mpsc::channel();
     let measuring = std::thread::spawn(move || {
         let endless =
             MeasurePlan { min_processes: 8, max_processes: 8, samples_per_process: 20_000, ..plan(digest) };
-        (first.measure(&endless, &mut |_| {}).is_err(), first)
+        let ended = first.measure(&endless, &mut |_| drop(says.send(())));
+        (ended.is_err(), first)
     });
+    begun.recv_timeout(DEADLINE).expect("the first one has the board");
     let cancel = second.cancel_flag();
     let given_up = second.measure(&plan(digest), &mut |now| {
         if matches!(now.activity, Activity::Waiting { .. }) {

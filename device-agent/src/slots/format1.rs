@@ -102,7 +102,11 @@ impl Former {
         // What we lent the name of a staged student to outlive the other agent.
         let lent = staged.filter(|entry| before.is_none() && known.before == Some(*entry));
         let staged = staged.filter(|entry| lent.is_none() && Some(*entry) != active);
-        State { confirmed, before: before.or(lent), trial, staged, ..known.clone() }
+        // A way back of ours that it forgot and did not erase.
+        let used = [trial, confirmed, before, staged];
+        let forgotten =
+            known.before.filter(|known| entry(known.slot) == Some(*known) && !used.contains(&Some(*known)));
+        State { confirmed, before: before.or(lent).or(forgotten), trial, staged, ..known.clone() }
     }
 }
 
@@ -218,6 +222,11 @@ mod tests {
         let trial = State { confirmed: b, before: a, trial: c, ..State::default() };
         let back = restarted(Former::of(&trial)).adopted(&trial, all);
         assert_eq!(back, State { trial: None, ..trial }, "the restart has ended the trial");
+
+        // It went back from C to B, which costs it A, and has not started since: A still lies there.
+        let left = Former { active: Some(Name::B), ..Former::default() };
+        let back = left.adopted(&State { confirmed: c, before: a, ..State::default() }, all);
+        assert_eq!((back.confirmed, back.before, back.staged), (b, a, None));
 
         let first = State { trial: a, ..State::default() };
         let left = restarted(Former::of(&first));
