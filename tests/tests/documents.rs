@@ -100,8 +100,8 @@ fn every_page_and_section_that_is_cited_exists() {
     texts(&root(), &mut files);
     let (mut cited, mut missing) = (0, Vec::new());
     for file in files.iter().filter(|file| !file.ends_with("tests/documents.rs")) {
-        let text =
-            std::fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        // What is no text, such as a fuzzer's corpus, cites nothing.
+        let Ok(text) = String::from_utf8(std::fs::read(file).unwrap()) else { continue };
         let mut all = citations(&text);
         if file.extension().is_some_and(|it| it == "md") {
             all.extend(links(&text));
