@@ -33,6 +33,27 @@ pub fn json(name: &str, object: &Value) {
     text("json", name, "keys and kinds of values, by `shape`", &shape(object));
 }
 
+/// Numbers as `#`, and the hashes of schemas; digits of names (`n2n`, `raspberry-pi-5`) stay.
+pub fn numbers_masked(text: &str) -> String {
+    let mut masked = String::new();
+    for word in text.split_inclusive(' ') {
+        if masked.ends_with("(schema ") {
+            masked.push_str("#) ");
+            continue;
+        }
+        for letter in word.chars() {
+            let goes_on = masked.ends_with('#') && (letter.is_ascii_digit() || letter == '.');
+            let of_a_name = masked.ends_with(|it: char| it.is_ascii_alphanumeric() || it == '-');
+            match letter {
+                _ if goes_on => {}
+                '0'..='9' if !of_a_name => masked.push('#'),
+                _ => masked.push(letter),
+            }
+        }
+    }
+    masked
+}
+
 /// Names of all snapshots of a kind.
 ///
 /// # Errors

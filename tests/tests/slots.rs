@@ -98,7 +98,7 @@ fn a_folder_that_cannot_be_written_leaves_a_board_that_measures_and_tells() {
 #[test]
 fn two_hosts_that_die_after_activation_cost_nothing_and_a_deadline_ends_what_they_left() {
     let world = World::new().unwrap();
-    let configuration = format!("trial = \"30s\"\n{}", killing_program(&world).unwrap());
+    let configuration = format!("trial = \"8s\"\n{}", killing_program(&world).unwrap());
     let board = Board::new(&world, N2N, AGENT, &configuration).unwrap();
     let [_, one, ..] = [0, 1, 2, 3].map(|seed| board.student(&format!("s{seed}"), seed).unwrap());
     shipped(&board, "ship s0.onnx");
@@ -112,11 +112,11 @@ fn two_hosts_that_die_after_activation_cost_nothing_and_a_deadline_ends_what_the
         (&one.to_string().into(), &status["active"]["id"]),
         "{status}"
     );
-    assert!(status["trial"]["seconds_left"].as_u64().unwrap() <= 30, "{status}");
+    assert!(status["trial"]["seconds_left"].as_u64().unwrap() <= 8, "{status}");
     let status = until(&board, "the deadline", |status| status["trial"].is_null());
     assert_eq!((board.opened(), name(&status, "active").as_deref()), (Some(one), Some("s1")), "{status}");
     let notice = status["notices"][0]["text"].as_str().unwrap();
-    assert_eq!(notice, "nobody confirmed student `doomed` within 30 s: back to `s1`");
+    assert_eq!(notice, "nobody confirmed student `doomed` within 8 s: back to `s1`");
     let heard = fs::read_to_string(world.path().join("heard")).unwrap();
     assert!(heard.ends_with("activated doomed\nactivated doomed\nrolled_back s1\n"), "{heard}");
     // The one before gave its slot to the second of the two.

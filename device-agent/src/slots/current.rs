@@ -11,6 +11,7 @@ use super::opening::{self, Found, Opened};
 use super::state::{Entry, Note, Slot, State};
 use super::student::Student;
 use super::told::Now;
+use n2n_protocol::text::printable;
 use n2n_protocol::{BundleManifest, Notice, SlotContent, SlotStatus, Trial};
 use std::io;
 use std::path::Path;
@@ -201,9 +202,9 @@ impl Current {
     /// How people call a student.
     pub(super) fn name(&self, entry: Entry) -> String {
         match (self.student(entry), &self.contents[entry.slot as usize]) {
-            (Some(student), _) => student.bundle.name.clone(),
+            (Some(student), _) => printable(&student.bundle.name).into_owned(),
             (None, Content::Sketch(sketch)) if sketch.digest == entry.digest && sketch.name.is_some() => {
-                sketch.name.clone().unwrap_or_default()
+                printable(sketch.name.as_deref().unwrap_or_default()).into_owned()
             }
             _ => format!("unknown {}", super::verify::short(&entry.digest)),
         }
