@@ -12,7 +12,7 @@ use crate::exit::{Code, Failure, ResultExt as _};
 use crate::profile::Profile;
 use crate::run::folder::{FolderError, Layout};
 use crate::run::manifest::Manifest;
-use crate::search::{Preset, Promotion, Rung, Settings, Shares};
+use crate::search::{Preset, Settings};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -24,8 +24,8 @@ Examples:
 
 Limits: latency, model_memory, planned_activation, file, params, macs; absolute (5ms, 20MiB, 200K) or relative to the
 teacher (0.5x). `latency` binds the upper bound of the median at batch 1. Limits given here replace the profile's.
-Budget: a time (30min) or a number of candidates (200candidates), for both stages together; teacher training and the
-long distillation of the result are outside it.";
+Budget: a time (30min) or a number of candidates (200candidates) for the search; teacher training and the long
+distillation of the result are outside it.";
 
 /// Folder of run folders when --out is not given.
 pub(super) const RUNS: &str = "runs";
@@ -34,11 +34,6 @@ const MAX_EPOCHS: usize = 10_000;
 /// Most finalists that make sense to ask for: each is retrained for some epochs and seeds, and more candidates than this
 /// are not kept with their weights.
 const MAX_FINALISTS: usize = 24;
-/// Who proposes candidates in the preset `edge` unless told otherwise: mostly the policies, and both baselines beside
-/// them, since the best student wins whoever found it (docs/method.md#baselines).
-const EDGE_SHARES: Shares = Shares { reinforce: 4.0, random: 1.0, uniform: 1.0 };
-/// Choosing among a stage's best candidates in `edge`: one pass over the images tells more than some dozen steps.
-const EDGE_PROMOTION: Promotion = Promotion { rung: Rung::Epochs(1), count: 5, share: 0.15 };
 /// Finalists that are measured carefully, and seeds that each is retrained with (docs/method.md#final-student).
 const FINALISTS: usize = 5;
 const SEEDS: usize = 2;
@@ -81,7 +76,7 @@ pub(super) struct Args {
     /// What the search may spend, as in 30min or 200candidates [default: 20min; paper: 1000candidates]
     #[arg(long, value_name = "BUDGET")]
     budget: Option<String>,
-    /// Who spends how much of it [default: reinforce=4,random=1,uniform=1; paper: reinforce]
+    /// Who spends how much of it [default: all but uniform; paper: paper]
     #[arg(long, value_name = "NAME=SHARE,…")]
     searchers: Option<String>,
     /// Best candidates that are measured carefully and retrained, to choose among them [default: 5]
@@ -200,8 +195,6 @@ fn settings(args: &Args, config: &Config, profile: Option<&Profile>) -> Result<S
     let preset = preset.map_or(Ok(Preset::Edge), search_settings::preset)?;
     let mut settings = Settings::new(preset, args.seed);
     if preset == Preset::Edge {
-        settings.shares = EDGE_SHARES;
-        settings.promotion = Some(EDGE_PROMOTION);
         if let Some(profile) = profile {
             settings.channel_multiple = profile.channel_multiple;
         }
@@ -220,7 +213,7 @@ fn settings(args: &Args, config: &Config, profile: Option<&Profile>) -> Result<S
         return Err(Failure::usage(format!("finalists: expected 1 to {MAX_FINALISTS}, got {got}")));
     }
     if let Some(searchers) = &args.searchers {
-        settings.shares = search_settings::shares(searchers)?;
+        settings.searchers = search_settings::searchers(searchers)?;
     }
     Ok(settings)
 }
@@ -273,7 +266,7 @@ mod tests {
         let words = ["--limit", "latency=5ms", "--budget", "9candidates", "--searchers", "random"];
         let from_flags = settings(&args(&words), &config, Some(&profile)).unwrap();
         assert_eq!((metrics(&from_flags), from_flags.budget), (vec![Metric::Latency], Budget::Candidates(9)));
-        assert_eq!(from_flags.shares, Shares { reinforce: 0.0, random: 1.0, uniform: 0.0 });
+        assert_eq!(from_flags.searchers, [("random".to_owned(), 1.0)]);
     }
 
     #[test]

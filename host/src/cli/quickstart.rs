@@ -11,7 +11,7 @@ use crate::data::{self, DataSpec, LoadOptions};
 use crate::exit::{Code, Failure};
 use crate::network::zoo::Architecture;
 use crate::run::report;
-use crate::search::{Preset, Rung, Settings, Shares};
+use crate::search::{Preset, Settings};
 
 const EXAMPLES: &str = "\
 Example:
@@ -32,10 +32,6 @@ const TEACHER_EPOCHS: usize = 16;
 const LIMITS: [&str; 2] = ["latency=0.5x", "params=0.25x"];
 /// The search's budget; with everything around it some five minutes on two cores.
 const BUDGET: &str = "150s";
-/// A baseline gets its share too, since the best student wins whoever found it.
-const SHARES: Shares = Shares { reinforce: 3.0, random: 1.0, uniform: 1.0 };
-/// Distillation steps of a candidate in both stages: a plain VGG starts near chance after a removal.
-const RUNG: Rung = Rung::Steps(60);
 /// Few finalists and one seed each: minutes matter here.
 const FINALE: Finale = Finale { finalists: 3, seeds: 1, epochs: 3, final_epochs: 20 };
 
@@ -67,9 +63,6 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
     let search = Settings {
         limits: search_settings::limits(&limits)?,
         budget: search_settings::budget(&args.budget)?,
-        shares: SHARES,
-        removal_rung: RUNG,
-        shrinkage_rung: RUNG,
         finalists: FINALE.finalists,
         ..Settings::new(Preset::Edge, args.seed)
     };

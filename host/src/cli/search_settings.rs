@@ -1,7 +1,8 @@
 //! The words of `--limit`, `--budget`, `--preset`, `--goal` and `--searchers` as checked settings of a search.
 
 use crate::exit::{Failure, ResultExt as _};
-use crate::search::{Budget, Limit, Metric, Preset, Shares};
+use crate::search::registry::SEARCHERS;
+use crate::search::{Budget, Limit, Metric, Preset};
 
 /// Most candidates that make sense to ask for.
 const MAX_CANDIDATES: usize = 1_000_000;
@@ -63,32 +64,28 @@ pub(super) fn limits(texts: &[String]) -> Result<Vec<Limit>, Failure> {
     Ok(limits)
 }
 
-/// `reinforce=3,uniform=1`: who spends how much of the budget; whoever is not named gets nothing.
-pub(super) fn shares(text: &str) -> Result<Shares, Failure> {
+/// `reinforce=3,random=1`: who spends how much of the budget; whoever is not named gets nothing.
+pub(super) fn searchers(text: &str) -> Result<Vec<(String, f64)>, Failure> {
+    let names = || SEARCHERS.iter().map(|entry| entry.name).collect::<Vec<_>>().join(", ");
     let wrong = || {
-        Failure::usage(format!(
-            "searchers `{text}`: expected NAME=SHARE with NAME one of reinforce, random, uniform"
-        ))
-        .hint("only ratios count, as in reinforce=3,random=1,uniform=1")
+        Failure::usage(format!("searchers `{text}`: expected NAME=SHARE with NAME one of {}", names()))
+            .hint("only ratios count, as in reinforce=3,random=1")
     };
-    let mut shares = Shares { reinforce: 0.0, random: 0.0, uniform: 0.0 };
+    let mut searchers: Vec<(String, f64)> = Vec::new();
     for part in text.split(',') {
         let (name, share) = part.split_once('=').unwrap_or((part, "1"));
         let share: f64 = share.trim().parse().map_err(|_| wrong())?;
-        if !share.is_finite() || share < 0.0 {
+        let name = name.trim();
+        let known = SEARCHERS.iter().any(|entry| entry.name == name);
+        if !known || !share.is_finite() || share < 0.0 || searchers.iter().any(|it| it.0 == name) {
             return Err(wrong());
         }
-        match name.trim() {
-            "reinforce" => shares.reinforce = share,
-            "random" => shares.random = share,
-            "uniform" => shares.uniform = share,
-            _ => return Err(wrong()),
-        }
+        searchers.push((name.to_owned(), share));
     }
-    if shares.reinforce + shares.random + shares.uniform <= 0.0 {
+    if searchers.iter().map(|it| it.1).sum::<f64>() <= 0.0 {
         return Err(wrong());
     }
-    Ok(shares)
+    Ok(searchers)
 }
 
 #[cfg(test)]
@@ -118,11 +115,11 @@ mod tests {
 
     #[test]
     fn shares_name_searchers() {
-        let mixed = shares("reinforce=3, random=1").unwrap();
-        assert_eq!((mixed.reinforce, mixed.random, mixed.uniform), (3.0, 1.0, 0.0));
-        assert_eq!(shares("uniform").unwrap().uniform, 1.0);
-        for text in ["", "greedy=1", "random=-1", "random=x", "random=0"] {
-            assert!(shares(text).is_err(), "{text}");
+        let mixed = searchers("reinforce=3, random=1").unwrap();
+        assert_eq!(mixed, [("reinforce".to_owned(), 3.0), ("random".to_owned(), 1.0)]);
+        assert_eq!(searchers("uniform").unwrap(), [("uniform".to_owned(), 1.0)]);
+        for text in ["", "nobody=1", "random=-1", "random=x", "random=0", "random,random"] {
+            assert!(searchers(text).is_err(), "{text}");
         }
     }
 

@@ -4,12 +4,13 @@ use std::cell::RefCell;
 
 use crate::compress::{Event, Phase};
 use crate::search::record::TrialOutcome;
-use crate::search::{self, Record, StageKind, Trial};
+use crate::search::record::{Batch, Purpose};
+use crate::search::{self, Record, Trial};
 use crate::ui::{Progress, Ui};
 use crate::units;
 
-/// Steps of the search's bar: each stage's share of its budget in percent.
-const STAGE_STEPS: u64 = 100;
+/// Steps of the search's bar: its budget in percent.
+const SEARCH_STEPS: u64 = 100;
 
 /// Watches one job.
 pub(super) struct Watcher<'a> {
@@ -69,7 +70,7 @@ impl<'a> Watcher<'a> {
         tracing::info!("{}", phase.title());
         // The old bar goes before the new one comes.
         state.bar = None;
-        let steps = if phase == Phase::Search { 2 * STAGE_STEPS } else { 0 };
+        let steps = if phase == Phase::Search { SEARCH_STEPS } else { 0 };
         state.bar = Some(self.ui.progress(phase.title(), steps));
         state.phase = Some(phase);
     }
@@ -84,47 +85,45 @@ impl State {
 
     fn search(&mut self, event: &search::Event<'_>) {
         match event {
-            search::Event::Stage(stage) => tracing::info!("stage: layer {}", stage_name(*stage)),
-            search::Event::Promotion { stage, number, spent } => {
-                tracing::debug!("layer {}: promotion {}", stage_name(*stage), number + 1);
-                self.say(
-                    spent.map(|spent| done(*stage, spent)),
-                    format!("layer {}, the best trained longer", stage_name(*stage)),
-                );
-            }
-            search::Event::Batch { stage, searcher, update, candidates, spent } => {
-                let who = format!("{searcher:?}").to_lowercase();
-                tracing::debug!(
-                    "layer {}: batch {} of {who}, {candidates} candidates",
-                    stage_name(*stage),
-                    update + 1
-                );
-                self.say(
-                    Some(done(*stage, *spent)),
-                    format!("layer {}, {}", stage_name(*stage), self.summary()),
-                );
-            }
+            search::Event::Batch(batch) => self.batch(batch),
             search::Event::Replayed(record) | search::Event::Recorded(record) => self.record(record),
         }
+    }
+
+    fn batch(&mut self, batch: &Batch) {
+        let Batch { number, purpose, searcher, candidates, rung, .. } = batch;
+        tracing::debug!("batch {number}: {candidates} candidates by {searcher}, {rung}");
+        let what = match purpose {
+            Purpose::Simple => "simple students".to_owned(),
+            Purpose::Explore => format!("candidates by {searcher}"),
+            Purpose::Promote => "the promising trained".to_owned(),
+            Purpose::Choose => "the best trained longer".to_owned(),
+        };
+        let done = (batch.spent.clamp(0.0, 1.0) * SEARCH_STEPS as f64) as u64;
+        self.say(Some(done), format!("{what}; {}", self.summary()));
     }
 
     fn record(&mut self, record: &Record) {
         match record {
             Record::Trial(trial) => self.trial(trial),
             Record::Update(update) => {
-                tracing::debug!("update {}: mean reward {:.3}", update.update + 1, update.mean_reward);
+                tracing::debug!("batch {}: mean reward {:.3}", update.batch, update.mean_reward);
             }
-            Record::Stage(stage) => tracing::info!(
-                "layer {} done: {} candidates, {} of them not worth training, {} infeasible{}; {}",
-                stage_name(stage.stage),
-                stage.trials,
-                stage.skipped,
-                stage.infeasible,
-                if stage.unknown > 0 { format!(", {} left out", stage.unknown) } else { String::new() },
-                self.summary()
-            ),
+            Record::Finished(finished) => {
+                let ranks = finished.untrained_correlation.map_or_else(String::new, |correlation| {
+                    format!("; looks without training rank trained ones at {correlation:.2}")
+                });
+                let counts = [
+                    (finished.skipped, "not worth training"),
+                    (finished.infeasible, "infeasible"),
+                    (finished.unknown, "left out"),
+                ];
+                let some = counts.iter().filter(|(count, _)| *count > 0);
+                let aside: String = some.map(|(count, what)| format!(", {count} {what}")).collect();
+                tracing::info!("{}{aside}{ranks}; {}", finished.reason, self.summary());
+            }
             Record::Resumed(resumed) => tracing::info!("going on after {} journal lines", resumed.records),
-            Record::Started(_) | Record::Fault(_) => {}
+            Record::Started(_) | Record::Batch(_) | Record::Measured(_) | Record::Fault(_) => {}
         }
     }
 
@@ -134,11 +133,14 @@ impl State {
             tracing::warn!("candidate {} is left out, its worth is unknown: {reason}", trial.index);
         }
         let (Some(accuracy), Some(resources)) = (trial.accuracy(), &trial.resources) else { return };
+        if !trial.was_trained() {
+            return;
+        }
         self.trained += 1;
         if trial.feasible && self.best.is_none_or(|best| accuracy > best.accuracy) {
             let latency_ns = resources.measured.map(|measured| measured.latency_ns);
             self.best = Some(Best { accuracy, latency_ns, params: resources.params });
-            tracing::info!("candidate {}: {}", trial.index, self.summary());
+            tracing::info!("candidate {}, {}: {}", trial.index, trial.searcher, self.summary());
         }
     }
 
@@ -156,18 +158,5 @@ impl State {
             None => "none within the limits yet".into(),
         };
         format!("{} candidates, {} trained, {best}", self.candidates, self.trained)
-    }
-}
-
-/// Steps of the bar of both stages for a share of one.
-fn done(stage: StageKind, spent: f64) -> u64 {
-    let before = if stage == StageKind::Removal { 0 } else { STAGE_STEPS };
-    before + (spent.clamp(0.0, 1.0) * STAGE_STEPS as f64) as u64
-}
-
-fn stage_name(stage: StageKind) -> &'static str {
-    match stage {
-        StageKind::Removal => "removal",
-        StageKind::Shrinkage => "shrinkage",
     }
 }

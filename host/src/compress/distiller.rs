@@ -16,15 +16,20 @@ use super::weight_store::WeightStore;
 use crate::data::{Dataset, Samples};
 use crate::model_io::Weights;
 use crate::network::Network;
-use crate::search::laboratory::{Fault, Job, Outcome, Rung, StartingWeights, Trained};
+use crate::search::laboratory::{Fault, Job, Outcome, Rung, StartingWeights, Trained, WORST_NLL};
 use crate::training::inheritance::{inherit, initial_weights};
 use crate::training::recipe::{Length, Recipe};
 use crate::training::{
-    Accuracy, Augmentation, Classifier, Device, TeacherLogits, TrainProgress, TrainingError, evaluation,
+    Accuracy, Augmentation, Classifier, Classify as _, Device, TeacherLogits, TrainProgress, TrainingError,
+    evaluation,
 };
 
 /// Images for batch-norm re-estimation (docs/method.md#evaluation-cascade).
 const REESTIMATION_IMAGES: usize = 1024;
+
+/// Images of the search's half of the validation split that a look without training takes: it is to be cheap, and what it
+/// misses many looks together tell.
+const UNTRAINED_IMAGES: usize = 1000;
 
 /// Augmented views of each image for which a final student's teacher logits are kept.
 const FINAL_VIEWS: usize = 4;
@@ -50,6 +55,8 @@ pub(super) struct Distiller<'a> {
     teacher: Classifier,
     /// Of the plain training images: what the short trainings of the search use.
     plain: TeacherLogits,
+    /// Of the search's half of the validation images, row-major.
+    validation: Vec<f32>,
     /// Of augmented views; computed when the first finalist asks.
     augmented: Option<TeacherLogits>,
     proxy: Recipe,
@@ -69,8 +76,9 @@ impl<'a> Distiller<'a> {
         stop: Arc<AtomicBool>,
     ) -> Result<Self, Error> {
         let plain = teacher.answers(&dataset.train, &dataset.normalisation, Augmentation::NONE, 1, 0)?;
+        let validation = teacher.logits(&dataset.validation_search, &dataset.normalisation)?;
         let store = WeightStore::open(folder)?;
-        Ok(Self { dataset, teacher, plain, augmented: None, proxy, device, store, stop })
+        Ok(Self { dataset, teacher, plain, validation, augmented: None, proxy, device, store, stop })
     }
 
     /// Trainings of the search, at once; what comes out is the same, since no kernel's result depends on its
@@ -101,12 +109,16 @@ impl<'a> Distiller<'a> {
         let busy: f64 = trainings.iter().map(|(_, seconds)| seconds).sum();
         let share = began.elapsed().as_secs_f64() / busy.max(f64::MIN_POSITIVE);
         let answer = |(job, (training, seconds)): (&&Job, (_, f64))| match training {
-            Ok((weights, accuracy, fresh_tensors)) => {
-                let accuracy = Accuracy::fraction(accuracy);
-                self.store
-                    .put(job, &weights, accuracy)
-                    .map_err(|error| Fault::Training(format!("keeping a candidate's weights: {error}")))?;
-                Ok(Outcome::Done(Trained { accuracy, fresh_tensors, seconds: seconds * share }))
+            Ok((weights, look, fresh_tensors)) => {
+                let Look { accuracy, agreement, nll } = look;
+                // What was not trained is inherited again in a moment.
+                if job.rung != Rung::Inherited {
+                    self.store.put(job, &weights, accuracy).map_err(|error| {
+                        Fault::Training(format!("keeping a candidate's weights: {error}"))
+                    })?;
+                }
+                let seconds = seconds * share;
+                Ok(Outcome::Done(Trained { accuracy, agreement, nll, fresh_tensors, seconds }))
             }
             Err(TrainingError::Diverged { step, .. }) => {
                 Ok(Outcome::Infeasible(format!("its training diverged at step {step}")))
@@ -179,11 +191,7 @@ impl<'a> Distiller<'a> {
         evaluation::predictions(&model, samples, &self.dataset.normalisation)
     }
 
-    fn trained(
-        &self,
-        job: &Job,
-        tell: &mut Tell<'_>,
-    ) -> Result<(Weights, Accuracy, Vec<String>), TrainingError> {
+    fn trained(&self, job: &Job, tell: &mut Tell<'_>) -> Result<(Weights, Look, Vec<String>), TrainingError> {
         let (weights, fresh) = match &job.start {
             StartingWeights::Inherited { source, inheritance } => {
                 inherit(&job.network, inheritance, source, job.seed)
@@ -208,8 +216,19 @@ impl<'a> Distiller<'a> {
                 model.reestimate(samples, normalisation, REESTIMATION_IMAGES, job.seed)?;
             }
         }
-        let accuracy = evaluation::evaluate(&model, &self.dataset.validation_search, normalisation)?;
-        Ok((model.weights()?, accuracy, fresh))
+        let images = match job.rung {
+            Rung::Inherited => UNTRAINED_IMAGES,
+            Rung::Steps(_) | Rung::Epochs(_) => usize::MAX,
+        };
+        Ok((model.weights()?, self.look(&model, images)?, fresh))
+    }
+
+    /// A student on the first so many of the search's validation images, beside its teacher.
+    fn look(&self, model: &Classifier, images: usize) -> Result<Look, TrainingError> {
+        let samples = self.dataset.validation_search.first(images);
+        let logits = model.logits(&samples, &self.dataset.normalisation)?;
+        let classes = self.dataset.classes.len();
+        Ok(Look::of(&logits, &self.validation, &samples.labels, classes))
     }
 
     /// Trains by a recipe until it ends or the user stops it.
@@ -257,6 +276,36 @@ fn at_once<J: Sync, T: Send>(
         }
         work.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
+}
+
+/// How a student answers, and how its teacher does.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Look {
+    /// Share of right answers.
+    accuracy: f64,
+    /// Share of the teacher's answers.
+    agreement: f64,
+    /// Of the labels, nats.
+    nll: f64,
+}
+
+impl Look {
+    /// From logits, row-major; the teacher's may be of more images.
+    fn of(logits: &[f32], teacher: &[f32], labels: &[u16], classes: usize) -> Self {
+        let rows = logits.chunks_exact(classes.max(1));
+        let (mut right, mut alike, mut nll) = (0.0, 0.0, 0.0);
+        for ((row, teacher), &label) in rows.zip(teacher.chunks_exact(classes.max(1))).zip(labels) {
+            let answer = evaluation::largest(row);
+            right += f64::from(u8::from(answer == label));
+            alike += f64::from(u8::from(answer == evaluation::largest(teacher)));
+            let top = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let sum: f64 = row.iter().map(|&logit| f64::from(logit - top).exp()).sum();
+            let own = row.get(usize::from(label)).map_or(0.0, |&logit| f64::from(logit - top));
+            nll += (sum.ln() - own).min(WORST_NLL);
+        }
+        let count = labels.len().max(1) as f64;
+        Self { accuracy: right / count, agreement: alike / count, nll: nll / count }
+    }
 }
 
 fn fault(error: TrainingError) -> Fault {

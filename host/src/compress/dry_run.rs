@@ -51,7 +51,6 @@ pub fn dry_run(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> R
     let settings = Settings {
         board_key: lab.gauge.identity(),
         budget: Budget::Candidates(CANDIDATES),
-        promotion: None,
         ..plan.configuration.search.clone()
     };
     let teacher = greet_teacher(&mut lab, plan, &settings, &dataset, &weights, accuracy, &[])?;

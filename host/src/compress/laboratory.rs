@@ -15,7 +15,7 @@ use crate::model_io::Weights;
 use crate::model_io::onnx::ModelInfo;
 use crate::network::Network;
 use crate::search::laboratory::{
-    Admit, Evaluated, Fault, Job, Laboratory, Measured, Outcome, Task, Trained, in_turns,
+    Admit, Board, Evaluated, Fault, Job, Laboratory, Measured, Outcome, Task, Trained, admitted, in_turns,
 };
 
 /// Where a search's time went; what is missing to its length is the search itself.
@@ -102,9 +102,10 @@ impl Live<'_> {
             scope.spawn(move || {
                 for task in tasks {
                     let began = Instant::now();
-                    let measured = match task.measured {
-                        Some(known) => Ok((Outcome::Done(known), 0.0)),
-                        None => probe(gauge, &task.job.network, info, anchored)
+                    let measured = match task.board {
+                        Board::Known(known) => Ok((Some(Outcome::Done(known)), 0.0)),
+                        Board::Spared => Ok((None, 0.0)),
+                        Board::Asked => probe(gauge, &task.job.network, info, anchored)
                             .and_then(|measured| {
                                 let again = gauge.has_drifted()?;
                                 if again {
@@ -113,7 +114,7 @@ impl Live<'_> {
                                     Ok(measured)
                                 }
                             })
-                            .map(|measured| (measured, began.elapsed().as_secs_f64())),
+                            .map(|measured| (Some(measured), began.elapsed().as_secs_f64())),
                     };
                     let last = measured.is_err();
                     // A receiver that is gone means that a training failed: what is left need not be measured.
@@ -134,7 +135,7 @@ impl Live<'_> {
                     results.push(Evaluated { measured, measure_s, trained: None });
                 }
                 let admitted: Vec<usize> = (first_index..results.len())
-                    .filter(|&index| results[index].measured.done().is_some_and(|it| admit(index, it)))
+                    .filter(|&index| admitted(admit, index, results[index].measured.as_ref()))
                     .collect();
                 let jobs: Vec<&Job> = admitted.iter().map(|&index| &tasks[index].job).collect();
                 let began = Instant::now();

@@ -32,6 +32,7 @@ mod teacher;
 mod verdict;
 mod weight_store;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -58,9 +59,7 @@ use crate::run::manifest::Manifest;
 use crate::run::summary::{SCHEMA, Summary};
 use crate::search::laboratory::{Fault, Laboratory as _, Measured};
 use crate::search::replay::Replay;
-use crate::search::{
-    self, Bound, Metric, Policies, Preset, Record, SearchResult, Settings, StageKind, Teacher,
-};
+use crate::search::{self, Bound, Metric, Policies, Preset, Record, SearchResult, Settings, Teacher};
 use crate::training::device::DeviceError;
 use crate::training::recipe::Recipe;
 use crate::training::{Accuracy, Classifier, device, evaluation};
@@ -282,20 +281,21 @@ fn search_on(
 }
 
 fn load_policies(run: &Layout) -> Result<Policies, Error> {
-    let load = |stage| {
-        let path = run.policy(stage);
+    let load = |path: PathBuf| {
         std::fs::read(&path)
             .map_err(|error| Error::Other(Failure::from(error).context(format!("policy {}", path.display()))))
     };
-    Ok(Policies { removal: Some(load(StageKind::Removal)?), shrinkage: Some(load(StageKind::Shrinkage)?) })
+    Ok(Policies {
+        removal: Some(load(run.removal_policy())?),
+        shrinkage: Some(load(run.shrinkage_policy())?),
+    })
 }
 
 fn save_policies(policies: &Policies, run: &Layout) -> std::io::Result<()> {
-    for (stage, bytes) in
-        [(StageKind::Removal, &policies.removal), (StageKind::Shrinkage, &policies.shrinkage)]
-    {
+    let files = [(run.removal_policy(), &policies.removal), (run.shrinkage_policy(), &policies.shrinkage)];
+    for (path, bytes) in files {
         if let Some(bytes) = bytes {
-            atomic_file::write(&run.policy(stage), bytes)?;
+            atomic_file::write(&path, bytes)?;
         }
     }
     Ok(())

@@ -29,6 +29,13 @@ impl Samples {
         self.labels.len()
     }
 
+    /// The first so many, or all.
+    pub fn first(&self, count: usize) -> Self {
+        let count = count.min(self.len());
+        let pixels = self.pixels.get(..count * self.image_len()).unwrap_or_default().to_vec();
+        Self { pixels, labels: self.labels.get(..count).unwrap_or_default().to_vec(), ..*self }
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::journal::{Journal, JournalError};
 use super::manifest::{Manifest, ManifestError};
 use crate::exit::Diagnostic;
-use crate::search::{Record, StageKind};
+use crate::search::Record;
 
 /// A process id and a newline; more in a lock file is not ours.
 const MOST_LOCK_BYTES: u64 = 64;
@@ -72,12 +72,14 @@ impl Layout {
         self.0.join("trials.jsonl")
     }
 
-    /// A stage's policy.
-    pub fn policy(&self, stage: StageKind) -> PathBuf {
-        self.0.join(match stage {
-            StageKind::Removal => "policy-removal.safetensors",
-            StageKind::Shrinkage => "policy-shrinkage.safetensors",
-        })
+    /// The policy that decides about units.
+    pub fn removal_policy(&self) -> PathBuf {
+        self.0.join("policy-removal.safetensors")
+    }
+
+    /// The policy that decides about widths.
+    pub fn shrinkage_policy(&self) -> PathBuf {
+        self.0.join("policy-shrinkage.safetensors")
     }
 
     /// The student that ships.

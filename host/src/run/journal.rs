@@ -197,7 +197,14 @@ mod tests {
     #[test]
     fn a_journal_of_another_schema_says_so() {
         let (_folder, path) = written(0);
-        std::fs::write(&path, "{\"kind\":\"started\",\"schema\":99}\n").unwrap();
-        assert!(matches!(read(&path), Err(JournalError::Schema { got: 99, .. })));
+        for (text, schema) in [
+            ("{\"kind\":\"started\",\"schema\":99}\n", 99),
+            // One that was recorded.
+            (include_str!("fixtures/journal-of-schema-2.jsonl"), 2),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let error = read(&path).unwrap_err();
+            assert!(matches!(error, JournalError::Schema { got, .. } if got == schema), "{error}");
+        }
     }
 }

@@ -2,8 +2,8 @@
 
 use sha2::{Digest as _, Sha256};
 
-use super::candidate;
 use super::constraint::Limits;
+use super::digits;
 use super::error::SearchError;
 use super::laboratory::Laboratory;
 use super::record::{Record, Resumed, SCHEMA, Started};
@@ -27,8 +27,8 @@ pub(super) fn begin(
         schema: SCHEMA,
         settings: settings.clone(),
         teacher_digest: teacher.network.digest(),
-        teacher_accuracy: candidate::nine_digits(teacher.accuracy),
-        chance: candidate::nine_digits(teacher.chance),
+        teacher_accuracy: digits::nine(teacher.accuracy),
+        chance: digits::nine(teacher.chance),
         teacher: resources,
         limits: Limits::resolve(&settings.limits, &resources)?,
         units: teacher.network.units().into_iter().map(|unit| unit.name).collect(),
@@ -43,9 +43,13 @@ pub(super) fn begin(
     }
     let earlier = recorded.iter().find_map(|record| match record {
         Record::Started(started) => Some(started.as_ref().clone()),
-        Record::Trial(_) | Record::Update(_) | Record::Stage(_) | Record::Fault(_) | Record::Resumed(_) => {
-            None
-        }
+        Record::Batch(_)
+        | Record::Measured(_)
+        | Record::Trial(_)
+        | Record::Update(_)
+        | Record::Finished(_)
+        | Record::Fault(_)
+        | Record::Resumed(_) => None,
     });
     match earlier {
         None => {

@@ -20,8 +20,15 @@ impl Cache {
     pub fn from_records(records: &[Record]) -> Self {
         let mut cache = Self::default();
         for record in records {
-            if let Record::Trial(trial) = record {
-                cache.add(trial);
+            match record {
+                Record::Trial(trial) => cache.add(trial),
+                Record::Measured(tried) => cache.put_measured(&tried.digest, Outcome::Done(tried.measured)),
+                Record::Started(_)
+                | Record::Batch(_)
+                | Record::Update(_)
+                | Record::Finished(_)
+                | Record::Fault(_)
+                | Record::Resumed(_) => {}
             }
         }
         cache
@@ -32,9 +39,11 @@ impl Cache {
             self.put_measured(&trial.digest, Outcome::Done(measured));
         }
         match &trial.outcome {
-            TrialOutcome::Trained { accuracy, fresh_tensors } => {
+            TrialOutcome::Trained { accuracy, agreement, nll, fresh_tensors } => {
                 let trained = Trained {
                     accuracy: *accuracy,
+                    agreement: *agreement,
+                    nll: *nll,
                     fresh_tensors: fresh_tensors.clone(),
                     seconds: trial.train_s,
                 };
@@ -52,8 +61,8 @@ impl Cache {
             TrialOutcome::Unknown { step: Step::Train, reason } => {
                 self.put_trained(&trial.lineage, trial.rung, Outcome::Unknown(reason.clone()));
             }
-            TrialOutcome::Infeasible { step: Step::Surgery, .. }
-            | TrialOutcome::Unknown { step: Step::Surgery, .. }
+            TrialOutcome::Infeasible { step: Step::Surgery | Step::Fit, .. }
+            | TrialOutcome::Unknown { step: Step::Surgery | Step::Fit, .. }
             | TrialOutcome::Skipped => {}
         }
     }

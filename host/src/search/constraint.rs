@@ -293,15 +293,19 @@ impl Limits {
         Ok(Self(rows))
     }
 
-    /// Limits half of the way from the teacher, in the logarithm: what the removal stage aims at in `edge`, so that
-    /// shrinkage has its own half of the work and removal need not take out layers that narrower ones could replace.
-    #[must_use]
-    pub fn halfway(&self, teacher: &Resources) -> Self {
-        let half = |&(metric, bound): &(Metric, f64)| match teacher.value(metric) {
-            Some(value) if value > bound => (metric, (value * bound).sqrt()),
-            _ => (metric, bound),
-        };
-        Self(self.0.iter().map(half).collect())
+    /// The limit of which the student uses most, and how much of it; metrics of which nothing is known count as 0.
+    pub fn tightest(&self, resources: &Resources) -> (Option<Metric>, f64) {
+        let used =
+            |&(metric, bound): &(Metric, f64)| (metric, resources.bound_value(metric).unwrap_or(0.0) / bound);
+        let most = self.0.iter().map(used).max_by(|a, b| a.1.total_cmp(&b.1));
+        most.map_or((None, 0.0), |(metric, used)| (Some(metric), used))
+    }
+
+    /// Whether one of the limits needs the board's word.
+    pub fn need_the_board(&self) -> bool {
+        self.0
+            .iter()
+            .any(|(metric, _)| matches!(metric, Metric::Latency | Metric::ModelMemory | Metric::File))
     }
 
     /// Whether there is no limit.
@@ -331,17 +335,9 @@ pub fn violation(excess: &[Excess]) -> f64 {
 
 /// Updates after which the paper's relaxation is spent.
 const PAPER_RELAXED_UPDATES: f64 = 15.0;
-/// Share of a stage's budget after which `edge`'s relaxation is spent.
-const EDGE_RELAXED_SHARE: f64 = 0.6;
-
 /// Relaxation of the limits by policy updates of this stage (paper): 1 at first, exactly 0 from update 15 on.
 pub fn epsilon_by_updates(update: usize) -> f64 {
     (1.0 - update as f64 / PAPER_RELAXED_UPDATES).max(0.0).powi(4)
-}
-
-/// Relaxation of the limits by the share of the stage's budget spent (`edge`).
-pub fn epsilon_by_share(spent: f64) -> f64 {
-    (1.0 - spent.max(0.0) / EDGE_RELAXED_SHARE).max(0.0).powi(4)
 }
 
 #[cfg(test)]
@@ -445,15 +441,6 @@ mod tests {
     }
 
     #[test]
-    fn the_removal_stage_aims_half_way() {
-        let limits = Limits(vec![(Metric::Latency, 250.0), (Metric::Params, 5000.0)]);
-        assert_eq!(
-            limits.halfway(&resources(1000, 1000, 0.0)).0,
-            vec![(Metric::Latency, 500.0), (Metric::Params, 5000.0)]
-        );
-    }
-
-    #[test]
     fn relaxation_falls_and_never_grows_again() {
         assert_eq!(epsilon_by_updates(0), 1.0);
         for update in 0..100 {
@@ -461,9 +448,5 @@ mod tests {
         }
         assert_eq!(epsilon_by_updates(15), 0.0);
         assert_eq!(epsilon_by_updates(40), 0.0);
-        assert_eq!(epsilon_by_share(0.0), 1.0);
-        assert_eq!(epsilon_by_share(0.6), 0.0);
-        assert_eq!(epsilon_by_share(1.7), 0.0);
-        assert!((epsilon_by_share(0.3) - 0.0625).abs() < 1e-12);
     }
 }

@@ -106,11 +106,19 @@ pub struct Job {
     pub seed: u64,
 }
 
+/// Negative log-likelihoods beyond this are cut: they say that a student is sure of the wrong class, and not how good it is.
+pub const WORST_NLL: f64 = 20.0;
+
 /// What training gave.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Trained {
-    /// Share of correct answers on `validation_search`, 0 to 1.
+    /// Share of correct answers on `validation_search` (of the untrained rung: on its first images), 0 to 1.
     pub accuracy: f64,
+    /// Share of the same images on which the student's class is the teacher's, 0 to 1: a finer figure than hits, since it
+    /// needs no label to be right.
+    pub agreement: f64,
+    /// Mean negative log-likelihood of the labels, nats; at most [`WORST_NLL`].
+    pub nll: f64,
     /// Tensors that had nothing to inherit.
     pub fresh_tensors: Vec<String>,
     /// Its part of the wall-clock time; trainings of one batch run at once.
@@ -122,23 +130,43 @@ pub struct Trained {
 pub struct Task {
     /// The training that follows if the measurement is admitted; holds network and digest.
     pub job: Job,
-    /// A measurement of an equal network; `None` asks for one.
-    pub measured: Option<Measured>,
+    /// Whether the board is asked.
+    pub board: Board,
+}
+
+/// Whether a task needs the board's word.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Board {
+    /// A measurement of an equal network is known.
+    Known(Measured),
+    /// It is to be measured.
+    Asked,
+    /// No limit depends on it.
+    Spared,
 }
 
 /// What became of a [`Task`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluated {
-    /// The measurement: the known one, or a new one.
-    pub measured: Outcome<Measured>,
+    /// The measurement: the known one, or a new one; `None` when none was needed.
+    pub measured: Option<Outcome<Measured>>,
     /// Seconds that measuring took; 0 when it was known.
     pub measure_s: f64,
     /// The training; `None` when the measurement was not admitted.
     pub trained: Option<Outcome<Trained>>,
 }
 
-/// Decides from the measurement of task `index` whether it is trained.
-pub type Admit<'a> = &'a (dyn Fn(usize, &Measured) -> bool + Sync);
+/// Decides from the measurement of task `index`, if one was needed, whether it is trained.
+pub type Admit<'a> = &'a (dyn Fn(usize, Option<&Measured>) -> bool + Sync);
+
+/// Whether a task goes on to its training.
+pub fn admitted(admit: Admit<'_>, index: usize, measured: Option<&Outcome<Measured>>) -> bool {
+    match measured {
+        None => admit(index, None),
+        Some(Outcome::Done(measured)) => admit(index, Some(measured)),
+        Some(Outcome::Infeasible(_) | Outcome::Unknown(_)) => false,
+    }
+}
 
 /// Why there is no answer. A fault is never scored and never reaches a policy: the search stops at the last whole
 /// update, and resumes from its journal.
@@ -197,7 +225,7 @@ pub trait Laboratory {
 /// # Errors
 /// A [`Fault`] when the world, not a student, is to blame.
 pub fn in_turns(lab: &mut dyn Laboratory, tasks: &[Task], admit: Admit<'_>) -> Result<Vec<Evaluated>, Fault> {
-    let unknown: Vec<usize> = (0..tasks.len()).filter(|&index| tasks[index].measured.is_none()).collect();
+    let unknown: Vec<usize> = (0..tasks.len()).filter(|&index| tasks[index].board == Board::Asked).collect();
     let networks: Vec<(&str, &Network)> =
         unknown.iter().map(|&index| (tasks[index].job.digest.as_str(), &tasks[index].job.network)).collect();
     let before = lab.elapsed();
@@ -206,18 +234,18 @@ pub fn in_turns(lab: &mut dyn Laboratory, tasks: &[Task], admit: Admit<'_>) -> R
     let mut fresh = fresh.into_iter();
     let mut results: Vec<Evaluated> = Vec::with_capacity(tasks.len());
     for task in tasks {
-        let (measured, measure_s) = match task.measured {
-            Some(known) => (Outcome::Done(known), 0.0),
-            None => match fresh.next() {
-                Some(outcome) => (outcome, measure_s),
+        let (measured, measure_s) = match task.board {
+            Board::Known(known) => (Some(Outcome::Done(known)), 0.0),
+            Board::Spared => (None, 0.0),
+            Board::Asked => match fresh.next() {
+                Some(outcome) => (Some(outcome), measure_s),
                 None => return Err(Fault::Board("fewer measurements than networks".into())),
             },
         };
         results.push(Evaluated { measured, measure_s, trained: None });
     }
-    let admitted: Vec<usize> = (0..tasks.len())
-        .filter(|&index| results[index].measured.done().is_some_and(|measured| admit(index, measured)))
-        .collect();
+    let admitted: Vec<usize> =
+        (0..tasks.len()).filter(|&index| admitted(admit, index, results[index].measured.as_ref())).collect();
     if lab.cancelled() {
         return Err(Fault::Cancelled);
     }

@@ -4,15 +4,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::constraint::{Limits, Resources};
-use super::kinds::{BaseKind, SearcherKind, StageKind};
-use super::laboratory::Rung;
+use super::constraint::{Limits, Metric, Resources};
+use super::genome::Genome;
+use super::laboratory::{Measured, Rung};
 use super::reinforce::Learned;
 use super::reward::Reward;
 use super::settings::Settings;
 
-/// Version of the records. 2: a time budget's last stage goes on promoting, so that older journals lead elsewhere.
-pub const SCHEMA: u32 = 2;
+/// Version of the records. 3: candidates are genomes, batches are lines of their own, there are no stages.
+pub const SCHEMA: u32 = 3;
 
 /// One line of the journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,12 +20,16 @@ pub const SCHEMA: u32 = 2;
 pub enum Record {
     /// The first line.
     Started(Box<Started>),
+    /// A batch begins.
+    Batch(Batch),
+    /// What the board said of a structure that was tried on the way to the limits and left.
+    Measured(Tried),
     /// One candidate.
     Trial(Box<Trial>),
-    /// One batch of a searcher, after its trials: what it did is now part of the policy.
+    /// One batch of a searcher, after its trials: its policy has learned from them.
     Update(Update),
-    /// The end of a stage.
-    Stage(StageFinished),
+    /// The end of the search.
+    Finished(Finished),
     /// The search stopped; nothing was scored by it.
     Fault(Stopped),
     /// The search goes on.
@@ -37,7 +41,7 @@ pub enum Record {
 pub struct Started {
     /// [`SCHEMA`].
     pub schema: u32,
-    /// All of them.
+    /// What decides the search.
     pub settings: Settings,
     /// Digest of the teacher's network.
     pub teacher_digest: String,
@@ -49,30 +53,64 @@ pub struct Started {
     pub teacher: Resources,
     /// The limits in base units.
     pub limits: Limits,
-    /// The teacher's units, in the order of keep flags.
+    /// The teacher's units, in execution order.
     pub units: Vec<String>,
-    /// The teacher's shrinkable groups, in the order of factors.
+    /// The teacher's shrinkable groups, in execution order.
     pub groups: Vec<String>,
     /// SHA-256 of the removal and the shrinkage policy that the search starts from, where they were given.
     pub policies_from: [Option<String>; 2],
 }
 
-/// What was done to the base.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Why a batch was judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Actions {
-    /// One keep flag per unit.
-    Removal(Vec<bool>),
-    /// One width factor per shrinkable group.
-    Shrinkage(Vec<f64>),
+pub enum Purpose {
+    /// The simple students, which come first.
+    Simple,
+    /// A searcher's proposals.
+    Explore,
+    /// The most promising, trained.
+    Promote,
+    /// The best of those, trained longer, to choose the finalists.
+    Choose,
 }
 
-/// A step of the ladder at which a student can prove infeasible, or its worth unknown.
+/// A batch of candidates.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Batch {
+    /// 0, 1, 2 ... over the whole search.
+    pub number: usize,
+    /// Why.
+    pub purpose: Purpose,
+    /// Who proposed, by its name; of promotions `promotion`.
+    pub searcher: String,
+    /// The budget's clock when it was decided.
+    pub elapsed_ns: u64,
+    /// Share of the budget that was spent then, 0 to 1.
+    pub spent: f64,
+    /// How much training each of its candidates gets.
+    pub rung: Rung,
+    /// Candidates in it.
+    pub candidates: usize,
+}
+
+/// A structure that was measured and left for another that is nearer to the limits.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tried {
+    /// Identity of the structure.
+    pub digest: String,
+    /// What the board said.
+    pub measured: Measured,
+}
+
+/// A step of the evaluation at which a student can prove infeasible, or its worth unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
-    /// The actions give no network.
+    /// The genome gives no network.
     Surgery,
+    /// Its narrowest form is beyond a limit.
+    Fit,
     /// The board cannot run it.
     Measure,
     /// It cannot be trained.
@@ -83,10 +121,14 @@ pub enum Step {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum TrialOutcome {
-    /// Measured, trained, validated.
+    /// Looked at: measured where that was needed, trained as its rung says, validated.
     Trained {
-        /// On `validation_search`.
+        /// On the images of `validation_search` that its rung looks at.
         accuracy: f64,
+        /// With the teacher, on the same images.
+        agreement: f64,
+        /// Of the labels, nats.
+        nll: f64,
         /// Tensors that had nothing to inherit.
         fresh_tensors: Vec<String>,
     },
@@ -96,14 +138,14 @@ pub enum TrialOutcome {
     Infeasible {
         /// Where.
         step: Step,
-        /// Why.
+        /// In words.
         reason: String,
     },
     /// The world cannot tell: not scored, and not learned from.
     Unknown {
         /// Where.
         step: Step,
-        /// Why.
+        /// In words.
         reason: String,
     },
 }
@@ -113,20 +155,19 @@ pub enum TrialOutcome {
 pub struct Trial {
     /// 0, 1, 2 ... over the whole search.
     pub index: u64,
-    /// The stage.
-    pub stage: StageKind,
+    /// Number of its batch.
+    pub batch: usize,
+    /// Why it was judged.
+    pub purpose: Purpose,
     /// Who proposed it.
-    pub searcher: SearcherKind,
-    /// Batch of that searcher in this stage; `None` for a promotion: trained again at a higher rung.
-    pub update: Option<usize>,
+    pub searcher: String,
     /// Position within the batch.
     pub rollout: usize,
-    /// The budget's clock when its batch began.
-    pub elapsed_ns: u64,
-    /// What the actions were applied to.
-    pub base: BaseKind,
-    /// The actions.
-    pub actions: Actions,
+    /// What it is.
+    pub genome: Genome,
+    /// The limit that kept it from being larger, where it was fitted to the limits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binding: Option<Metric>,
     /// Identity of the structure; empty if there is none.
     pub digest: String,
     /// Identity of structure and inherited layers; empty if there is none.
@@ -136,14 +177,14 @@ pub struct Trial {
     /// How far it came.
     #[serde(flatten)]
     pub outcome: TrialOutcome,
-    /// The rung of this batch.
+    /// The rung of its batch.
     pub rung: Rung,
-    /// Score and parts, under this stage's limits at the batch's relaxation; `None` where the outcome is unknown.
+    /// Score and parts, at the batch's relaxation; `None` where the outcome is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reward: Option<Reward>,
-    /// Largest relative violation of the user's limits; of the static ones alone if it was not measured.
+    /// Largest relative violation of the limits; of the static ones alone if it was not measured.
     pub violation: f64,
-    /// Whether it was measured and meets all of the user's limits.
+    /// Whether all is known that limits need, and it meets all of them.
     pub feasible: bool,
     /// Whether everything came from the cache.
     pub known: bool,
@@ -154,28 +195,32 @@ pub struct Trial {
 }
 
 impl Trial {
-    /// Validation accuracy, if it was trained.
+    /// Validation accuracy, if it was looked at.
     pub fn accuracy(&self) -> Option<f64> {
         match self.outcome {
             TrialOutcome::Trained { accuracy, .. } => Some(accuracy),
             TrialOutcome::Skipped | TrialOutcome::Infeasible { .. } | TrialOutcome::Unknown { .. } => None,
         }
     }
+
+    /// The quality part of its reward, if it was looked at: comparable within one rung.
+    pub fn quality(&self) -> Option<f64> {
+        self.reward.as_ref().and_then(|reward| reward.parts.quality)
+    }
+
+    /// Whether it was trained, and not only looked at with what it inherited.
+    pub fn was_trained(&self) -> bool {
+        self.accuracy().is_some() && self.rung != Rung::Inherited
+    }
 }
 
 /// One batch, after it was learned from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Update {
-    /// The stage.
-    pub stage: StageKind,
+    /// Number of the batch.
+    pub batch: usize,
     /// Whose batch.
-    pub searcher: SearcherKind,
-    /// Batch of that searcher in this stage.
-    pub update: usize,
-    /// The budget's clock when the batch began.
-    pub elapsed_ns: u64,
-    /// Share of the stage's budget that was spent then.
-    pub spent: f64,
+    pub searcher: String,
     /// The relaxation.
     pub epsilon: f64,
     /// Candidates in it.
@@ -186,28 +231,26 @@ pub struct Update {
     pub learned: Option<Learned>,
 }
 
-/// The end of a stage.
+/// The end of the search.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct StageFinished {
-    /// The stage.
-    pub stage: StageKind,
-    /// The budget's clock when its last batch was done, or as it was last read between promotions.
+pub struct Finished {
+    /// The budget's clock when its last batch was done.
     pub elapsed_ns: u64,
     /// Batches.
-    pub updates: usize,
-    /// Candidates.
+    pub batches: usize,
+    /// Candidates, promotions included.
     pub trials: usize,
     /// Of them: could not be students: rare, counted and reported (docs/method.md#action-space).
     pub infeasible: usize,
     /// Of them: not trained.
     pub skipped: usize,
     /// Of them: the world could not tell.
-    #[serde(default)]
     pub unknown: usize,
-    /// Lineage of the best student; `None` when nothing beat the base.
-    pub winner: Option<String>,
-    /// Its shrinkable groups, in the order of the next stage's factors.
-    pub groups: Vec<String>,
+    /// Rank correlation of looks without training with trained ones, where enough candidates had both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub untrained_correlation: Option<f64>,
+    /// Why it ended, for people.
+    pub reason: String,
 }
 
 /// Why the search stopped.

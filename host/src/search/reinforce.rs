@@ -197,7 +197,7 @@ mod tests {
     use super::super::random::{self, stream};
     use super::super::removal_policy::{KEEP, REMOVE, RemovalPolicy};
     use super::super::settings::{EDGE_REMOVAL, EDGE_SHRINKAGE};
-    use super::super::shrinkage_policy::{FACTORS, ShrinkagePolicy};
+    use super::super::shrinkage_policy::{ACTIONS, ShrinkagePolicy};
     use super::super::state::FEATURES;
     use super::*;
 
@@ -212,7 +212,7 @@ mod tests {
 
     fn shrinkages(steps: usize) -> Decisions {
         let legal = |earlier: &[usize]| (0..10).map(|action| earlier.len() != 1 || action % 2 == 1).collect();
-        Decisions { features: features(steps), actions: FACTORS.len(), legal: Box::new(legal) }
+        Decisions { features: features(steps), actions: ACTIONS, legal: Box::new(legal) }
     }
 
     fn features(steps: usize) -> Vec<Vec<f32>> {
@@ -231,7 +231,8 @@ mod tests {
     }
 
     fn shrinkage_policy(seed: u64) -> ShrinkagePolicy {
-        ShrinkagePolicy::new(2.0, &mut stream(seed, "policy")).unwrap()
+        ShrinkagePolicy::new(&[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 2.0, 2.0, 2.0, 2.0], &mut stream(seed, "policy"))
+            .unwrap()
     }
 
     fn every_parameter_learns(policy: &impl Policy, decisions: &Decisions) {

@@ -25,12 +25,11 @@ impl Replay {
     /// From a journal's lines.
     pub fn new(records: &[Record]) -> Self {
         let reading = |record: &Record| match record {
-            Record::Trial(trial) => trial.elapsed_ns,
-            Record::Update(update) => update.elapsed_ns,
-            Record::Stage(stage) => stage.elapsed_ns,
+            Record::Batch(batch) => batch.elapsed_ns,
+            Record::Finished(finished) => finished.elapsed_ns,
             Record::Fault(stopped) => stopped.elapsed_ns,
             Record::Resumed(resumed) => resumed.elapsed_ns,
-            Record::Started(_) => 0,
+            Record::Started(_) | Record::Measured(_) | Record::Trial(_) | Record::Update(_) => 0,
         };
         let last = records.iter().map(reading).max().unwrap_or(0);
         Self { answers: Cache::from_records(records), elapsed: Duration::from_nanos(last) }

@@ -32,7 +32,7 @@ pub enum Preset {
 pub struct Parts {
     /// Why it cannot be a student at all.
     pub infeasible: bool,
-    /// Paper: acc / acc(teacher). Edge: (acc - chance) / (acc(teacher) - chance), at least 0. `None`: not trained.
+    /// Paper: acc / acc(teacher). Edge: (agreement - chance) / (1 - chance), at least 0. `None`: not looked at.
     pub quality: Option<f64>,
     /// Paper: C (2 - C). Edge with a goal: ln(teacher / student) of the goal's resource. `None`: limits do that work.
     pub compression: Option<f64>,
@@ -70,11 +70,19 @@ pub struct Scoring {
 }
 
 impl Scoring {
-    /// The parts of an untrained student, or with `accuracy` of a trained one.
-    pub fn parts(&self, limits: &Limits, resources: &Resources, accuracy: Option<f64>) -> Parts {
-        let quality = accuracy.map(|accuracy| match self.preset {
-            Preset::Paper => accuracy / self.teacher_accuracy,
-            Preset::Edge => ((accuracy - self.chance) / (self.teacher_accuracy - self.chance)).max(0.0),
+    /// What quality is made of: accuracy in `paper`, agreement with the teacher in `edge`, where it is the finer figure.
+    pub fn figure(&self, accuracy: f64, agreement: f64) -> f64 {
+        match self.preset {
+            Preset::Paper => accuracy,
+            Preset::Edge => agreement,
+        }
+    }
+
+    /// The parts of a student that was not looked at, or with its [`Self::figure`] of one that was.
+    pub fn parts(&self, limits: &Limits, resources: &Resources, figure: Option<f64>) -> Parts {
+        let quality = figure.map(|figure| match self.preset {
+            Preset::Paper => figure / self.teacher_accuracy,
+            Preset::Edge => ((figure - self.chance) / (1.0 - self.chance)).max(0.0),
         });
         let compression = match self.preset {
             Preset::Paper => {
@@ -224,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn edge_earns_nothing_at_chance_and_more_than_one_above_the_teacher() {
+    fn edge_earns_nothing_at_chance_and_one_for_the_teachers_answers() {
         let scoring = scoring(Preset::Edge, None);
         let total = |accuracy| {
             let parts = scoring.parts(&params_limit(500_000.0), &student(400_000), Some(accuracy));
@@ -232,8 +240,8 @@ mod tests {
         };
         assert_eq!(total(0.1), 0.0);
         assert_eq!(total(0.05), 0.0);
-        assert!((total(0.9) - 1.0).abs() < 1e-12);
-        assert!(total(0.92) > 1.0);
+        assert!((total(1.0) - 1.0).abs() < 1e-12, "as the teacher answers");
+        assert!(total(0.92) > total(0.9));
     }
 
     #[test]
@@ -242,7 +250,7 @@ mod tests {
         let total = |params| {
             scoring.score(&scoring.parts(&Limits::default(), &student(params), Some(0.9)), 0.0).total
         };
-        assert!(total(50_000) > total(100_000) + 0.5, "20x is clearly better than 10x");
+        assert!(total(50_000) > total(100_000) + 0.4, "20x is clearly better than 10x");
         assert_eq!(total(1_000_000), 0.0);
     }
 

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::constraint::{Limit, Metric};
 use super::error::SearchError;
-use super::kinds::StageKind;
 use super::laboratory::Rung;
+use super::registry;
 use super::reinforce::{Baseline, Learning};
 use super::reward::Preset;
 
@@ -26,26 +26,19 @@ pub enum Budget {
     Candidates(usize),
 }
 
-/// How the budget is divided; only ratios count, and 0 switches a searcher off.
+/// How long candidates are trained before they are looked at, from rung to rung; and which part of the time goes where.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Shares {
-    /// The policies.
-    pub reinforce: f64,
-    /// Random search.
-    pub random: f64,
-    /// Uniform width.
-    pub uniform: f64,
-}
-
-/// At each stage's end its best candidates are trained longer, to choose among them.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Promotion {
-    /// How much longer.
-    pub rung: Rung,
-    /// How many.
-    pub count: usize,
-    /// Share of the stage's time that is kept for it.
-    pub share: f64,
+pub struct Rungs {
+    /// Each proposal's.
+    pub explore: Rung,
+    /// Of the most promising, which are trained while the search goes on; `None`: nothing is.
+    pub promote: Option<Rung>,
+    /// Of the best of those at the end, to choose among them; `None`: nothing is trained again.
+    pub choose: Option<Rung>,
+    /// Share of the time between proposals and promotions that promotions get.
+    pub promote_share: f64,
+    /// Share of the whole time that is kept for the choice at the end.
+    pub choose_share: f64,
 }
 
 /// Everything that decides which candidates a search proposes, apart from the answers of the laboratory.
@@ -63,14 +56,10 @@ pub struct Settings {
     pub budget: Budget,
     /// Candidates per policy update.
     pub rollouts: usize,
-    /// Who gets how much of the budget.
-    pub shares: Shares,
-    /// The common rung of the removal stage.
-    pub removal_rung: Rung,
-    /// The common rung of the shrinkage stage.
-    pub shrinkage_rung: Rung,
-    /// The rung above.
-    pub promotion: Option<Promotion>,
+    /// Who gets how much of the budget, by the names of `registry`; only ratios count, and 0 switches a searcher off.
+    pub searchers: Vec<(String, f64)>,
+    /// How long candidates are trained.
+    pub rungs: Rungs,
     /// Channel counts are rounded to multiples of this: the board's preference.
     pub channel_multiple: usize,
     /// Identity of a measurement apart from the student (board, engine, threads, clock state); never mixed.
@@ -82,15 +71,32 @@ pub struct Settings {
 impl Settings {
     /// The preset with its own numbers; the caller then sets limits, budget and rungs.
     pub fn new(preset: Preset, seed: u64) -> Self {
-        let rollouts = 5;
+        let rollouts = match preset {
+            Preset::Paper => 5,
+            Preset::Edge => 8,
+        };
         let budget = match preset {
             // About 100 updates per stage (docs/method.md#reinforce).
             Preset::Paper => Budget::Candidates(2 * 100 * rollouts),
             Preset::Edge => Budget::Time(Duration::from_mins(20)),
         };
-        let (removal_rung, shrinkage_rung) = match preset {
-            Preset::Paper => (Rung::Epochs(5), Rung::Epochs(5)),
-            Preset::Edge => (Rung::Steps(100), Rung::Steps(50)),
+        let rungs = match preset {
+            Preset::Paper => Rungs {
+                explore: Rung::Epochs(5),
+                promote: None,
+                choose: None,
+                promote_share: 0.0,
+                choose_share: 0.0,
+            },
+            Preset::Edge => EDGE_RUNGS,
+        };
+        let searchers = match preset {
+            Preset::Paper => vec![("paper".to_owned(), 1.0)],
+            Preset::Edge => registry::SEARCHERS
+                .iter()
+                .filter(|entry| entry.edge > 0.0)
+                .map(|entry| (entry.name.to_owned(), entry.edge))
+                .collect(),
         };
         Self {
             preset,
@@ -99,46 +105,16 @@ impl Settings {
             goal: None,
             budget,
             rollouts,
-            shares: Shares { reinforce: 1.0, random: 0.0, uniform: 0.0 },
-            removal_rung,
-            shrinkage_rung,
-            promotion: None,
+            searchers,
+            rungs,
             channel_multiple: if preset == Preset::Paper { 1 } else { 8 },
             board_key: String::new(),
             finalists: 5,
         }
     }
 
-    /// The common rung of a stage.
-    pub fn rung(&self, stage: StageKind) -> Rung {
-        match stage {
-            StageKind::Removal => self.removal_rung,
-            StageKind::Shrinkage => self.shrinkage_rung,
-        }
-    }
-
-    /// How that stage's policy learns. Adam's steps are the paper's for its 100 updates; `edge` has 10 to 40, and takes
-    /// longer ones with an entropy bonus that keeps the policy from settling on its first good batch.
-    pub(super) fn learning(&self, stage: StageKind) -> Learning {
-        match (self.preset, stage) {
-            (Preset::Paper, StageKind::Removal) => PAPER_REMOVAL,
-            (Preset::Paper, StageKind::Shrinkage) => Learning { learning_rate: 0.01, ..PAPER_REMOVAL },
-            (Preset::Edge, StageKind::Removal) => EDGE_REMOVAL,
-            (Preset::Edge, StageKind::Shrinkage) => EDGE_SHRINKAGE,
-        }
-    }
-
-    /// The starting logit of "keep", or of factors from 0.7 up (docs/method.md#action-space; e^2 to 1). The paper starts uniform.
-    pub(super) fn prior(&self) -> f64 {
-        match self.preset {
-            Preset::Paper => 0.0,
-            Preset::Edge => 2.0,
-        }
-    }
-
     /// Refuses what no search can be run with.
     pub(super) fn check(&self) -> Result<(), SearchError> {
-        let shares = [self.shares.reinforce, self.shares.random, self.shares.uniform];
         let empty = match self.budget {
             Budget::Time(time) => time.is_zero(),
             Budget::Candidates(count) => count == 0,
@@ -156,9 +132,10 @@ impl Settings {
                 self.channel_multiple.to_string(),
             );
         }
-        if shares.iter().any(|share| !share.is_finite() || *share < 0.0) || shares.iter().sum::<f64>() <= 0.0
-        {
-            return wrong("shares of the searchers", "numbers from 0 up, one above 0", format!("{shares:?}"));
+        let shares = || self.searchers.iter().map(|(_, share)| *share);
+        if shares().any(|share| !share.is_finite() || share < 0.0) || shares().sum::<f64>() <= 0.0 {
+            let got = format!("{:?}", self.searchers);
+            return wrong("shares of the searchers", "numbers from 0 up, one above 0", got);
         }
         if empty {
             return wrong("budget", "more than nothing", format!("{:?}", self.budget));
@@ -166,23 +143,39 @@ impl Settings {
         if self.finalists == 0 {
             return wrong("finalists", "at least 1", "0".into());
         }
-        match self.promotion {
-            Some(Promotion { share, .. }) if !(0.0..0.9).contains(&share) => {
-                wrong("share of the promotion", "0 to 0.9", share.to_string())
+        let Rungs { promote_share, choose_share, .. } = self.rungs;
+        for (what, share) in [("share of promotions", promote_share), ("share of the choice", choose_share)] {
+            if !(0.0..0.9).contains(&share) {
+                return wrong(what, "0 to 0.9", share.to_string());
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 }
 
-const PAPER_REMOVAL: Learning = Learning {
+/// Rungs of `edge`: no training for proposals, some hundred steps for the promising, more for the best. A look after less than
+/// some 400 steps ranks worse than one without any (docs/method.md#evaluation-cascade).
+pub const EDGE_RUNGS: Rungs = Rungs {
+    explore: Rung::Inherited,
+    promote: Some(Rung::Steps(400)),
+    choose: Some(Rung::Steps(1200)),
+    promote_share: 0.6,
+    choose_share: 0.2,
+};
+
+/// Learning of the published removal policy.
+pub(super) const PAPER_REMOVAL: Learning = Learning {
     learning_rate: 0.003,
     baseline: Baseline::MovingAverage,
     entropy_weight: 0.0,
     gradient_limit: 5.0,
 };
 
-/// Learning of `edge`'s removal policy.
+/// Learning of the published shrinkage policy.
+pub(super) const PAPER_SHRINKAGE: Learning = Learning { learning_rate: 0.01, ..PAPER_REMOVAL };
+
+/// Learning of `edge`'s removal policy: longer steps than the published ones, which are for 100 updates, and an entropy bonus
+/// that keeps the policy from settling on its first good batch.
 pub(super) const EDGE_REMOVAL: Learning = Learning {
     learning_rate: 0.01,
     baseline: Baseline::LeaveOneOut,

@@ -9,11 +9,12 @@ use rand_chacha::ChaCha8Rng;
 use super::policy::{self, Decisions, HIDDEN, Parameters, Policy, PolicyError};
 use super::state::FEATURES;
 
-/// Width factors, by action index.
-pub const FACTORS: [f64; 10] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
-/// Factors that a new `edge` policy favours: a start at the uniform mean 0.55 leaves a third of every layer's weights.
-const FAVOURED_FROM: f64 = 0.7;
-const INPUTS: usize = FEATURES + FACTORS.len();
+/// Choices for each coupled group.
+pub const ACTIONS: usize = 10;
+
+/// Width factors as published, by action index.
+pub const FACTORS: [f64; ACTIONS] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
+const INPUTS: usize = FEATURES + ACTIONS;
 
 /// Autoregressive LSTM, 2 layers, [`HIDDEN`] wide.
 pub struct ShrinkagePolicy {
@@ -23,19 +24,18 @@ pub struct ShrinkagePolicy {
 }
 
 impl ShrinkagePolicy {
-    /// A new policy; `prior` is the starting logit of factors from 0.7 up.
+    /// A new policy; `bias` are the starting logits of its actions.
     ///
     /// # Errors
     /// From the tensor library only.
-    pub fn new(prior: f64, rng: &mut ChaCha8Rng) -> Result<Self, PolicyError> {
+    pub fn new(bias: &[f64; ACTIONS], rng: &mut ChaCha8Rng) -> Result<Self, PolicyError> {
         let mut parameters = Parameters::default();
         parameters.add_lstm("layer1", INPUTS, rng)?;
         parameters.add_lstm("layer2", HIDDEN, rng)?;
-        let bias = FACTORS.map(|factor| if factor >= FAVOURED_FROM { prior } else { 0.0 });
-        parameters.add_linear("head", HIDDEN, &bias, rng)?;
+        parameters.add_linear("head", HIDDEN, bias, rng)?;
         let builder = parameters.builder();
         let layers = [policy::lstm(&builder, "layer1", INPUTS)?, policy::lstm(&builder, "layer2", HIDDEN)?];
-        let head = policy::linear(&builder, "head", HIDDEN, FACTORS.len())?;
+        let head = policy::linear(&builder, "head", HIDDEN, ACTIONS)?;
         Ok(Self { parameters, layers, head })
     }
 
@@ -53,7 +53,7 @@ impl ShrinkagePolicy {
         let mut input = Vec::with_capacity(previous.len() * INPUTS);
         for action in previous {
             input.extend_from_slice(features);
-            input.extend((0..FACTORS.len()).map(|index| if *action == Some(index) { 1.0_f32 } else { 0.0 }));
+            input.extend((0..ACTIONS).map(|index| if *action == Some(index) { 1.0_f32 } else { 0.0 }));
         }
         let mut values = Tensor::from_vec(input, (previous.len(), INPUTS), &Device::Cpu)?;
         for (layer, state) in self.layers.iter().zip(states) {

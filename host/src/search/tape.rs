@@ -30,7 +30,7 @@ impl<'a> Tape<'a> {
         observer: &'a mut Observer<'a>,
     ) -> Self {
         let progress =
-            |record: &&Record| matches!(record, Record::Trial(_) | Record::Update(_) | Record::Stage(_));
+            |record: &&Record| !matches!(record, Record::Started(_) | Record::Fault(_) | Record::Resumed(_));
         Self { expected: recorded.iter().filter(progress).cloned().collect(), trials: 0, journal, observer }
     }
 
@@ -42,9 +42,8 @@ impl<'a> Tape<'a> {
     /// The budget's clock: the reading that the next recorded line was made with, or the laboratory's.
     pub(super) fn clock(&self, lab: &dyn Laboratory) -> u64 {
         match self.expected.front() {
-            Some(Record::Trial(trial)) => trial.elapsed_ns,
-            Some(Record::Update(update)) => update.elapsed_ns,
-            Some(Record::Stage(stage)) => stage.elapsed_ns,
+            Some(Record::Batch(batch)) => batch.elapsed_ns,
+            Some(Record::Finished(finished)) => finished.elapsed_ns,
             _ => u64::try_from(lab.elapsed().as_nanos()).unwrap_or(u64::MAX),
         }
     }
@@ -94,28 +93,37 @@ impl<'a> Tape<'a> {
 fn same(recorded: &Record, now: &Record) -> bool {
     match (recorded, now) {
         (Record::Trial(a), Record::Trial(b)) => {
-            (a.index, a.stage, a.searcher, a.update, a.rollout)
-                == (b.index, b.stage, b.searcher, b.update, b.rollout)
-                && (&a.actions, &a.digest, &a.lineage, a.rung) == (&b.actions, &b.digest, &b.lineage, b.rung)
+            (a.index, a.batch, &a.searcher, a.rollout, a.rung)
+                == (b.index, b.batch, &b.searcher, b.rollout, b.rung)
+                && (&a.genome, &a.digest, &a.lineage) == (&b.genome, &b.digest, &b.lineage)
         }
+        (Record::Batch(a), Record::Batch(b)) => {
+            (a.number, a.purpose, &a.searcher, a.rung, a.candidates)
+                == (b.number, b.purpose, &b.searcher, b.rung, b.candidates)
+        }
+        (Record::Measured(a), Record::Measured(b)) => a.digest == b.digest,
         (Record::Update(a), Record::Update(b)) => {
-            (a.stage, a.searcher, a.update, a.trials) == (b.stage, b.searcher, b.update, b.trials)
+            (a.batch, &a.searcher, a.trials) == (b.batch, &b.searcher, b.trials)
         }
-        (Record::Stage(a), Record::Stage(b)) => (a.stage, &a.winner) == (b.stage, &b.winner),
+        (Record::Finished(a), Record::Finished(b)) => (a.batches, a.trials) == (b.batches, b.trials),
         _ => false,
     }
 }
 
 fn describe(record: &Record) -> String {
     match record {
+        Record::Batch(batch) => format!("batch {} ({:?} by {})", batch.number, batch.purpose, batch.searcher),
+        Record::Measured(tried) => format!("a measurement of {}", short(&tried.digest)),
         Record::Trial(trial) => {
-            let digest = trial.digest.get(..12).unwrap_or("none");
-            format!("trial {} ({:?} by {:?}, digest {digest})", trial.index, trial.stage, trial.searcher)
+            let digest = short(&trial.digest);
+            format!("trial {} (batch {} by {}, digest {digest})", trial.index, trial.batch, trial.searcher)
         }
-        Record::Update(update) => {
-            format!("update {} ({:?} by {:?})", update.update, update.stage, update.searcher)
-        }
-        Record::Stage(stage) => format!("the end of the {:?} stage", stage.stage),
+        Record::Update(update) => format!("update of batch {} by {}", update.batch, update.searcher),
+        Record::Finished(finished) => format!("the end after {} batches", finished.batches),
         Record::Started(_) | Record::Fault(_) | Record::Resumed(_) => "a note".to_owned(),
     }
+}
+
+fn short(digest: &str) -> &str {
+    digest.get(..12).unwrap_or("none")
 }

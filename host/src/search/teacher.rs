@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::candidate::tidy;
 use super::constraint::Resources;
+use super::digits::tidy;
 use super::laboratory::Measured;
 use crate::model_io::Weights;
 use crate::network::Network;

@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::kinds::BaseKind;
+use super::genome::BaseId;
 use super::laboratory::{Admit, Evaluated, Task, in_turns};
 use super::policy::PolicyError;
-use super::record::TrialOutcome;
+use super::record::{Purpose, Step, TrialOutcome};
+use super::registry::{self, SIMPLE};
 use super::replay::Replay;
 use super::*;
 use crate::model_io::Weights;
@@ -24,6 +25,8 @@ struct Formula {
     calls_left: Option<usize>,
     measured: usize,
     trained: usize,
+    /// Whether looks without training rank candidates the wrong way round.
+    blind: bool,
     /// Of which networks the board, and of which the trainer, cannot tell the worth.
     unknown: [fn(&Network) -> bool; 2],
 }
@@ -31,7 +34,14 @@ struct Formula {
 impl Formula {
     fn new() -> Self {
         let none: fn(&Network) -> bool = |_| false;
-        Self { seconds: Cell::new(0.0), calls_left: None, measured: 0, trained: 0, unknown: [none; 2] }
+        Self {
+            seconds: Cell::new(0.0),
+            calls_left: None,
+            measured: 0,
+            trained: 0,
+            blind: false,
+            unknown: [none; 2],
+        }
     }
 
     fn call(&mut self, fault: Fault) -> Result<(), Fault> {
@@ -67,7 +77,11 @@ impl Formula {
             .collect();
         let width_loss: f64 = widths.iter().map(|width| 0.3 * (-width / 8.0).exp()).sum();
         let depth_loss = 0.012 * (10.0 - widths.len() as f64).max(0.0);
-        let training = if matches!(rung, Rung::Epochs(_)) { 0.02 } else { 0.0 };
+        let training = match rung {
+            Rung::Inherited => -0.1,
+            Rung::Steps(steps) => f64::from(steps.min(2000)) * 1e-5,
+            Rung::Epochs(_) => 0.02,
+        };
         (0.88 + training - width_loss - depth_loss).clamp(0.1, 0.9)
     }
 }
@@ -89,13 +103,18 @@ impl Laboratory for Formula {
     fn train(&mut self, jobs: &[&Job]) -> Result<Vec<Outcome<Trained>>, Fault> {
         self.call(Fault::Training("out of disk".into()))?;
         self.trained += jobs.len();
-        self.seconds.set(self.seconds.get() + 2.0 * jobs.len() as f64);
+        let cost = |job: &&&Job| if job.rung == Rung::Inherited { 0.3 } else { 2.0 };
+        self.seconds.set(self.seconds.get() + jobs.iter().map(|job| cost(&job)).sum::<f64>());
         let train = |job: &&Job| {
             if (self.unknown[1])(&job.network) {
                 return Outcome::Unknown("the GPU's memory is full".into());
             }
             let accuracy = Self::accuracy(&job.network, job.rung);
-            Outcome::Done(Trained { accuracy, fresh_tensors: Vec::new(), seconds: 2.0 })
+            // Finer than accuracy, and of the same order; without training of none, if so told.
+            let blind = self.blind && job.rung == Rung::Inherited;
+            let agreement = if blind { 1.0 - accuracy } else { accuracy };
+            let (nll, fresh_tensors) = (1.0 - accuracy, Vec::new());
+            Outcome::Done(Trained { accuracy, agreement, nll, fresh_tensors, seconds: 2.0 })
         };
         Ok(jobs.iter().map(train).collect())
     }
@@ -128,18 +147,17 @@ fn teacher() -> Teacher {
 
 fn settings(preset: Preset, seed: u64, candidates: usize) -> Settings {
     let limits = vec!["latency=0.5x".parse().unwrap(), "params=0.2x".parse().unwrap()];
-    let (limits, promotion) = match preset {
-        Preset::Edge => (limits, Some(Promotion { rung: Rung::Epochs(1), count: 3, share: 0.2 })),
-        Preset::Paper => (Vec::new(), None),
-    };
+    let limits = if preset == Preset::Edge { limits } else { Vec::new() };
     Settings {
         limits,
-        promotion,
         budget: Budget::Candidates(candidates),
-        shares: Shares { reinforce: 0.6, random: 0.2, uniform: 0.2 },
         board_key: "formula".into(),
         ..Settings::new(preset, seed)
     }
+}
+
+fn only(searcher: &str) -> Vec<(String, f64)> {
+    vec![(searcher.to_owned(), 1.0)]
 }
 
 /// Runs a search; gives its result and all lines, the earlier ones included.
@@ -175,16 +193,20 @@ fn trials(lines: &[Record]) -> Vec<&Trial> {
 
 /// What must be equal between a disturbed and an undisturbed search. Costs in seconds may differ.
 fn essence(lines: &[Record]) -> Vec<Record> {
-    let progress =
-        lines.iter().filter(|line| matches!(line, Record::Trial(_) | Record::Update(_) | Record::Stage(_)));
+    let is_note = |line: &&Record| matches!(line, Record::Started(_) | Record::Fault(_) | Record::Resumed(_));
+    let progress = lines.iter().filter(|line| !is_note(line));
     progress
         .cloned()
         .map(|mut line| {
             match &mut line {
-                Record::Trial(trial) => (trial.measure_s, trial.train_s, trial.elapsed_ns) = (0.0, 0.0, 0),
-                Record::Update(update) => update.elapsed_ns = 0,
-                Record::Stage(stage) => stage.elapsed_ns = 0,
-                Record::Started(_) | Record::Fault(_) | Record::Resumed(_) => {}
+                Record::Trial(trial) => (trial.measure_s, trial.train_s) = (0.0, 0.0),
+                Record::Batch(batch) => (batch.elapsed_ns, batch.spent) = (0, 0.0),
+                Record::Finished(finished) => finished.elapsed_ns = 0,
+                Record::Measured(_)
+                | Record::Update(_)
+                | Record::Started(_)
+                | Record::Fault(_)
+                | Record::Resumed(_) => {}
             }
             line
         })
@@ -204,52 +226,117 @@ fn names(result: &SearchResult) -> Vec<(String, f64)> {
 }
 
 #[test]
-fn a_search_finds_students_that_meet_the_limits() {
+fn a_search_finds_students_at_the_limits() {
     let mut lab = Formula::new();
     let (result, lines) = run(&settings(Preset::Edge, 1, 160), &mut lab, &[]);
     let result = result.unwrap();
     let best = &result.finalists[0];
     let teacher = teacher();
-    let cost = best.job.network.cost();
-    assert!(best.trial.feasible && best.trial.violation == 0.0);
-    assert!(cost.params as f64 <= 0.2 * teacher.network.cost().params as f64);
-    let upper = Formula::measurement(&best.job.network).latency_upper_ns;
-    assert!(upper as f64 <= 0.5 * teacher.measured.latency_ns as f64);
-    assert!(best.trial.accuracy().unwrap() > 0.75, "{:?}", best.trial.outcome);
-    assert_eq!(best.trial.rung, Rung::Epochs(1), "finalists come from the higher rung");
-    assert!(result.finalists.windows(2).all(|pair| pair[0].trial.feasible >= pair[1].trial.feasible));
+    let limits = [
+        (Metric::Params, 0.2 * teacher.network.cost().params as f64),
+        (Metric::Latency, 0.5 * teacher.measured.latency_ns as f64),
+    ];
+    let used = |trial: &Trial| {
+        let resources = trial.resources.unwrap();
+        limits.map(|(metric, bound)| resources.bound_value(metric).unwrap() / bound)
+    };
+    assert!(best.trial.feasible && used(&best.trial).iter().all(|used| *used <= 1.0));
+    assert_eq!(best.trial.rung, Rung::Steps(1200), "finalists come from the highest rung");
     assert_eq!(result.least_violation, Some(0.0));
-    let proposed = trials(&lines).iter().filter(|trial| trial.update.is_some()).count();
-    assert!((150..=160).contains(&proposed), "{proposed}");
-    assert!(lab.trained < trials(&lines).len(), "what cannot fit is not trained");
+    let proposed: Vec<_> = trials(&lines)
+        .into_iter()
+        .filter(|trial| trial.purpose == Purpose::Explore && trial.feasible)
+        .collect();
+    let tight = proposed.iter().filter(|trial| used(trial).iter().copied().fold(0.0, f64::max) > 0.9);
+    assert!(tight.count() * 10 > proposed.len() * 9, "nearly every candidate is at its limit");
+    // Without enough of its units a network may be within the limits at its whole width.
+    assert!(proposed.iter().all(|trial| trial.binding.is_some() || trial.genome.widths.is_empty()));
     assert!(result.policies.removal.is_some() && result.policies.shrinkage.is_some());
+    let searched = trials(&lines).into_iter().map(|trial| trial.searcher.as_str()).collect::<BTreeSet<_>>();
+    for entry in registry::SEARCHERS.iter().filter(|entry| entry.edge > 0.0) {
+        assert!(searched.contains(entry.name), "{} had its turn", entry.name);
+    }
 }
 
 #[test]
-fn nothing_beyond_the_relaxation_is_trained_and_trained_students_always_earn_more() {
-    let (_, lines) = run(&settings(Preset::Edge, 2, 80), &mut Formula::new(), &[]);
-    let updates =
-        lines.iter().filter_map(|line| if let Record::Update(update) = line { Some(update) } else { None });
-    for update in updates {
-        let batch = trials(&lines);
-        let batch: Vec<_> = batch
-            .into_iter()
-            .filter(|trial| {
-                (trial.stage, trial.searcher, trial.update)
-                    == (update.stage, update.searcher, Some(update.update))
-            })
-            .collect();
-        assert_eq!(batch.len(), update.trials);
-        assert!(batch.iter().all(|trial| trial.rung == batch[0].rung), "one common rung per update");
-        let worst_trained = batch.iter().filter(|trial| trial.accuracy().is_some()).map(|trial| total(trial));
-        let worst_trained = worst_trained.fold(f64::INFINITY, f64::min);
-        for trial in batch {
-            let violation = constraint::violation(&trial.reward.as_ref().unwrap().parts.excess);
-            assert_eq!(trial.accuracy().is_some(), violation <= update.epsilon, "{trial:?}");
-            if trial.accuracy().is_none() {
-                assert!(total(trial) < worst_trained);
-            }
+fn simple_students_come_first_and_stay_to_be_compared_with() {
+    let (result, lines) = run(&settings(Preset::Edge, 2, 120), &mut Formula::new(), &[]);
+    let result = result.unwrap();
+    let all = trials(&lines);
+    let first = all.iter().take_while(|trial| trial.purpose == Purpose::Simple).count();
+    assert!(first >= 12, "without training and trained: {first}");
+    assert_eq!(all[0].searcher, simple::UNIFORM);
+    let finalists: Vec<&str> =
+        result.finalists.iter().map(|finalist| finalist.trial.searcher.as_str()).collect();
+    assert!(finalists.contains(&simple::UNIFORM), "{finalists:?}");
+    assert!(finalists.iter().any(|it| it.starts_with(SIMPLE) && *it != simple::UNIFORM), "{finalists:?}");
+    let uniform = all.iter().filter(|trial| trial.searcher == simple::UNIFORM).max_by_key(|it| it.rung);
+    let found = total(&result.finalists[0].trial);
+    assert!(found >= total(uniform.unwrap()), "what was found is at least as good as uniform width");
+}
+
+#[test]
+fn a_promotion_never_trains_less_and_only_what_keeps_the_limits_is_trained() {
+    let (_, lines) = run(&settings(Preset::Edge, 3, 100), &mut Formula::new(), &[]);
+    let mut before: std::collections::HashMap<&str, Rung> = std::collections::HashMap::new();
+    for trial in trials(&lines) {
+        if trial.accuracy().is_some() {
+            assert!(trial.feasible, "{trial:?}");
+            let earlier = before.insert(&trial.lineage, trial.rung);
+            let proposed = matches!(trial.purpose, Purpose::Explore | Purpose::Simple);
+            assert!(proposed || earlier.is_some_and(|earlier| earlier < trial.rung), "{trial:?}");
         }
+    }
+    assert!(before.values().any(|rung| *rung == Rung::Inherited), "not all were worth training");
+}
+
+#[test]
+fn a_rung_that_ranks_no_better_than_chance_is_left() {
+    let settings = Settings { searchers: only("random"), ..settings(Preset::Edge, 4, 160) };
+    let rungs = |lines: &[Record]| {
+        let explored = trials(lines).into_iter().filter(|trial| trial.purpose == Purpose::Explore);
+        explored.map(|trial| trial.rung).collect::<BTreeSet<_>>()
+    };
+    let (_, lines) = run(&settings, &mut Formula::new(), &[]);
+    assert_eq!(rungs(&lines), BTreeSet::from([Rung::Inherited]));
+    let (_, lines) = run(&settings, &mut Formula { blind: true, ..Formula::new() }, &[]);
+    assert_eq!(rungs(&lines), BTreeSet::from([Rung::Inherited, Rung::Steps(400)]));
+    let Some(Record::Finished(finished)) = lines.last() else { panic!("{:?}", lines.last()) };
+    assert!(finished.untrained_correlation.unwrap() < 0.2, "{finished:?}");
+}
+
+#[test]
+fn without_a_limit_on_what_the_board_says_it_is_not_asked() {
+    let params = vec!["params=0.1x".parse().unwrap()];
+    let settings = Settings { limits: params, ..settings(Preset::Edge, 5, 60) };
+    let mut lab = Formula::new();
+    let (result, _) = run(&settings, &mut lab, &[]);
+    assert!(result.unwrap().finalists[0].trial.feasible);
+    assert_eq!(lab.measured, 0);
+}
+
+#[test]
+fn with_a_goal_and_no_limit_small_students_are_found() {
+    let settings =
+        Settings { limits: Vec::new(), goal: Some(Metric::Params), ..settings(Preset::Edge, 6, 80) };
+    let (result, lines) = run(&settings, &mut Formula::new(), &[]);
+    let whole = teacher().network.cost().params;
+    let best = &result.unwrap().finalists[0];
+    assert!(best.trial.resources.unwrap().params * 2 < whole);
+    let sizes: BTreeSet<u64> =
+        trials(&lines).iter().filter_map(|trial| Some(whole / trial.resources?.params.max(1))).collect();
+    assert!(sizes.len() > 3, "of many sizes: {sizes:?}");
+}
+
+#[test]
+fn each_searcher_alone_repeats_itself_and_keeps_the_limits() {
+    for entry in registry::SEARCHERS.iter().filter(|entry| entry.name != "paper") {
+        let settings = Settings { searchers: only(entry.name), ..settings(Preset::Edge, 7, 50) };
+        let (result, lines) = run(&settings, &mut Formula::new(), &[]);
+        let best = &result.unwrap().finalists[0];
+        assert!(best.trial.feasible, "{}", entry.name);
+        let (_, again) = run(&settings, &mut Formula::new(), &[]);
+        assert_same(&again, &lines, entry.name);
     }
 }
 
@@ -271,7 +358,7 @@ fn the_same_seed_and_recorded_answers_give_the_same_candidates() {
 
 #[test]
 fn a_search_killed_at_any_line_ends_like_an_undisturbed_one() {
-    let settings = settings(Preset::Edge, 5, 30);
+    let settings = settings(Preset::Edge, 5, 40);
     let (result, lines) = run(&settings, &mut Formula::new(), &[]);
     let result = result.unwrap();
     for cut in (0..lines.len()).step_by(11).chain([1, 2, lines.len() - 1]) {
@@ -279,23 +366,24 @@ fn a_search_killed_at_any_line_ends_like_an_undisturbed_one() {
         let (resumed, all) = run(&settings, &mut lab, &lines[..cut]);
         assert_eq!(names(&resumed.unwrap()), names(&result), "cut at line {cut}");
         assert_same(&all, &lines, &format!("cut at line {cut}"));
-        let known =
-            trials(&lines[..cut]).iter().filter(|trial| trial.accuracy().is_some() && !trial.known).count();
-        let whole = trials(&lines).iter().filter(|trial| trial.accuracy().is_some() && !trial.known).count();
-        assert_eq!(lab.trained, whole - known, "nothing is trained twice, cut at line {cut}");
+        let fresh = |lines: &[Record]| {
+            trials(lines).iter().filter(|trial| trial.accuracy().is_some() && !trial.known).count()
+        };
+        // Of the batch that was cut, what stands in the journal is not asked again.
+        assert!(lab.trained <= fresh(&lines) - fresh(&lines[..cut]) + 1, "cut at line {cut}");
     }
 }
 
 #[test]
 fn a_fault_is_never_scored_and_the_search_goes_on_as_if_it_had_not_been() {
-    let settings = settings(Preset::Edge, 6, 30);
+    let settings = settings(Preset::Edge, 6, 40);
     let (result, lines) = run(&settings, &mut Formula::new(), &[]);
     let result = result.unwrap();
     let mut disturbed: Vec<Record> = Vec::new();
     let mut faults = 0;
     let finished = loop {
-        // Each attempt gets three calls further before the link is lost again.
-        let mut lab = Formula { calls_left: Some(3), ..Formula::new() };
+        // Each attempt gets some calls further before the link is lost again.
+        let mut lab = Formula { calls_left: Some(9), ..Formula::new() };
         let (outcome, all) = run(&settings, &mut lab, &disturbed);
         disturbed = all;
         match outcome {
@@ -305,7 +393,7 @@ fn a_fault_is_never_scored_and_the_search_goes_on_as_if_it_had_not_been() {
         }
         assert!(faults < 100);
     };
-    assert!(faults > 3);
+    assert!(faults > 1, "{faults}");
     assert_eq!(names(&finished), names(&result));
     assert_same(&disturbed, &lines, "");
     assert_eq!(disturbed.iter().filter(|line| matches!(line, Record::Fault(_))).count(), faults);
@@ -314,79 +402,62 @@ fn a_fault_is_never_scored_and_the_search_goes_on_as_if_it_had_not_been() {
 #[test]
 fn a_time_budget_is_kept_and_survives_an_interruption() {
     let mut settings = settings(Preset::Edge, 7, 0);
-    settings.budget = Budget::Time(Duration::from_mins(2));
+    settings.budget = Budget::Time(Duration::from_mins(5));
     let mut lab = Formula::new();
     let (result, lines) = run(&settings, &mut lab, &[]);
     result.unwrap();
     let spent = lab.seconds.get();
-    assert!((100.0..140.0).contains(&spent), "{spent} s of 120");
+    assert!((270.0..330.0).contains(&spent), "{spent} s of 300");
+    let purposes: BTreeSet<String> =
+        trials(&lines).iter().map(|trial| format!("{:?}", trial.purpose)).collect();
+    assert_eq!(purposes.len(), 4, "all have their time: {purposes:?}");
     let cut = lines.len() / 2;
     let elapsed = Replay::new(&lines[..cut]).elapsed().as_secs_f64();
     let mut lab = Formula { seconds: Cell::new(elapsed), ..Formula::new() };
     let (resumed, _) = run(&settings, &mut lab, &lines[..cut]);
     assert!(resumed.unwrap().finalists[0].trial.feasible);
-    assert!((100.0..150.0).contains(&lab.seconds.get()), "{} s of 120", lab.seconds.get());
+    assert!((270.0..350.0).contains(&lab.seconds.get()), "{} s of 300", lab.seconds.get());
 }
 
 #[test]
-fn time_that_settled_searchers_leave_goes_into_promotions_of_the_last_stage() {
-    let mut settings = settings(Preset::Edge, 9, 0);
-    settings.shares = Shares { reinforce: 1.0, random: 0.0, uniform: 0.0 };
-    settings.budget = Budget::Time(Duration::from_mins(30));
-    let count = settings.promotion.unwrap().count;
+fn a_search_that_finds_nothing_new_ends_early_and_says_so() {
+    let mut settings = settings(Preset::Edge, 8, 0);
+    settings.searchers = only("saliency");
+    settings.budget = Budget::Time(Duration::from_hours(1));
     let mut lab = Formula::new();
     let (result, lines) = run(&settings, &mut lab, &[]);
-    let result = result.unwrap();
-    let lineages = |stage: StageKind, promoted: bool| -> BTreeSet<String> {
-        let trained = trials(&lines).into_iter().filter(|trial| trial.accuracy().is_some());
-        trained
-            .filter(|trial| trial.stage == stage && trial.update.is_none() == promoted)
-            .map(|trial| trial.lineage.clone())
-            .collect()
-    };
-    // More time than there are candidates for.
-    assert_eq!(lineages(StageKind::Removal, true).len(), count);
-    assert_eq!(lineages(StageKind::Shrinkage, true), lineages(StageKind::Shrinkage, false));
-    assert!(lineages(StageKind::Shrinkage, true).len() > count);
-    let (again, all) = run(&settings, &mut Replay::new(&lines), &lines);
-    assert_eq!(names(&again.unwrap()), names(&result));
-    assert_eq!(all.len(), lines.len() + 1, "a replay notes that it resumed, and writes nothing else");
+    result.unwrap();
+    assert!(lab.seconds.get() < 1800.0, "{} s", lab.seconds.get());
+    let Some(Record::Finished(finished)) = lines.last() else { panic!("{:?}", lines.last()) };
+    assert!(finished.reason.contains("no searcher finds anything new"), "{}", finished.reason);
 }
 
 #[test]
-fn what_a_stage_leaves_over_the_next_one_has() {
-    // Uniform width has nothing to do in the removal stage.
-    let mut settings = settings(Preset::Edge, 8, 40);
-    settings.shares = Shares { reinforce: 0.0, random: 0.0, uniform: 1.0 };
-    let (result, lines) = run(&settings, &mut Formula::new(), &[]);
-    let result = result.unwrap();
-    let best = &result.finalists[0].trial;
-    assert!(best.feasible && best.searcher == SearcherKind::Uniform && best.base == BaseKind::Teacher);
-    assert!(trials(&lines).iter().all(|trial| trial.stage == StageKind::Shrinkage));
-    assert!(trials(&lines).len() < 20, "bisection ends by itself");
-    let mut settings = self::settings(Preset::Edge, 8, 40);
-    settings.shares = Shares { reinforce: 0.0, random: 1.0, uniform: 0.0 };
-    let (result, lines) = run(&settings, &mut Formula::new(), &[]);
-    assert!(result.unwrap().finalists[0].trial.feasible);
-    assert_eq!(trials(&lines).iter().filter(|trial| trial.update.is_some()).count(), 40);
-}
-
-#[test]
-fn accuracy_and_size_ratios_are_always_against_the_original_teacher() {
-    let (result, lines) = run(&settings(Preset::Paper, 9, 60), &mut Formula::new(), &[]);
+fn the_published_method_removes_then_shrinks_and_is_scored_against_the_teacher() {
+    let (result, lines) = run(&settings(Preset::Paper, 9, 80), &mut Formula::new(), &[]);
     let result = result.unwrap();
     let params = teacher().network.cost().params as f64;
-    assert!(trials(&lines).iter().any(|trial| trial.base == BaseKind::Winner));
-    for trial in trials(&lines) {
+    let all = trials(&lines);
+    let (first, second): (Vec<&Trial>, Vec<&Trial>) =
+        all.iter().copied().partition(|trial| trial.genome.base == BaseId::Teacher);
+    assert!(first.iter().all(|trial| trial.genome.widths.is_empty()), "the first stage removes units");
+    assert!(second.len() >= 30 && second.iter().all(|trial| trial.genome.removed.is_empty()));
+    for trial in all {
+        assert_eq!(trial.rung, Rung::Epochs(5));
         let (Some(accuracy), Some(resources)) = (trial.accuracy(), trial.resources) else { continue };
         let saved = 1.0 - resources.params as f64 / params;
         assert!((total(trial) - saved * (2.0 - saved) * accuracy / 0.9).abs() < 1e-9);
     }
     assert!(result.finalists.iter().all(|finalist| matches!(finalist.job.start, StartingWeights::Fresh)));
+    // Interrupted in either stage it goes the same way.
+    for cut in [lines.len() / 4, 3 * lines.len() / 4] {
+        let (_, again) = run(&settings(Preset::Paper, 9, 80), &mut Formula::new(), &lines[..cut]);
+        assert_same(&again, &lines, &format!("cut at {cut}"));
+    }
 }
 
 #[test]
-fn in_edge_students_inherit_from_the_teacher_and_then_from_the_removal_student() {
+fn in_edge_students_inherit_slices_of_the_teacher() {
     let (result, _) = run(&settings(Preset::Edge, 10, 60), &mut Formula::new(), &[]);
     for finalist in result.unwrap().finalists {
         let StartingWeights::Inherited { source, inheritance: slices } = &finalist.job.start else {
@@ -403,7 +474,7 @@ fn a_resumed_search_must_be_the_same_search() {
     let (_, lines) = run(&settings, &mut Formula::new(), &[]);
     let other = Settings { rollouts: 4, ..settings.clone() };
     let (refused, _) = run(&other, &mut Formula::new(), &lines);
-    assert!(refused.unwrap_err().to_string().contains("`rollouts` differs: expected 5"));
+    assert!(refused.unwrap_err().to_string().contains("`rollouts` differs: expected 8"));
     let mut forged = lines;
     let position = forged.iter().position(|line| matches!(line, Record::Trial(_))).unwrap();
     if let Record::Trial(trial) = &mut forged[position] {
@@ -420,111 +491,64 @@ fn settings_that_no_search_can_be_run_with_are_refused() {
         Settings { rollouts: 0, ..good.clone() },
         Settings { channel_multiple: 0, ..good.clone() },
         Settings { budget: Budget::Candidates(0), ..good.clone() },
+        Settings { searchers: vec![("random".to_owned(), 0.0)], ..good.clone() },
+        Settings { searchers: only("nobody"), ..good.clone() },
         Settings { finalists: 0, ..good.clone() },
-        Settings { shares: Shares { reinforce: 0.0, random: 0.0, uniform: 0.0 }, ..good.clone() },
-        Settings { shares: Shares { reinforce: f64::NAN, random: 0.0, uniform: 0.0 }, ..good },
+        Settings { rungs: Rungs { choose_share: 0.95, ..good.rungs }, ..good.clone() },
     ];
     for settings in wrong {
-        assert!(matches!(run(&settings, &mut Formula::new(), &[]).0, Err(SearchError::Settings(_))));
+        let (refused, lines) = run(&settings, &mut Formula::new(), &[]);
+        assert!(matches!(refused, Err(SearchError::Settings(_))), "{settings:?}");
+        assert!(trials(&lines).is_empty());
     }
 }
 
 #[test]
-fn a_policy_learned_on_a_small_teacher_starts_the_search_on_a_bigger_one() {
-    let settings = settings(Preset::Edge, 12, 40);
-    let (result, _) = run(&settings, &mut Formula::new(), &[]);
-    let policies = result.unwrap().policies;
-    let input = Input { channels: 3, height: 32, width: 32 };
-    let network = zoo::build(zoo::Architecture::Resnet18, input, 10, 0.125).unwrap();
-    let weights = Arc::new(inheritance::initial_weights(&network, 1));
-    let measured = Formula::measurement(&network);
-    let teacher = Teacher { network, weights, accuracy: 0.9, chance: 0.1, measured };
+fn a_policy_file_of_another_kind_is_refused_before_anything_is_done() {
+    let start = Policies { removal: Some(b"no policy".to_vec()), shrinkage: None };
+    let settings = Settings { searchers: only("reinforce"), ..settings(Preset::Edge, 1, 20) };
     let mut lab = Formula::new();
-    let result = search(&settings, &teacher, &policies, &mut lab, &mut |_| Ok(()), &[], &mut |_| {}).unwrap();
-    assert!(!result.finalists.is_empty());
-    let broken = Policies { removal: Some(b"no policy".to_vec()), ..policies };
-    let refused = search(&settings, &teacher, &broken, &mut lab, &mut |_| Ok(()), &[], &mut |_| {});
+    let refused = search(&settings, &teacher(), &start, &mut lab, &mut |_| Ok(()), &[], &mut |_| {});
     assert!(matches!(refused, Err(SearchError::Policy(PolicyError::File(_)))));
+    assert_eq!(lab.measured + lab.trained, 0);
 }
 
 #[test]
-fn impossible_limits_end_with_no_finalist_that_meets_them() {
-    let mut settings = settings(Preset::Edge, 13, 40);
-    settings.limits = vec!["latency=0.001x".parse().unwrap()];
-    let (result, lines) = run(&settings, &mut Formula::new(), &[]);
-    let result = result.unwrap();
-    assert!(result.finalists.iter().all(|finalist| !finalist.trial.feasible));
-    assert!(result.least_violation.unwrap() > 1.0);
-    assert!(trials(&lines).iter().all(|trial| !trial.feasible && trial.outcome == TrialOutcome::Skipped));
-    let least = smallest(&teacher().network, 8);
-    assert!(Formula::measurement(&least).latency_ns as f64 > 0.001 * teacher().measured.latency_ns as f64);
-    assert!(least.cost().params < teacher().network.cost().params / 20);
-}
-
-/// About one network in sixteen, always the same ones.
-fn some(network: &Network, which: u8) -> bool {
-    network.digest().as_bytes().last() == Some(&which)
-}
-
-fn troubled() -> Formula {
-    Formula { unknown: [|network| some(network, b'0'), |network| some(network, b'4')], ..Formula::new() }
-}
-
-#[test]
-fn candidates_of_unknown_worth_are_out_of_their_batch_and_stop_no_search() {
-    for preset in [Preset::Edge, Preset::Paper] {
-        let settings = settings(preset, 4, 120);
-        let (result, lines) = run(&settings, &mut troubled(), &[]);
-        let result = result.unwrap();
-        let unknown: Vec<&Trial> = trials(&lines)
-            .into_iter()
-            .filter(|trial| matches!(trial.outcome, TrialOutcome::Unknown { .. }))
-            .collect();
-        let steps: BTreeSet<_> = unknown
-            .iter()
-            .filter_map(|trial| match &trial.outcome {
-                TrialOutcome::Unknown { step, .. } => Some(format!("{step:?}")),
-                TrialOutcome::Trained { .. } | TrialOutcome::Skipped | TrialOutcome::Infeasible { .. } => {
-                    None
-                }
-            })
-            .collect();
-        assert_eq!(steps, BTreeSet::from(["Measure".to_owned(), "Train".to_owned()]));
-        assert!(unknown.iter().all(|trial| trial.reward.is_none() && !trial.feasible));
-        let lineages: BTreeSet<&str> = unknown.iter().map(|trial| trial.lineage.as_str()).collect();
-        assert!(!result.finalists.is_empty());
-        assert!(result.finalists.iter().all(|finalist| !lineages.contains(finalist.trial.lineage.as_str())));
-
-        let mut thinned = 0;
-        for line in &lines {
-            let Record::Update(update) = line else { continue };
-            let batch = trials(&lines).into_iter().filter(|trial| {
-                (trial.stage, trial.searcher, trial.update)
-                    == (update.stage, update.searcher, Some(update.update))
-            });
-            let rewards: Vec<f64> =
-                batch.filter_map(|trial| trial.reward.as_ref()).map(|reward| reward.total).collect();
-            let mean = rewards.iter().sum::<f64>() / rewards.len().max(1) as f64;
-            assert!((update.mean_reward - mean).abs() < 1e-9, "{update:?}");
-            if let Some(learned) = &update.learned {
-                assert_eq!(learned.advantages.len(), rewards.len(), "{update:?}");
-                thinned += usize::from(rewards.len() < update.trials);
-            }
+fn what_the_world_cannot_tell_is_out_of_its_batch_and_of_the_result() {
+    let wide = |network: &Network| network.cost().params % 17 == 0;
+    let other = |network: &Network| network.cost().params % 13 == 0;
+    let settings = Settings {
+        searchers: vec![("reinforce".to_owned(), 1.0), ("random".to_owned(), 1.0)],
+        ..settings(Preset::Edge, 12, 120)
+    };
+    let troubled = || Formula { unknown: [wide, other], ..Formula::new() };
+    let (result, lines) = run(&settings, &mut troubled(), &[]);
+    let (result, all) = (result.unwrap(), trials(&lines));
+    let unknown: Vec<&&Trial> =
+        all.iter().filter(|trial| matches!(trial.outcome, TrialOutcome::Unknown { .. })).collect();
+    let at = |wanted: Step| {
+        let is_at =
+            |trial: &&&&Trial| matches!(trial.outcome, TrialOutcome::Unknown { step, .. } if step == wanted);
+        unknown.iter().filter(is_at).count()
+    };
+    assert!(at(Step::Measure) > 0 && at(Step::Train) > 0);
+    assert!(unknown.iter().all(|trial| trial.reward.is_none() && !trial.feasible));
+    let lineages: BTreeSet<&str> = unknown.iter().map(|trial| trial.lineage.as_str()).collect();
+    assert!(result.finalists.iter().all(|finalist| !lineages.contains(finalist.trial.lineage.as_str())));
+    for line in &lines {
+        let Record::Update(update) = line else { continue };
+        let batch = all.iter().filter(|trial| trial.batch == update.batch);
+        let rewards: Vec<f64> =
+            batch.filter_map(|trial| trial.reward.as_ref()).map(|reward| reward.total).collect();
+        if let Some(learned) = &update.learned {
+            assert_eq!(learned.advantages.len(), rewards.len(), "{update:?}");
         }
-        assert!(thinned > 0, "the policy met some");
-        let counted: usize =
-            lines.iter().map(|line| if let Record::Stage(stage) = line { stage.unknown } else { 0 }).sum();
-        assert_eq!(counted, unknown.len());
-
-        // Interrupted anywhere, as through the journal's text, it goes the same way.
-        for cut in [1, lines.len() / 3, lines.len() / 2, lines.len() - 1] {
-            let read: Vec<Record> = lines[..cut]
-                .iter()
-                .map(|line| serde_json::from_str(&serde_json::to_string(line).unwrap()).unwrap())
-                .collect();
-            let (_, again) = run(&settings, &mut troubled(), &read);
-            assert_same(&again, &lines, &format!("cut at {cut}"));
-        }
+    }
+    let Some(Record::Finished(finished)) = lines.last() else { panic!("{:?}", lines.last()) };
+    assert_eq!(finished.unknown, unknown.len());
+    for cut in [1, lines.len() / 3, lines.len() / 2, lines.len() - 1] {
+        let (_, again) = run(&settings, &mut troubled(), &lines[..cut]);
+        assert_same(&again, &lines, &format!("cut at {cut}"));
     }
 }
 
@@ -535,7 +559,7 @@ fn a_search_that_can_judge_hardly_anything_ends_with_the_reasons_and_goes_on_onc
     let (ended, first) = run(&settings, &mut broken, &[]);
     let error = ended.unwrap_err();
     let SearchError::Unknown { count, asked, .. } = &error else { panic!("{error}") };
-    assert!(count == asked && *count <= 10 + settings.rollouts, "{error}");
+    assert!(count == asked && *count <= 10 + 2 * settings.rollouts, "{error}");
     assert!(error.to_string().contains("the engine crashed on the model"), "{error}");
     assert!(matches!(first.last(), Some(Record::Fault(_))), "the journal says why");
 
@@ -546,18 +570,4 @@ fn a_search_that_can_judge_hardly_anything_ends_with_the_reasons_and_goes_on_onc
     let (mended, lines) = run(&settings, &mut Formula::new(), &second);
     assert!(!mended.unwrap().finalists.is_empty());
     assert!(trials(&lines).iter().any(|trial| trial.accuracy().is_some()));
-}
-
-#[test]
-fn lines_of_a_journal_of_today_are_still_read() {
-    let lines: Vec<Record> = include_str!("fixtures/journal-of-schema-2.jsonl")
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
-    let [Record::Started(_), Record::Trial(trial), Record::Update(_), Record::Stage(stage)] = &lines[..]
-    else {
-        panic!("{lines:?}")
-    };
-    assert!(total(trial) > 0.0 && trial.accuracy().is_some());
-    assert_eq!((stage.trials, stage.unknown), (3, 0));
 }

@@ -30,7 +30,7 @@ impl Unknowns {
     /// Count one answer.
     pub(super) fn add(&mut self, answer: &Evaluated) {
         self.asked += 1;
-        let ((Outcome::Unknown(reason), _) | (_, Some(Outcome::Unknown(reason)))) =
+        let ((Some(Outcome::Unknown(reason)), _) | (_, Some(Outcome::Unknown(reason)))) =
             (&answer.measured, &answer.trained)
         else {
             return;
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     fn answer(measured: Outcome<super::super::Measured>) -> Evaluated {
-        Evaluated { measured, measure_s: 0.0, trained: None }
+        Evaluated { measured: Some(measured), measure_s: 0.0, trained: None }
     }
 
     #[test]

@@ -46,6 +46,22 @@ impl Inheritance {
         self.0.iter().map(|(name, source)| (name.as_str(), source))
     }
 
+    /// Origins in the network that `earlier` began from, for a student of the student that `earlier` made: surgery in two
+    /// steps as one.
+    #[must_use]
+    pub fn after(&self, earlier: &Self) -> Self {
+        let origin = |(name, source): (&str, &Source)| {
+            let source = match source {
+                Source::Slice { tensor, axes } => {
+                    earlier.get(tensor).map_or(Source::Fresh, |first| first.sliced(axes))
+                }
+                Source::Fresh => Source::Fresh,
+            };
+            (name.to_owned(), source)
+        };
+        Self::new(self.iter().map(origin))
+    }
+
     /// Whether every tensor is taken whole from the teacher's tensor of its own name.
     pub fn is_identity(&self) -> bool {
         self.iter().all(|(name, source)| match source {
@@ -56,6 +72,19 @@ impl Inheritance {
 }
 
 impl Source {
+    /// What is left of it when of each axis only these indices are taken.
+    fn sliced(&self, taken: &[Option<Vec<usize>>]) -> Self {
+        let Self::Slice { tensor, axes } = self else { return Self::Fresh };
+        let axis = |(first, then): (&Option<Vec<usize>>, &Option<Vec<usize>>)| match (first, then) {
+            (None, then) => then.clone(),
+            (first, None) => first.clone(),
+            (Some(first), Some(then)) => {
+                Some(then.iter().filter_map(|&index| first.get(index).copied()).collect())
+            }
+        };
+        Self::Slice { tensor: tensor.clone(), axes: axes.iter().zip(taken).map(axis).collect() }
+    }
+
     /// All of the teacher's tensor `name`, which has `rank` axes.
     pub(super) fn whole(name: &str, rank: usize) -> Self {
         Self::Slice { tensor: name.to_owned(), axes: vec![None; rank] }

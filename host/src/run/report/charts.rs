@@ -23,6 +23,23 @@ pub(super) const REINFORCE: RGBColor = RGBColor(0x2F, 0x6F, 0xDE);
 pub(super) const RANDOM: RGBColor = RGBColor(0x8A, 0x94, 0xA0);
 /// Uniform width.
 pub(super) const UNIFORM: RGBColor = RGBColor(0xC7, 0x7D, 0x0A);
+/// Evolution.
+const EVOLUTION: RGBColor = RGBColor(0x7A, 0x4F, 0xCF);
+/// Greedy steps.
+const GREEDY: RGBColor = RGBColor(0x0F, 0x8B, 0x8D);
+/// Saliency.
+const SALIENCY: RGBColor = RGBColor(0xB0, 0x48, 0x7B);
+/// Searchers by the names of the registry, with their names in the style sheet and their colours.
+pub(super) const SEARCHERS: [(&str, &str, RGBColor); 8] = [
+    ("simple", "uniform", UNIFORM),
+    ("uniform", "uniform", UNIFORM),
+    ("reinforce", "reinforce", REINFORCE),
+    ("paper", "reinforce", REINFORCE),
+    ("random", "random", RANDOM),
+    ("evolution", "evolution", EVOLUTION),
+    ("greedy", "greedy", GREEDY),
+    ("saliency", "saliency", SALIENCY),
+];
 /// What is good: the student, the quality part.
 pub(super) const GOOD: RGBColor = RGBColor(0x14, 0x80, 0x4A);
 /// Limits and penalties.
@@ -38,7 +55,7 @@ const FEW_POINTS: usize = 3;
 const HEADROOM: f64 = 0.06;
 
 /// Description of an axis that counts, and so has no decimals.
-const UPDATE: &str = "policy update";
+const UPDATE: &str = "batch";
 
 /// Why a chart could not be drawn: what the drawing library says.
 #[derive(Debug, thiserror::Error)]
@@ -51,11 +68,7 @@ type Drawn<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
 /// Colour of a searcher.
 pub(super) fn searcher_colour(searcher: &str) -> RGBColor {
-    match searcher {
-        "random" => RANDOM,
-        "uniform" => UNIFORM,
-        _ => REINFORCE,
-    }
+    SEARCHERS.iter().find(|(name, ..)| *name == searcher).map_or(SOFT, |(_, _, colour)| *colour)
 }
 
 /// Validation accuracy against measured latency: every candidate, the frontier, the limits, teacher and student.
@@ -155,7 +168,7 @@ pub(super) fn parts(stage: &Stage) -> Result<Option<String>, ChartError> {
     }
     let y = span(lines.iter().flat_map(|(line, _)| line.iter().map(|it| it.1)).chain([0.0, 1.0]));
     draw(CURVE_SIZE, |area| {
-        let mut chart = axes(area, update_span(stage), y, UPDATE, "mean of the update")?;
+        let mut chart = axes(area, update_span(stage), y, UPDATE, "mean of the batch")?;
         for (values, colour) in lines {
             line(&mut chart, values, colour, 2)?;
         }

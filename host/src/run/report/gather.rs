@@ -6,8 +6,9 @@ use super::contents::{Candidate, Contents, Limit, Side, Stage, Update};
 use super::layers::side_by_side;
 use crate::run::summary::{self, Summary};
 use crate::search::constraint::{Metric, Resources};
-use crate::search::record::{Started, TrialOutcome};
-use crate::search::{Record, SearcherKind, StageKind, Trial};
+use crate::search::record::{Purpose, Started, TrialOutcome};
+use crate::search::registry::SIMPLE;
+use crate::search::{Record, Trial};
 use crate::wording;
 
 /// Everything that is known about a run, finished or not.
@@ -23,8 +24,14 @@ pub(super) fn contents(name: &str, records: &[Record], summary: Option<&Summary>
             _ => None,
         })
         .collect();
-    // Promotions were trained longer: they belong to no batch, and their accuracies compare with no batch's.
-    let batched: Vec<&Trial> = trials.iter().copied().filter(|trial| trial.update.is_some()).collect();
+    // Of one candidate the look after the longest training.
+    let mut longest: BTreeMap<&str, &Trial> = BTreeMap::new();
+    for trial in trials.iter().copied().filter(|trial| trial.accuracy().is_some()) {
+        let known = longest.entry(trial.lineage.as_str()).or_insert(trial);
+        if trial.rung > known.rung {
+            *known = trial;
+        }
+    }
     let student = summary.and_then(|summary| summary.student.as_ref());
     Contents {
         name: name.into(),
@@ -37,9 +44,13 @@ pub(super) fn contents(name: &str, records: &[Record], summary: Option<&Summary>
             (student.difference.estimate(), low, high)
         }),
         chance: started.map_or(0.0, |started| started.chance),
-        candidates: batched.iter().filter_map(|trial| candidate(trial)).collect(),
-        set_aside: set_aside(&batched),
-        stages: [StageKind::Removal, StageKind::Shrinkage].map(|kind| stage(kind, &batched)).into(),
+        candidates: longest
+            .values()
+            .filter(|trial| trial.was_trained())
+            .filter_map(|trial| candidate(trial))
+            .collect(),
+        set_aside: set_aside(&trials),
+        stages: stages(&trials),
         layers: summary.map_or_else(Vec::new, |summary| {
             side_by_side(&summary.teacher.network, student.map(|student| &student.side.network))
         }),
@@ -48,27 +59,16 @@ pub(super) fn contents(name: &str, records: &[Record], summary: Option<&Summary>
     }
 }
 
-fn stage_name(kind: StageKind) -> &'static str {
-    match kind {
-        StageKind::Removal => "removal",
-        StageKind::Shrinkage => "shrinkage",
-    }
-}
-
-/// The searcher's name in words and in the style sheet.
-fn searcher_name(kind: SearcherKind) -> &'static str {
-    match kind {
-        SearcherKind::Reinforce => "reinforce",
-        SearcherKind::Random => "random",
-        SearcherKind::Uniform => "uniform",
-    }
+/// The searcher's name as the style sheet has it: simple students are one kind, whatever their names.
+fn searcher_name(name: &str) -> &str {
+    if name.starts_with(SIMPLE) { SIMPLE } else { name }
 }
 
 fn candidate(trial: &Trial) -> Option<Candidate> {
     let resources = trial.resources.as_ref()?;
     Some(Candidate {
-        searcher: searcher_name(trial.searcher).into(),
-        stage: stage_name(trial.stage).into(),
+        searcher: searcher_name(&trial.searcher).into(),
+        stage: trial.rung.to_string(),
         accuracy: trial.accuracy(),
         latency_ns: resources.measured.map(|measured| measured.latency_ns as f64),
         params: resources.params,
@@ -90,30 +90,36 @@ fn set_aside(trials: &[&Trial]) -> Vec<(String, usize)> {
     some.map(|(reason, count)| (reason.into(), count)).collect()
 }
 
-/// The policy's learning curve: the other searchers do not learn.
-fn stage(kind: StageKind, trials: &[&Trial]) -> Stage {
-    let mut batches: BTreeMap<usize, Vec<&Trial>> = BTreeMap::new();
-    for trial in
-        trials.iter().filter(|trial| trial.stage == kind && trial.searcher == SearcherKind::Reinforce)
-    {
-        if let Some(update) = trial.update {
-            batches.entry(update).or_default().push(trial);
+/// Learning curves: one for each searcher, since only its own batches are of one kind.
+fn stages(trials: &[&Trial]) -> Vec<Stage> {
+    let mut searchers: Vec<&str> = Vec::new();
+    for trial in trials.iter().filter(|trial| trial.purpose == Purpose::Explore) {
+        if !searchers.contains(&trial.searcher.as_str()) {
+            searchers.push(&trial.searcher);
         }
     }
-    let updates = batches.into_iter().map(|(update, batch)| {
+    searchers.into_iter().map(|searcher| stage(searcher, trials)).collect()
+}
+
+fn stage(searcher: &str, trials: &[&Trial]) -> Stage {
+    let mut batches: BTreeMap<usize, Vec<&Trial>> = BTreeMap::new();
+    for trial in trials.iter().filter(|it| it.searcher == searcher && it.purpose == Purpose::Explore) {
+        batches.entry(trial.batch).or_default().push(trial);
+    }
+    let updates = batches.into_values().enumerate().map(|(place, batch)| {
         let mean = |part: fn(&Trial) -> Option<f64>| {
             let known: Vec<f64> = batch.iter().filter_map(|trial| part(trial)).collect();
             (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
         };
         Update {
-            number: update + 1,
+            number: place + 1,
             rewards: batch.iter().filter_map(|trial| Some(trial.reward.as_ref()?.total)).collect(),
             quality: mean(|trial| trial.reward.as_ref()?.parts.quality),
             compression: mean(|trial| trial.reward.as_ref()?.parts.compression),
             penalty: mean(|trial| Some(-trial.reward.as_ref()?.penalty)),
         }
     });
-    Stage { name: stage_name(kind).into(), updates: updates.collect() }
+    Stage { name: searcher.into(), updates: updates.collect() }
 }
 
 fn side(side: &summary::Side) -> Side {
@@ -195,9 +201,10 @@ fn facts(started: Option<&Started>, summary: Option<&Summary>) -> Vec<(String, S
         facts.push(("seed", settings.seed.to_string()));
         let limits: Vec<String> = settings.limits.iter().map(ToString::to_string).collect();
         facts.push(("limits", if limits.is_empty() { "none".into() } else { limits.join(", ") }));
-        facts.push(("rollouts per update", settings.rollouts.to_string()));
-        facts.push(("training per candidate", {
-            format!("removal {}, shrinkage {}", settings.removal_rung, settings.shrinkage_rung)
+        facts.push(("candidates per batch", settings.rollouts.to_string()));
+        facts.push(("looks at candidates", {
+            let rungs = [Some(settings.rungs.explore), settings.rungs.promote, settings.rungs.choose];
+            rungs.into_iter().flatten().map(|rung| rung.to_string()).collect::<Vec<_>>().join(", then ")
         }));
         facts.push(("widths are multiples of", settings.channel_multiple.to_string()));
         facts.push(("measurement identity", settings.board_key.clone()));

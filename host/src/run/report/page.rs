@@ -138,13 +138,9 @@ fn scatter(contents: &Contents) -> Result<String, ChartError> {
     if contents.student.is_some() {
         legend.push(("diamond", "good", "student"));
     }
-    for (searcher, colour, text) in [
-        ("reinforce", "reinforce", "policy's candidates"),
-        ("random", "random", "random search's"),
-        ("uniform", "uniform", "uniform width's"),
-    ] {
+    for (searcher, colour) in charts::SEARCHERS.map(|(searcher, style, _)| (searcher, style)) {
         if contents.candidates.iter().any(|it| it.searcher == searcher) {
-            legend.push(("", colour, text));
+            legend.push(("", colour, searcher));
         }
     }
     legend.push(("line", "ink", "best so far from the fastest on"));
@@ -153,10 +149,10 @@ fn scatter(contents: &Contents) -> Result<String, ChartError> {
     }
     let trained = contents.candidates.iter().filter(|it| it.accuracy.is_some()).count();
     let aside = contents.set_aside.iter().map(|(reason, count)| format!("; {count} {}", escape(reason)));
-    let note = format!("{trained} candidates were trained for a moment and are shown{}", all(aside));
+    let note = format!("{trained} candidates were trained and are shown{}", all(aside));
     Ok(format!(
-        "<h2>What the search saw</h2>\n<p class=\"note\">{note}. Candidates stand at the accuracy of their short \
-         distillation, the student at that of its long one. Where the latency limit is a share of the teacher's, their \
+        "<h2>What the search saw</h2>\n<p class=\"note\">{note}. Candidates stand at the accuracy of their longest training in the \
+         search, the student at that of its long one. Where the latency limit is a share of the teacher's, their \
          latencies are scaled by the board's drift since the search began.</p>\n{}",
         figure("Validation accuracy against measured latency of all candidates", &svg, &legend)
     ))
@@ -167,12 +163,12 @@ fn curves(stage: &Stage) -> Result<String, ChartError> {
         return Ok(String::new());
     }
     let rewards = figure(
-        "Reward over the policy updates",
+        "Reward over the batches",
         &charts::rewards(stage)?,
         &[
-            ("line", "reinforce", "mean of the update"),
+            ("line", "reinforce", "mean of the batch"),
             ("line", "good", "best so far"),
-            ("faint", "reinforce", "one rollout"),
+            ("faint", "reinforce", "one candidate"),
         ],
     );
     let parts = match charts::parts(stage)? {
@@ -185,12 +181,12 @@ fn curves(stage: &Stage) -> Result<String, ChartError> {
                 legend.push(("line", "uniform", "compression"));
             }
             legend.push(("line", "limit", "penalty of the limits"));
-            figure("Parts of the reward over the policy updates", &svg, &legend)
+            figure("Parts of the reward over the batches", &svg, &legend)
         }
         None => String::new(),
     };
     Ok(format!(
-        "<h2>Learning: layer {}</h2>\n<div class=\"pair\"><div><h3>Reward</h3>{rewards}</div>\
+        "<h2>Batches of {}</h2>\n<div class=\"pair\"><div><h3>Reward</h3>{rewards}</div>\
          <div><h3>Its parts</h3>{parts}</div></div>\n",
         escape(&stage.name)
     ))

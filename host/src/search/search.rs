@@ -1,0 +1,697 @@
+//! The search: simple students first, then searchers in turns by their shares, the most promising trained in between, and the
+//! best of those trained longer at the end.
+//!
+//! The budget's clock is read once per batch, and that reading is journaled with it: a replay makes the same choices.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::base::Base;
+use super::cache::Cache;
+use super::cascade::{Cascade, Judged, Plan};
+use super::constraint::Metric;
+use super::cost_model::CostModel;
+use super::error::SearchError;
+use super::event::Event;
+use super::genome::{BaseId, Genome, Shape};
+use super::laboratory::{Fault, Job, Laboratory, Rung, StartingWeights};
+use super::record::{Batch, Finished, Purpose, Record, Started, Stopped, Trial, TrialOutcome, Update};
+use super::result::{self, SearchResult};
+use super::reward::{Preset, Scoring};
+use super::searcher::{Asked, Known, Proposal, Searcher, Setup};
+use super::settings::{Budget, Settings};
+use super::state::Scale;
+use super::surrogate::{Surrogate, rank_correlation};
+use super::tape::{Journal, Observer, Tape};
+use super::teacher::{Policies, Teacher};
+use super::unknowns::Unknowns;
+use super::{begin, registry, simple};
+use crate::model_io::Weights;
+use crate::training::inheritance;
+
+/// Batches one after the other that tell a searcher nothing new: it has settled.
+const SETTLED: usize = 4;
+/// Candidates judged both without training and trained that a verdict on the untrained rung needs.
+const PAIRS: usize = 8;
+/// Rank correlation below which looks without training choose no better than chance.
+const LEAST_CORRELATION: f64 = 0.2;
+/// With a budget of candidates: so many are proposed for each that is trained.
+const PROPOSED_FOR_ONE: usize = 4;
+/// Students in one batch of long looks: enough for the hands, few enough to stop in time.
+const LONG_BATCH: usize = 2;
+/// Share of the budget after which no more simple students are trained.
+const SIMPLE_SHARE: f64 = 0.4;
+/// Who judged again, in batches of promotions.
+const PROMOTION: &str = "promotion";
+
+/// Searches. `recorded` holds the whole lines of an interrupted journal, or nothing; lines that are in it are not written
+/// again.
+///
+/// # Errors
+/// [`SearchError::Fault`] pauses: call again with what was journaled.
+pub fn search(
+    settings: &Settings,
+    teacher: &Teacher,
+    start: &Policies,
+    lab: &mut dyn Laboratory,
+    journal: &mut Journal<'_>,
+    recorded: &[Record],
+    observer: &mut Observer<'_>,
+) -> Result<SearchResult, SearchError> {
+    settings.check()?;
+    let mut tape = Tape::new(recorded, journal, observer);
+    let started = begin::begin(settings, teacher, start, lab, &mut tape, recorded)?;
+    let outcome = Search::new(settings, teacher, start, &started, recorded)
+        .and_then(|mut search| search.run(lab, &mut tape));
+    if let Err(stopped @ (SearchError::Fault(_) | SearchError::Unknown { .. })) = &outcome {
+        let elapsed_ns = u64::try_from(lab.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        // The cause itself is what the caller must hear of, not that it could not be written down.
+        let _ = tape.note(&Record::Fault(Stopped { reason: stopped.to_string(), elapsed_ns }));
+    }
+    outcome
+}
+
+/// A searcher with its share.
+struct Seat {
+    name: &'static str,
+    searcher: Box<dyn Searcher>,
+    share: f64,
+    /// What it has spent, in the unit of the budget.
+    spent: f64,
+    /// Batches in a row that told nothing new.
+    stale: usize,
+    open: bool,
+}
+
+/// What is done next.
+enum Next {
+    /// A seat's proposals.
+    Explore(usize, Asked),
+    /// Genomes to be trained.
+    Promote(Vec<Genome>),
+    /// Genomes to be trained longer.
+    Choose(Vec<Genome>),
+    /// Nothing; why, for people.
+    End(String),
+}
+
+struct Search<'a> {
+    settings: &'a Settings,
+    cascade: Cascade,
+    base: Rc<Base>,
+    seats: Vec<Seat>,
+    trials: Vec<Trial>,
+    /// The last job of each lineage.
+    jobs: HashMap<String, Job>,
+    simple: Vec<(Shape, f64)>,
+    surrogate: Surrogate,
+    /// The rung of proposals; the promotion's own once looks without training have proved useless.
+    explore: Rung,
+    batches: usize,
+    /// Proposals, without promotions.
+    proposed: usize,
+    /// Time spent on proposals and on promotions, ns.
+    exploring_ns: u64,
+    promoting_ns: u64,
+    start_ns: u64,
+    /// How long the last batch of proposals took, ns.
+    last_explore_ns: u64,
+    /// What one step of one student's training took in the last batch that trained some, ns; 0 before.
+    step_ns: f64,
+    choosing: bool,
+    unsettled: Option<Unsettled>,
+}
+
+/// A batch whose cost is not accounted for yet.
+struct Unsettled {
+    plan: (Purpose, Rung),
+    began_ns: u64,
+    /// Students that were trained in it.
+    trained: usize,
+    /// Whose it was, of proposals.
+    seat: Option<usize>,
+}
+
+impl<'a> Search<'a> {
+    fn new(
+        settings: &'a Settings,
+        teacher: &Teacher,
+        start: &Policies,
+        started: &Started,
+        recorded: &[Record],
+    ) -> Result<Self, SearchError> {
+        let goal = match settings.preset {
+            Preset::Edge if settings.limits.is_empty() => Some(settings.goal.unwrap_or(Metric::Params)),
+            Preset::Edge => settings.goal,
+            Preset::Paper => None,
+        };
+        let scoring = Scoring {
+            preset: settings.preset,
+            teacher_accuracy: started.teacher_accuracy,
+            chance: started.chance,
+            teacher: started.teacher,
+            goal,
+        };
+        let base = Rc::new(Base::new(
+            BaseId::Teacher,
+            teacher.network.clone(),
+            teacher.weights.clone(),
+            settings.channel_multiple,
+        ));
+        let measured = started.teacher.measured.unwrap_or(teacher.measured);
+        let limits = started.limits.clone();
+        let setup = Setup {
+            settings,
+            base: Rc::clone(&base),
+            limits: &limits,
+            scale: Scale::of(&teacher.network),
+            start,
+        };
+        let mut seats = Vec::new();
+        for (name, share) in &settings.searchers {
+            let entry = registry::find(name)
+                .ok_or_else(|| SearchError::Settings(format!("searcher `{name}`: there is none")))?;
+            if *share > 0.0 {
+                let searcher = (entry.build)(&setup)?;
+                let (name, share) = (entry.name, *share);
+                seats.push(Seat { name, searcher, share, spent: 0.0, stale: 0, open: true });
+            }
+        }
+        let cascade = Cascade {
+            scoring,
+            limits: limits.clone(),
+            cache: Cache::from_records(recorded),
+            unknowns: Unknowns::default(),
+            costs: CostModel::new(&teacher.network, measured),
+            learned: HashSet::new(),
+            bases: HashMap::from([(BaseId::Teacher, Rc::clone(&base))]),
+            seed: settings.seed,
+        };
+        Ok(Self {
+            settings,
+            cascade,
+            surrogate: Surrogate::new(&teacher.network),
+            base,
+            seats,
+            trials: Vec::new(),
+            jobs: HashMap::new(),
+            simple: Vec::new(),
+            explore: settings.rungs.explore,
+            batches: 0,
+            proposed: 0,
+            exploring_ns: 0,
+            promoting_ns: 0,
+            start_ns: 0,
+            last_explore_ns: 0,
+            step_ns: 0.0,
+            choosing: false,
+            unsettled: None,
+        })
+    }
+
+    fn run(&mut self, lab: &mut dyn Laboratory, tape: &mut Tape<'_>) -> Result<SearchResult, SearchError> {
+        self.start_ns = tape.clock(lab);
+        if self.settings.preset == Preset::Edge {
+            self.simple_students(lab, tape)?;
+        }
+        let reason = loop {
+            let now_ns = self.settle(lab, tape);
+            if tape.is_live() && lab.cancelled() {
+                return Err(Fault::Cancelled.into());
+            }
+            self.rebase(lab, now_ns)?;
+            match self.next(now_ns)? {
+                Next::Explore(seat, asked) => self.explore(lab, tape, now_ns, seat, &asked)?,
+                Next::Promote(genomes) => {
+                    let rung = self.settings.rungs.promote.unwrap_or(self.explore);
+                    self.again(lab, tape, now_ns, &genomes, Purpose::Promote, rung)?;
+                    self.judge_the_rung();
+                }
+                Next::Choose(genomes) => {
+                    let rung = self.settings.rungs.choose.unwrap_or(self.explore);
+                    self.again(lab, tape, now_ns, &genomes, Purpose::Choose, rung)?;
+                }
+                Next::End(reason) => break (reason, now_ns),
+            }
+        };
+        self.finish(tape, reason.0, reason.1)
+    }
+
+    /// The students that anybody would try first: all looked at without training, then the best of those trained, a few at a
+    /// time and uniform width first, for a part of the budget.
+    fn simple_students(&mut self, lab: &mut dyn Laboratory, tape: &mut Tape<'_>) -> Result<(), SearchError> {
+        // A search by uniform width alone compares with nothing else.
+        let only_uniform = self.seats.iter().all(|seat| seat.name == "uniform");
+        let mut all = if only_uniform { vec![simple::uniform(&self.base)] } else { simple::all(&self.base) };
+        if let Budget::Candidates(count) = self.settings.budget {
+            all.truncate(count);
+        }
+        let now_ns = tape.clock(lab);
+        let proposals: Vec<Proposal> =
+            all.iter().map(|simple| Proposal::Fitted(simple.shape.clone())).collect();
+        let names: Vec<String> = all.iter().map(|simple| simple.name.clone()).collect();
+        let plan = self.plan(Purpose::Simple, registry::SIMPLE, 0.0, self.explore);
+        let judged = self.batch(lab, tape, now_ns, &proposals, plan, Some(&names))?;
+        self.proposed += judged.len();
+        let worth = |(simple, one): (simple::Simple, Judged)| {
+            let quality = one.trial.quality().filter(|_| one.trial.feasible)?;
+            Some((simple, one.trial.genome, quality))
+        };
+        let mut ranked: Vec<(simple::Simple, Genome, f64)> =
+            all.into_iter().zip(judged).filter_map(worth).collect();
+        ranked.sort_by(|a, b| {
+            let is_uniform = |it: &simple::Simple| it.name == simple::UNIFORM;
+            is_uniform(&b.0).cmp(&is_uniform(&a.0)).then(b.2.total_cmp(&a.2))
+        });
+        let Some(rung) = self.settings.rungs.promote.filter(|rung| *rung != self.explore) else {
+            self.simple = ranked.into_iter().map(|(simple, _, quality)| (simple.shape, quality)).collect();
+            return Ok(());
+        };
+        let mut trained: Vec<(Shape, f64)> = Vec::new();
+        for few in ranked.chunks(LONG_BATCH) {
+            let now_ns = self.settle(lab, tape);
+            if tape.is_live() && lab.cancelled() {
+                return Err(Fault::Cancelled.into());
+            }
+            let by_time = matches!(self.settings.budget, Budget::Time(_));
+            if by_time
+                && !trained.is_empty()
+                && self.spent(now_ns) + self.half(rung, few.len()) > SIMPLE_SHARE
+            {
+                break;
+            }
+            let proposals: Vec<Proposal> =
+                few.iter().map(|(_, genome, _)| Proposal::Exact(genome.clone())).collect();
+            let names: Vec<String> = few.iter().map(|(simple, ..)| simple.name.clone()).collect();
+            let plan = self.plan(Purpose::Simple, registry::SIMPLE, 0.0, rung);
+            let judged = self.batch(lab, tape, now_ns, &proposals, plan, Some(&names))?;
+            for ((simple, ..), one) in few.iter().zip(judged) {
+                if let Some(quality) = one.trial.quality().filter(|_| one.trial.feasible) {
+                    trained.push((simple.shape.clone(), quality));
+                }
+            }
+        }
+        trained.sort_by(|a, b| b.1.total_cmp(&a.1));
+        self.simple = if trained.is_empty() {
+            ranked.into_iter().map(|(simple, _, quality)| (simple.shape, quality)).collect()
+        } else {
+            trained
+        };
+        self.refit();
+        Ok(())
+    }
+
+    /// Half of what training so many students at this rung takes, as a share of the budget; 0 where that is not known.
+    fn half(&self, rung: Rung, students: usize) -> f64 {
+        match (self.settings.budget, rung) {
+            (Budget::Time(time), Rung::Steps(steps)) => {
+                let all_ns = self.step_ns * f64::from(steps) * students as f64;
+                all_ns / time.as_nanos().max(1) as f64 / 2.0
+            }
+            (Budget::Time(_), Rung::Inherited | Rung::Epochs(_)) | (Budget::Candidates(_), _) => 0.0,
+        }
+    }
+
+    /// Share of the budget that is spent.
+    fn spent(&self, now_ns: u64) -> f64 {
+        match self.settings.budget {
+            Budget::Time(time) => now_ns.saturating_sub(self.start_ns) as f64 / time.as_nanos().max(1) as f64,
+            Budget::Candidates(count) => self.proposed as f64 / count.max(1) as f64,
+        }
+    }
+
+    /// What comes next.
+    fn next(&mut self, now_ns: u64) -> Result<Next, SearchError> {
+        let spent = self.spent(now_ns);
+        let by_time = matches!(self.settings.budget, Budget::Time(_));
+        let (promote, reserve) = (self.settings.rungs.promote_share, self.settings.rungs.choose_share);
+        let reserve = if by_time && self.settings.rungs.choose.is_some() { reserve } else { 0.0 };
+        // Stop half a batch early or late, whichever is nearer.
+        let half = match self.settings.budget {
+            Budget::Time(time) => self.last_explore_ns as f64 / time.as_nanos().max(1) as f64 / 2.0,
+            Budget::Candidates(_) => 0.0,
+        };
+        if !self.choosing && spent + half < 1.0 - reserve {
+            let trained_share = if by_time {
+                let all = self.exploring_ns + self.promoting_ns;
+                self.promoting_ns as f64 / all.max(1) as f64
+            } else {
+                let trained = self.trials.iter().filter(|trial| trial.purpose == Purpose::Promote).count();
+                (trained * PROPOSED_FOR_ONE) as f64 / self.proposed.max(1) as f64 * promote
+            };
+            let rung = self.settings.rungs.promote.unwrap_or(self.explore);
+            // As many as there is time for.
+            let lasts = |count: &usize| spent + self.half(rung, *count) < 1.0 - reserve;
+            let count = (1..=self.settings.rollouts).rev().find(lasts).unwrap_or(0);
+            if trained_share < promote {
+                let genomes = self.promising(count);
+                if !genomes.is_empty() {
+                    return Ok(Next::Promote(genomes));
+                }
+            }
+            if let Some((seat, asked)) = self.ask(spent)? {
+                return Ok(Next::Explore(seat, asked));
+            }
+            let genomes = self.promising(count);
+            if !genomes.is_empty() {
+                return Ok(Next::Promote(genomes));
+            }
+        }
+        self.choosing = true;
+        let rung = self.settings.rungs.choose.unwrap_or(self.explore);
+        if by_time && spent + self.half(rung, LONG_BATCH) >= 1.0 {
+            return Ok(Next::End("the budget is spent".into()));
+        }
+        let genomes = self.choice();
+        if genomes.is_empty() {
+            let open = self.seats.iter().any(|seat| seat.open);
+            let why = if open { "the budget is spent" } else { "no searcher finds anything new" };
+            return Ok(Next::End(why.into()));
+        }
+        Ok(Next::Choose(genomes))
+    }
+
+    /// The open seat that is furthest behind its share, and what it asks.
+    fn ask(&mut self, spent: f64) -> Result<Option<(usize, Asked)>, SearchError> {
+        let left = match self.settings.budget {
+            Budget::Candidates(count) => count.saturating_sub(self.proposed),
+            Budget::Time(_) => self.settings.rollouts,
+        };
+        let count = self.settings.rollouts.min(left);
+        loop {
+            let open = (0..self.seats.len()).filter(|&index| self.seats[index].open);
+            let due = |&index: &usize| self.seats[index].spent / self.seats[index].share;
+            let Some(index) = open.min_by(|a, b| due(a).total_cmp(&due(b))) else { return Ok(None) };
+            let known =
+                Known { spent, trials: &self.trials, simple: &self.simple, surrogate: &self.surrogate };
+            let asked = self.seats[index].searcher.ask(count, &known)?;
+            if !asked.proposals.is_empty() {
+                return Ok(Some((index, asked)));
+            }
+            self.seats[index].open = false;
+        }
+    }
+
+    fn explore(
+        &mut self,
+        lab: &mut dyn Laboratory,
+        tape: &mut Tape<'_>,
+        now_ns: u64,
+        seat: usize,
+        asked: &Asked,
+    ) -> Result<(), SearchError> {
+        let plan = self.plan(Purpose::Explore, self.seats[seat].name, asked.epsilon, self.explore);
+        let judged = self.batch(lab, tape, now_ns, &asked.proposals, plan, None)?;
+        let trials: Vec<Trial> = judged.into_iter().map(|one| one.trial).collect();
+        self.proposed += trials.len();
+        let is_stale = trials.iter().all(|trial| trial.known);
+        let learned = self.seats[seat].searcher.tell(&trials)?;
+        let rewards: Vec<f64> =
+            trials.iter().filter_map(|trial| trial.reward.as_ref()).map(|reward| reward.total).collect();
+        tape.put(&Record::Update(Update {
+            batch: plan.number,
+            searcher: plan.searcher.to_owned(),
+            epsilon: plan.epsilon,
+            trials: trials.len(),
+            mean_reward: rewards.iter().sum::<f64>() / rewards.len().max(1) as f64,
+            learned,
+        }))?;
+        if let Some(unsettled) = &mut self.unsettled {
+            unsettled.seat = Some(seat);
+        }
+        let seat = &mut self.seats[seat];
+        if matches!(self.settings.budget, Budget::Candidates(_)) {
+            seat.spent += trials.len() as f64;
+        }
+        seat.stale = if is_stale { seat.stale + 1 } else { 0 };
+        if seat.stale >= SETTLED {
+            seat.open = false;
+        }
+        Ok(())
+    }
+
+    /// Judges genomes again, at another rung.
+    fn again(
+        &mut self,
+        lab: &mut dyn Laboratory,
+        tape: &mut Tape<'_>,
+        now_ns: u64,
+        genomes: &[Genome],
+        purpose: Purpose,
+        rung: Rung,
+    ) -> Result<(), SearchError> {
+        let proposals: Vec<Proposal> = genomes.iter().cloned().map(Proposal::Exact).collect();
+        let names: Vec<String> = genomes.iter().map(|genome| self.finder_of(genome)).collect();
+        // A proposal that its limits let through once is within them now.
+        let plan = self.plan(purpose, PROMOTION, 0.0, rung);
+        self.batch(lab, tape, now_ns, &proposals, plan, Some(&names))?;
+        self.refit();
+        Ok(())
+    }
+
+    /// Who found a genome first.
+    fn finder_of(&self, genome: &Genome) -> String {
+        let first = self.trials.iter().find(|trial| trial.genome == *genome);
+        first.map_or_else(|| PROMOTION.to_owned(), |trial| trial.searcher.clone())
+    }
+
+    fn plan(&self, purpose: Purpose, searcher: &'static str, epsilon: f64, rung: Rung) -> Plan<'static> {
+        let first = self.trials.len() as u64;
+        Plan { number: self.batches, purpose, searcher, epsilon, rung, first }
+    }
+
+    /// Judges, journals and remembers one batch. `finders`: names to put in the place of the batch's own.
+    fn batch(
+        &mut self,
+        lab: &mut dyn Laboratory,
+        tape: &mut Tape<'_>,
+        now_ns: u64,
+        proposals: &[Proposal],
+        plan: Plan<'_>,
+        finders: Option<&[String]>,
+    ) -> Result<Vec<Judged>, SearchError> {
+        self.batches += 1;
+        let batch = Batch {
+            number: plan.number,
+            purpose: plan.purpose,
+            searcher: plan.searcher.to_owned(),
+            elapsed_ns: now_ns,
+            spent: self.spent(now_ns).min(1.0),
+            rung: plan.rung,
+            candidates: proposals.len(),
+        };
+        tape.put(&Record::Batch(batch.clone()))?;
+        tape.observe(&Event::Batch(&batch));
+        let done = self.cascade.judge(lab, proposals, plan)?;
+        for tried in done.tried {
+            tape.put(&Record::Measured(tried))?;
+        }
+        let mut judged = done.judged;
+        for (index, one) in judged.iter_mut().enumerate() {
+            if let Some(finder) = finders.and_then(|finders| finders.get(index)) {
+                one.trial.searcher.clone_from(finder);
+            }
+            tape.put_trial(&mut one.trial)?;
+            if let Some(job) = &one.job {
+                self.surrogate.see(&one.trial, &job.network);
+                self.jobs.insert(one.trial.lineage.clone(), job.clone());
+            }
+            self.trials.push(one.trial.clone());
+        }
+        self.cascade.unknowns.check()?;
+        let trained = judged.iter().filter(|one| one.trial.was_trained() && !one.trial.known).count();
+        self.unsettled =
+            Some(Unsettled { plan: (plan.purpose, plan.rung), began_ns: now_ns, trained, seat: None });
+        Ok(judged)
+    }
+
+    /// Reads the clock and accounts for the last batch by that reading, which the next line of the journal will hold: so a
+    /// replay counts alike.
+    fn settle(&mut self, lab: &dyn Laboratory, tape: &Tape<'_>) -> u64 {
+        let now_ns = tape.clock(lab);
+        let Some(Unsettled { plan: (purpose, rung), began_ns, trained, seat }) = self.unsettled.take() else {
+            return now_ns;
+        };
+        let took_ns = now_ns.saturating_sub(began_ns);
+        if let (Rung::Steps(steps @ 1..), 1..) = (rung, trained) {
+            self.step_ns = took_ns as f64 / (f64::from(steps) * trained as f64);
+        }
+        match purpose {
+            Purpose::Explore => {
+                self.exploring_ns += took_ns;
+                self.last_explore_ns = took_ns;
+            }
+            Purpose::Promote => self.promoting_ns += took_ns,
+            Purpose::Simple | Purpose::Choose => {}
+        }
+        if let (Some(seat), Budget::Time(_)) = (seat, self.settings.budget) {
+            self.seats[seat].spent += took_ns as f64;
+        }
+        now_ns
+    }
+
+    /// Where a searcher wants to go on from a judged candidate, it gets that as its base.
+    fn rebase(&mut self, lab: &mut dyn Laboratory, now_ns: u64) -> Result<(), SearchError> {
+        let spent = self.spent(now_ns);
+        for seat in 0..self.seats.len() {
+            let known =
+                Known { spent, trials: &self.trials, simple: &self.simple, surrogate: &self.surrogate };
+            let next = self.seats[seat].searcher.next_base(&known);
+            if let Some(base) = next.map(|lineage| self.base_of(&lineage, lab)).transpose()?.flatten() {
+                self.cascade.bases.insert(base.id.clone(), Rc::clone(&base));
+                self.seats[seat].searcher.rebase(base)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Candidates that keep the limits and were not looked at at this rung, the most promising first.
+    fn not_at(&self, rung: Rung, worth: impl Fn(&Trial) -> Option<f64>) -> Vec<&Trial> {
+        let done: HashSet<&str> = self
+            .trials
+            .iter()
+            .filter(|trial| trial.rung == rung)
+            .map(|trial| trial.lineage.as_str())
+            .collect();
+        let mut seen = BTreeSet::new();
+        let mut all: Vec<(&Trial, f64)> = self
+            .trials
+            .iter()
+            .filter(|trial| trial.feasible && !done.contains(trial.lineage.as_str()))
+            .filter_map(|trial| Some((trial, worth(trial)?)))
+            .collect();
+        all.sort_by(|a, b| b.1.total_cmp(&a.1));
+        all.retain(|(trial, _)| seen.insert(trial.lineage.as_str()));
+        all.into_iter().map(|(trial, _)| trial).collect()
+    }
+
+    /// What is trained next.
+    fn promising(&self, count: usize) -> Vec<Genome> {
+        let Some(rung) = self.settings.rungs.promote.filter(|rung| *rung != self.explore) else {
+            return Vec::new();
+        };
+        let worth =
+            |trial: &Trial| (trial.rung == self.explore).then(|| self.surrogate.quality_of(trial)).flatten();
+        self.not_at(rung, worth).into_iter().take(count).map(|trial| trial.genome.clone()).collect()
+    }
+
+    /// What is trained longest next: uniform width and the best simple student among the first, so that the result can say
+    /// what was gained over them.
+    fn choice(&self) -> Vec<Genome> {
+        let Some(rung) = self.settings.rungs.choose else { return Vec::new() };
+        let trained = self.settings.rungs.promote.unwrap_or(self.explore);
+        let is_trained = |trial: &Trial| trial.rung == trained || (trial.rung != rung && trial.was_trained());
+        let worth = |trial: &Trial| is_trained(trial).then(|| self.surrogate.quality_of(trial)).flatten();
+        let open = self.not_at(rung, worth);
+        let chosen = self.trials.iter().filter(|trial| trial.rung == rung).count();
+        // As many as the caller will look at, and no more than that unless time is left.
+        if !matches!(self.settings.budget, Budget::Time(_)) && chosen >= self.settings.finalists.min(8) {
+            return Vec::new();
+        }
+        let mut genomes: Vec<Genome> = Vec::new();
+        if chosen == 0 {
+            let simple = open.iter().filter(|trial| trial.searcher.starts_with(registry::SIMPLE));
+            let best = simple.clone().next();
+            let uniform = simple.clone().find(|trial| trial.searcher == simple::UNIFORM);
+            for trial in [uniform, best].into_iter().flatten() {
+                if !genomes.contains(&trial.genome) {
+                    genomes.push(trial.genome.clone());
+                }
+            }
+        }
+        for trial in open {
+            if genomes.len() < LONG_BATCH && !genomes.contains(&trial.genome) {
+                genomes.push(trial.genome.clone());
+            }
+        }
+        genomes
+    }
+
+    /// Whether looks without training choose better than chance; if not, proposals are trained from now on.
+    fn judge_the_rung(&mut self) {
+        let Some(promote) = self.settings.rungs.promote.filter(|_| self.explore == Rung::Inherited) else {
+            return;
+        };
+        let pairs = self.pairs(promote);
+        let correlation = rank_correlation(&pairs).filter(|_| pairs.len() >= PAIRS);
+        if correlation.is_some_and(|correlation| correlation < LEAST_CORRELATION) {
+            self.explore = promote;
+        }
+    }
+
+    /// Qualities of the same candidates without training and at another rung.
+    fn pairs(&self, rung: Rung) -> Vec<(f64, f64)> {
+        let at = |rung: Rung| {
+            let looks = self.trials.iter().filter(move |trial| trial.rung == rung);
+            looks
+                .filter_map(|trial| Some((trial.lineage.as_str(), trial.quality()?)))
+                .collect::<HashMap<_, _>>()
+        };
+        let (untrained, trained) = (at(Rung::Inherited), at(rung));
+        let mut both: Vec<(&str, f64, f64)> = trained
+            .into_iter()
+            .filter_map(|(lineage, quality)| Some((lineage, *untrained.get(lineage)?, quality)))
+            .collect();
+        both.sort_by(|a, b| a.0.cmp(b.0));
+        both.into_iter().map(|(_, untrained, trained)| (untrained, trained)).collect()
+    }
+
+    fn refit(&mut self) {
+        let trained = self.settings.rungs.promote.unwrap_or(self.explore);
+        let ranks = self.explore == Rung::Inherited;
+        self.surrogate.fit(trained, ranks);
+    }
+
+    /// A judged candidate as what genomes apply to.
+    fn base_of(&self, lineage: &str, lab: &mut dyn Laboratory) -> Result<Option<Rc<Base>>, Fault> {
+        let Some(job) = self.jobs.get(lineage) else { return Ok(None) };
+        let weights = weights_of(job, lab)?;
+        let id = BaseId::Student(lineage.to_owned());
+        Ok(Some(Rc::new(Base::new(id, job.network.clone(), weights, self.settings.channel_multiple))))
+    }
+
+    fn finish(
+        &mut self,
+        tape: &mut Tape<'_>,
+        reason: String,
+        now_ns: u64,
+    ) -> Result<SearchResult, SearchError> {
+        let count =
+            |wanted: fn(&TrialOutcome) -> bool| self.trials.iter().filter(|one| wanted(&one.outcome)).count();
+        let pairs = self.settings.rungs.promote.map(|rung| self.pairs(rung)).unwrap_or_default();
+        tape.put(&Record::Finished(Finished {
+            elapsed_ns: now_ns,
+            batches: self.batches,
+            trials: self.trials.len(),
+            infeasible: count(|outcome| matches!(outcome, TrialOutcome::Infeasible { .. })),
+            skipped: count(|outcome| matches!(outcome, TrialOutcome::Skipped)),
+            unknown: count(|outcome| matches!(outcome, TrialOutcome::Unknown { .. })),
+            untrained_correlation: rank_correlation(&pairs)
+                .filter(|_| pairs.len() >= PAIRS)
+                .map(super::digits::nine),
+            reason,
+        }))?;
+        let mut policies = Policies::default();
+        for seat in &self.seats {
+            let own = seat.searcher.policies()?;
+            policies.removal = policies.removal.or(own.removal);
+            policies.shrinkage = policies.shrinkage.or(own.shrinkage);
+        }
+        let order = |trial: &Trial| self.surrogate.quality_of(trial);
+        Ok(result::gather(self.settings, &self.cascade, &self.trials, &self.jobs, &order, policies))
+    }
+}
+
+/// Weights that candidates of a judged one inherit: its own as trained, so that layers which had nothing to inherit need not
+/// be learned again by every candidate. The distiller stays the original teacher.
+fn weights_of(job: &Job, lab: &mut dyn Laboratory) -> Result<Arc<Weights>, Fault> {
+    match (&job.start, job.rung) {
+        // `paper` trains every candidate from scratch: nothing is ever inherited.
+        (StartingWeights::Fresh, _) => Ok(Arc::new(inheritance::initial_weights(&job.network, job.seed))),
+        (StartingWeights::Inherited { source, inheritance: slices }, Rung::Inherited) => {
+            Ok(Arc::new(inheritance::inherit(&job.network, slices, source, job.seed).0))
+        }
+        (StartingWeights::Inherited { .. }, Rung::Steps(_) | Rung::Epochs(_)) => lab.weights(job),
+    }
+}
