@@ -185,6 +185,41 @@ fn an_interrupted_run_says_how_to_go_on_and_does() {
     assert_eq!(journal(&world)[..before.len()], before);
 }
 
+/// Trains for some seconds, keeping its state after each step.
+const TRAIN: &str = "teacher train --arch vgg11 --width 0.1 --data fashion-mnist:images --epochs 6 --out t.onnx \
+                     --checkpoint-interval 0s --json";
+
+#[test]
+fn a_teachers_training_goes_on_inside_after_a_kill_and_after_ctrl_c() {
+    let (whole, world) = (world(), world());
+    let without_time = |finished: &Finished| {
+        let mut result = finished.json().unwrap();
+        result.as_object_mut().unwrap().remove("seconds");
+        result
+    };
+    let expected = without_time(&done(&whole, TRAIN));
+    let checkpoint = world.path().join("t.onnx.checkpoint");
+    for kill in ["KILL", "INT"] {
+        let before = std::fs::read(&checkpoint).ok();
+        let mut training = start(&world, TRAIN);
+        wait_for("a later state", DEADLINE, || {
+            assert!(training.is_running().unwrap(), "the training ended too early");
+            std::fs::read(&checkpoint).ok().filter(|now| Some(now) != before.as_ref())
+        })
+        .unwrap();
+        signal(training.id(), kill).unwrap();
+        let killed = training.finish(SOON).unwrap();
+        assert_eq!(killed.code, if kill == "INT" { Some(STOPPED) } else { None }, "{}", killed.stderr);
+        assert_eq!(killed.stderr.contains("going on after step"), kill == "INT", "{}", killed.stderr);
+        assert!(!world.path().join("t.onnx").exists());
+    }
+    let resumed = without_time(&done(&world, TRAIN));
+    assert_eq!(resumed, expected, "every epoch is in the result, also those before the kill");
+    let bytes = |world: &World| std::fs::read(world.path().join("t.onnx")).unwrap();
+    assert!(bytes(&world) == bytes(&whole), "the same teacher, bit for bit");
+    assert!(!checkpoint.exists(), "nothing is left behind");
+}
+
 #[test]
 fn a_search_outlives_its_remote_agent_or_pauses_until_it_is_back() {
     let world = world();

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::watch::Watcher;
-use super::{Context, device, job, outcome, profile, search_settings, target_board};
-use crate::compress::{self, Configuration, Finale};
+use super::{Context, checkpoints, device, job, outcome, profile, search_settings, target_board};
+use crate::compress::{self, Configuration, Finale, Plan};
 use crate::config::Config;
 use crate::data::DataSpec;
 use crate::exit::{Code, Failure, ResultExt as _};
@@ -113,6 +113,8 @@ pub(super) struct Args {
     threads: Option<u16>,
     #[command(flatten)]
     device: device::Args,
+    #[command(flatten)]
+    checkpoints: checkpoints::Args,
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
@@ -121,7 +123,10 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
         (true, Some(out)) => (recorded(out)?, out.clone()),
         _ => configuration(args, context)?,
     };
-    let plan = job::plan(configuration, out, resume, wait_board(args, &context.config)?)?;
+    let plan = Plan {
+        checkpoint_interval: args.checkpoints.interval()?,
+        ..job::plan(configuration, out, resume, wait_board(args, &context.config)?)?
+    };
     if dry_run {
         let watcher = Watcher::new(&context.ui);
         let forecast = compress::dry_run(&plan, &context.stop, &|event| watcher.see(event))?;

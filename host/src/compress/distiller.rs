@@ -3,16 +3,17 @@
 //! The teacher's logits are computed once and serve all candidates. Must not know about boards, limits or rewards.
 
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 
 use super::error::Error;
 use super::weight_store::WeightStore;
+use crate::checkpoint::{Checkpoint, Owner};
 use crate::data::{Dataset, Samples};
 use crate::model_io::Weights;
 use crate::network::Network;
@@ -20,7 +21,8 @@ use crate::search::laboratory::{Fault, Job, Outcome, Rung, StartingWeights, Trai
 use crate::training::inheritance::{inherit, initial_weights};
 use crate::training::recipe::{Length, Recipe};
 use crate::training::{
-    Accuracy, Augmentation, Classifier, Device, TeacherLogits, TrainProgress, TrainingError, evaluation,
+    Accuracy, Augmentation, Checkpoints, Classifier, Device, TeacherLogits, TrainProgress, TrainingError,
+    TrainingJob, TrainingState, evaluation,
 };
 
 /// Images for batch-norm re-estimation (docs/method.md#evaluation-cascade).
@@ -36,6 +38,26 @@ pub(super) struct Distillation<'a> {
     pub(super) start: &'a Weights,
     pub(super) epochs: usize,
     pub(super) seed: u64,
+}
+
+impl Distillation<'_> {
+    fn recipe(&self) -> Recipe {
+        Recipe { length: Length::Epochs(self.epochs), seed: self.seed, ..Recipe::finale() }
+    }
+}
+
+/// How the states of long trainings are kept.
+pub(super) struct Keeping {
+    /// Where their files are.
+    pub(super) folder: PathBuf,
+    /// Digest of the data set.
+    pub(super) data: String,
+    /// Digest of the teacher's file.
+    pub(super) teacher: String,
+    /// Device, as in `--device`.
+    pub(super) device: String,
+    /// Time between two states.
+    pub(super) interval: Duration,
 }
 
 /// What is told as a training goes.
@@ -55,6 +77,7 @@ pub(super) struct Distiller<'a> {
     proxy: Recipe,
     device: Device,
     store: WeightStore,
+    keeping: Keeping,
     stop: Arc<AtomicBool>,
 }
 
@@ -65,12 +88,13 @@ impl<'a> Distiller<'a> {
         teacher: Classifier,
         device: Device,
         proxy: Recipe,
-        folder: &Path,
+        candidates: &Path,
+        keeping: Keeping,
         stop: Arc<AtomicBool>,
     ) -> Result<Self, Error> {
         let plain = teacher.answers(&dataset.train, &dataset.normalisation, Augmentation::NONE, 1, 0)?;
-        let store = WeightStore::open(folder)?;
-        Ok(Self { dataset, teacher, plain, augmented: None, proxy, device, store, stop })
+        let store = WeightStore::open(candidates)?;
+        Ok(Self { dataset, teacher, plain, augmented: None, proxy, device, store, keeping, stop })
     }
 
     /// Trainings of the search, at once; what comes out is the same, since no kernel's result depends on its
@@ -146,15 +170,29 @@ impl<'a> Distiller<'a> {
         let this = &*self;
         let one = |distillation: &Distillation<'_>, tell: &mut Tell<'_>| {
             let mut model = Classifier::new(distillation.network, distillation.start, &this.device)?;
-            let recipe = Recipe {
-                length: Length::Epochs(distillation.epochs),
-                seed: distillation.seed,
-                ..Recipe::finale()
-            };
-            this.distil(&mut model, this.augmented.as_ref(), &recipe, tell)?;
-            model.weights()
+            let recipe = distillation.recipe();
+            let checkpoint = this.checkpoint(distillation, &recipe);
+            this.distil(&mut model, this.augmented.as_ref(), &recipe, Some(&checkpoint), tell)?;
+            Ok((model.weights()?, checkpoint))
         };
-        at_once(distillations, &one, observer).into_iter().collect()
+        let trained: Vec<_> =
+            at_once(distillations, &one, observer).into_iter().collect::<Result<_, TrainingError>>()?;
+        Ok(trained
+            .into_iter()
+            .map(|(weights, checkpoint)| {
+                checkpoint.remove();
+                weights
+            })
+            .collect())
+    }
+
+    /// The file of a distillation's state.
+    fn checkpoint(&self, distillation: &Distillation<'_>, recipe: &Recipe) -> Checkpoint {
+        let Keeping { folder, data, teacher, device, interval } = &self.keeping;
+        let network = distillation.network;
+        let owner = Owner::new(network, distillation.start, recipe, data, Some(teacher), device);
+        let path = folder.join(format!("{}.safetensors", owner.digest()));
+        Checkpoint::new(path, network, owner, *interval)
     }
 
     /// Accuracy of a network with these weights.
@@ -203,7 +241,7 @@ impl<'a> Distiller<'a> {
             }
             Some(length) => {
                 let recipe = Recipe { length, seed: job.seed, ..self.proxy.clone() };
-                self.distil(&mut model, Some(&self.plain), &recipe, tell)?;
+                self.distil(&mut model, Some(&self.plain), &recipe, None, tell)?;
                 // A short training leaves running statistics that lag behind the weights.
                 model.reestimate(samples, normalisation, REESTIMATION_IMAGES, job.seed)?;
             }
@@ -212,16 +250,23 @@ impl<'a> Distiller<'a> {
         Ok((model.weights()?, accuracy, fresh))
     }
 
-    /// Trains by a recipe until it ends or the user stops it.
+    /// Trains by a recipe until it ends or the user stops it; from where its checkpoint was left.
     fn distil(
         &self,
         model: &mut Classifier,
         logits: Option<&TeacherLogits>,
         recipe: &Recipe,
+        checkpoint: Option<&Checkpoint>,
         tell: &mut Tell<'_>,
     ) -> Result<(), TrainingError> {
-        let (samples, normalisation) = (&self.dataset.train, &self.dataset.normalisation);
-        model.train(samples, normalisation, logits, recipe, &mut |progress, _| {
+        let mut keep = |state: &TrainingState| checkpoint.into_iter().for_each(|it| it.keep(state));
+        let checkpoints =
+            checkpoint.map(|it| Checkpoints { from: it.resume(), interval: it.interval, keep: &mut keep });
+        let job = TrainingJob {
+            checkpoints,
+            ..TrainingJob::new(&self.dataset.train, &self.dataset.normalisation, logits, recipe)
+        };
+        model.train(job, &mut |progress, _| {
             tell(progress);
             if self.stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;

@@ -41,7 +41,7 @@ pub use error::Error;
 pub use event::{Event, Observer, Phase};
 pub use plan::{Configuration, Finale, Plan};
 
-use distiller::Distiller;
+use distiller::{Distiller, Keeping};
 use finale::Chosen;
 use gauge::Gauge;
 use laboratory::{Live, Spent};
@@ -194,8 +194,16 @@ fn open_laboratory<'a>(
         Preset::Paper => Recipe::paper_proxy(),
         Preset::Edge => Recipe::proxy(),
     };
+    let layout = folder.layout();
+    let keeping = Keeping {
+        folder: layout.trainings(),
+        data: dataset.digest(),
+        teacher: plan.teacher_digest.clone(),
+        device: plan.configuration.device.clone(),
+        interval: plan.checkpoint_interval,
+    };
     let distiller =
-        Distiller::new(dataset, model, device, proxy, &folder.layout().candidates(), Arc::clone(stop))?;
+        Distiller::new(dataset, model, device, proxy, &layout.candidates(), keeping, Arc::clone(stop))?;
     let lab = Live {
         gauge,
         distiller,

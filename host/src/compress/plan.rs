@@ -78,6 +78,8 @@ pub struct Plan {
     /// For how long a board that is lost on the way is waited for. It decides nothing about the result, so a resumed run may
     /// be told another time.
     pub wait_board: Duration,
+    /// Time between two states of a long training that are kept. It decides nothing about the result.
+    pub checkpoint_interval: Duration,
     /// File of the user's signing key; made if it does not exist.
     pub signing_key: PathBuf,
     /// File with the number of the user's last bundle.

@@ -100,6 +100,11 @@ impl Layout {
         self.0.join("candidates")
     }
 
+    /// States of trainings that are not over.
+    pub fn trainings(&self) -> PathBuf {
+        self.0.join("trainings")
+    }
+
     fn lock(&self) -> PathBuf {
         self.0.join("run.lock")
     }
