@@ -123,6 +123,14 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
         (true, Some(out)) => (recorded(out)?, out.clone()),
         _ => configuration(args, context)?,
     };
+    if resume && let Some(summary) = compress::finished(&out, &configuration)? {
+        let student = summary.student.as_ref().map(|student| student.side.file.display().to_string());
+        tracing::info!(
+            "this run is finished; {}",
+            student.map_or("no student".into(), |it| format!("student {it}"))
+        );
+        return outcome::show(&summary, context);
+    }
     let plan = Plan {
         checkpoint_interval: args.checkpoints.interval()?,
         ..job::plan(configuration, out, resume, wait_board(args, &context.config)?)?

@@ -77,6 +77,7 @@ pub(super) fn plan(
         resume,
         teacher,
         teacher_digest,
+        data_digest: dataset.digest(),
         dataset,
         profile,
         endpoint,

@@ -32,6 +32,7 @@ const REESTIMATION_IMAGES: usize = 1024;
 const FINAL_VIEWS: usize = 4;
 
 /// A final distillation to do.
+#[derive(Clone, Copy)]
 pub(super) struct Distillation<'a> {
     pub(super) network: &'a Network,
     /// Its weights before.
@@ -39,6 +40,16 @@ pub(super) struct Distillation<'a> {
     pub(super) epochs: usize,
     pub(super) seed: u64,
 }
+
+/// What a distillation gave.
+pub(super) struct Distilled {
+    pub(super) weights: Weights,
+    /// On the second half of the validation split.
+    pub(super) accuracy: Accuracy,
+}
+
+/// Puts what a distillation, by index, gave where it is safe.
+type Keep<'a> = dyn Fn(usize, &Distilled) -> Result<(), Error> + Sync + 'a;
 
 impl Distillation<'_> {
     fn recipe(&self) -> Recipe {
@@ -70,8 +81,8 @@ type Training<'a, J, T> = dyn Fn(&J, &mut Tell<'_>) -> T + Sync + 'a;
 pub(super) struct Distiller<'a> {
     dataset: &'a Dataset,
     teacher: Classifier,
-    /// Of the plain training images: what the short trainings of the search use.
-    plain: TeacherLogits,
+    /// Of the plain training images: what the short trainings of the search use; computed when a search asks.
+    plain: Option<TeacherLogits>,
     /// Of augmented views; computed when the first finalist asks.
     augmented: Option<TeacherLogits>,
     proxy: Recipe,
@@ -82,7 +93,7 @@ pub(super) struct Distiller<'a> {
 }
 
 impl<'a> Distiller<'a> {
-    /// Computes the teacher's logits.
+    /// Of a teacher, for a data set.
     pub(super) fn new(
         dataset: &'a Dataset,
         teacher: Classifier,
@@ -92,9 +103,17 @@ impl<'a> Distiller<'a> {
         keeping: Keeping,
         stop: Arc<AtomicBool>,
     ) -> Result<Self, Error> {
-        let plain = teacher.answers(&dataset.train, &dataset.normalisation, Augmentation::NONE, 1, 0)?;
         let store = WeightStore::open(candidates)?;
-        Ok(Self { dataset, teacher, plain, augmented: None, proxy, device, store, keeping, stop })
+        Ok(Self { dataset, teacher, plain: None, augmented: None, proxy, device, store, keeping, stop })
+    }
+
+    /// Computes the teacher's logits of the plain training images, if that was not done yet.
+    pub(super) fn answer_plain(&mut self) -> Result<(), TrainingError> {
+        if self.plain.is_none() {
+            let Dataset { train, normalisation, .. } = self.dataset;
+            self.plain = Some(self.teacher.answers(train, normalisation, Augmentation::NONE, 1, 0)?);
+        }
+        Ok(())
     }
 
     /// Trainings of the search, at once; what comes out is the same, since no kernel's result depends on its
@@ -105,6 +124,7 @@ impl<'a> Distiller<'a> {
         jobs: &[&Job],
         observer: &mut dyn FnMut(&TrainProgress),
     ) -> Result<Vec<Outcome<Trained>>, Fault> {
+        self.answer_plain().map_err(fault)?;
         let began = Instant::now();
         let this = &*self;
         let one = |job: &&Job, tell: &mut Tell<'_>| {
@@ -146,15 +166,18 @@ impl<'a> Distiller<'a> {
         if let Some(weights) = self.store.get(job) {
             return Ok(Arc::new(weights));
         }
+        self.answer_plain().map_err(fault)?;
         self.trained(job, &mut |_| {}).map(|(weights, ..)| Arc::new(weights)).map_err(fault)
     }
 
-    /// Distillations with augmentation, from where the search left off; at once, as those of the search.
+    /// Distillations with augmentation, from where the search or an earlier part of the job left off; at once, as those of
+    /// the search. Each is kept as soon as it is over, then its state goes.
     pub(super) fn finish(
         &mut self,
         distillations: &[Distillation<'_>],
+        keep: &Keep<'_>,
         observer: &mut dyn FnMut(&TrainProgress),
-    ) -> Result<Vec<Weights>, TrainingError> {
+    ) -> Result<Vec<Distilled>, Error> {
         if distillations.is_empty() {
             return Ok(Vec::new());
         }
@@ -168,31 +191,44 @@ impl<'a> Distiller<'a> {
             )?);
         }
         let this = &*self;
-        let one = |distillation: &Distillation<'_>, tell: &mut Tell<'_>| {
+        let indices: Vec<usize> = (0..distillations.len()).collect();
+        let one = |&index: &usize, tell: &mut Tell<'_>| {
+            let distillation = &distillations[index];
             let mut model = Classifier::new(distillation.network, distillation.start, &this.device)?;
             let recipe = distillation.recipe();
-            let checkpoint = this.checkpoint(distillation, &recipe);
+            let checkpoint = this.checkpoint(distillation);
             this.distil(&mut model, this.augmented.as_ref(), &recipe, Some(&checkpoint), tell)?;
-            Ok((model.weights()?, checkpoint))
+            let select = &this.dataset.validation_select;
+            let accuracy = evaluation::evaluate(&model, select, &this.dataset.normalisation)?;
+            let distilled = Distilled { weights: model.weights()?, accuracy };
+            keep(index, &distilled)?;
+            checkpoint.remove();
+            Ok(distilled)
         };
-        let trained: Vec<_> =
-            at_once(distillations, &one, observer).into_iter().collect::<Result<_, TrainingError>>()?;
-        Ok(trained
-            .into_iter()
-            .map(|(weights, checkpoint)| {
-                checkpoint.remove();
-                weights
-            })
-            .collect())
+        at_once(&indices, &one, observer).into_iter().collect()
+    }
+
+    /// What a distillation is called in files: another name for all that could give other weights.
+    pub(super) fn name(&self, distillation: &Distillation<'_>) -> String {
+        self.owner(distillation).digest()
+    }
+
+    /// Takes away the state of a distillation that is over.
+    pub(super) fn forget(&self, distillation: &Distillation<'_>) {
+        self.checkpoint(distillation).remove();
+    }
+
+    fn owner(&self, distillation: &Distillation<'_>) -> Owner {
+        let Keeping { data, teacher, device, .. } = &self.keeping;
+        let Distillation { network, start, .. } = distillation;
+        Owner::new(network, start, &distillation.recipe(), data, Some(teacher), device)
     }
 
     /// The file of a distillation's state.
-    fn checkpoint(&self, distillation: &Distillation<'_>, recipe: &Recipe) -> Checkpoint {
-        let Keeping { folder, data, teacher, device, interval } = &self.keeping;
-        let network = distillation.network;
-        let owner = Owner::new(network, distillation.start, recipe, data, Some(teacher), device);
-        let path = folder.join(format!("{}.safetensors", owner.digest()));
-        Checkpoint::new(path, network, owner, *interval)
+    fn checkpoint(&self, distillation: &Distillation<'_>) -> Checkpoint {
+        let owner = self.owner(distillation);
+        let path = self.keeping.folder.join(format!("{}.safetensors", owner.digest()));
+        Checkpoint::new(path, distillation.network, owner, self.keeping.interval)
     }
 
     /// Accuracy of a network with these weights.
@@ -241,7 +277,7 @@ impl<'a> Distiller<'a> {
             }
             Some(length) => {
                 let recipe = Recipe { length, seed: job.seed, ..self.proxy.clone() };
-                self.distil(&mut model, Some(&self.plain), &recipe, None, tell)?;
+                self.distil(&mut model, self.plain.as_ref(), &recipe, None, tell)?;
                 // A short training leaves running statistics that lag behind the weights.
                 model.reestimate(samples, normalisation, REESTIMATION_IMAGES, job.seed)?;
             }

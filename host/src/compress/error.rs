@@ -3,6 +3,7 @@
 use crate::board::BoardError;
 use crate::exit::{Code, Diagnostic, Failure};
 use crate::run::folder::FolderError;
+use crate::run::journal::JournalError;
 use crate::search::{Fault, Metric, SearchError};
 use crate::training::TrainingError;
 
@@ -162,6 +163,12 @@ impl From<SearchError> for Error {
             unknown @ SearchError::Unknown { .. } => Self::Unknown(unknown.to_string()),
             other => Self::other(other),
         }
+    }
+}
+
+impl From<JournalError> for Error {
+    fn from(error: JournalError) -> Self {
+        Self::Folder(error.into())
     }
 }
 

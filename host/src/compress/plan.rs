@@ -69,6 +69,8 @@ pub struct Plan {
     pub teacher: onnx::Model,
     /// SHA-256 of that file.
     pub teacher_digest: String,
+    /// [`Dataset::digest`] of the images.
+    pub data_digest: String,
     /// Images, split. The teacher's own normalisation is used, not this one's.
     pub dataset: Dataset,
     /// The profile that the configuration names.

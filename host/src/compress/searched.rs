@@ -1,0 +1,71 @@
+//! The second step: candidates, and the finalists among them. An interrupted search goes on after its last whole update.
+
+use std::time::Instant;
+
+use super::context::JobContext;
+use super::prepared::Prepared;
+use super::{Error, Event, Phase};
+use crate::exit::Failure;
+use crate::model_io::atomic_file;
+use crate::run::folder::Layout;
+use crate::run::journey::{Milestone, OnBoard};
+use crate::search::laboratory::Fault;
+use crate::search::{self, Policies, SearchResult, StageKind};
+
+/// A job whose search went to its end.
+pub(super) struct Searched<'a> {
+    pub(super) job: JobContext<'a>,
+    /// The teacher on the board, as the search began.
+    pub(super) teacher: OnBoard,
+    pub(super) found: SearchResult,
+}
+
+impl<'a> Prepared<'a> {
+    /// Searches.
+    pub(super) fn search(self) -> Result<Searched<'a>, Error> {
+        let Self { mut job, settings, teacher, on_board, mut journal, recorded } = self;
+        let start = match &job.plan.configuration.policy_from {
+            Some(run) => load_policies(&Layout::of(run))?,
+            None => Policies::default(),
+        };
+        job.clock.begin(Phase::Search);
+        job.lab.began = Instant::now();
+        let observer = job.lab.observer;
+        let found = search::search(
+            &settings,
+            &teacher,
+            &start,
+            &mut job.lab,
+            &mut |record| journal.append(record).map_err(|error| Fault::Journal(error.to_string())),
+            &recorded,
+            &mut |event| observer(&Event::Search(event)),
+        )?;
+        save_policies(&found.policies, job.folder.layout())?;
+        job.clock.part(Phase::Search, "training and validating candidates", job.lab.spent.training);
+        job.clock.part(Phase::Search, "waiting for the board", job.lab.spent.measuring);
+        if !job.journey.milestones().is_searched() {
+            job.note(Milestone::Searched { candidates: found.candidates })?;
+        }
+        Ok(Searched { job, teacher: on_board, found })
+    }
+}
+
+fn load_policies(run: &Layout) -> Result<Policies, Error> {
+    let load = |stage| {
+        let path = run.policy(stage);
+        std::fs::read(&path)
+            .map_err(|error| Error::Other(Failure::from(error).context(format!("policy {}", path.display()))))
+    };
+    Ok(Policies { removal: Some(load(StageKind::Removal)?), shrinkage: Some(load(StageKind::Shrinkage)?) })
+}
+
+fn save_policies(policies: &Policies, run: &Layout) -> std::io::Result<()> {
+    for (stage, bytes) in
+        [(StageKind::Removal, &policies.removal), (StageKind::Shrinkage, &policies.shrinkage)]
+    {
+        if let Some(bytes) = bytes {
+            atomic_file::write(&run.policy(stage), bytes)?;
+        }
+    }
+    Ok(())
+}
