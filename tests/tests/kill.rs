@@ -208,9 +208,40 @@ fn an_interrupted_run_says_how_to_go_on_and_does() {
     nothing_is_left(&world);
     let before = journal(&world);
 
+    // Other images, and flags that would make it another run.
+    let images = world.path().join("images/train-images-idx3-ubyte");
+    let mut bytes = std::fs::read(&images).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&images, &bytes).unwrap();
+    let refused = start(&world, RESUME).finish(DEADLINE).unwrap();
+    assert_eq!(refused.code, Some(1), "{}", refused.stderr);
+    assert!(refused.stderr.contains("cannot resume: `digests.data` differs"), "{}", refused.stderr);
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&images, &bytes).unwrap();
+    for line in ["--seed 0", "--budget 19candidates", "--budget 5min"] {
+        let refused = start(&world, &format!("{RESUME} {line}")).finish(DEADLINE).unwrap();
+        assert_eq!(refused.code, Some(2), "{line}: {}", refused.stderr);
+        assert!(refused.stderr.contains(&line[..6]), "{line}: {}", refused.stderr);
+    }
+
     let finished = done(&world, &advice(&stopped));
     is_complete(&world, &finished);
-    assert_eq!(journal(&world)[..before.len()], before);
+    let after = journal(&world);
+    assert_eq!(after[..before.len()], before);
+
+    // With more to spend it searches on, from any folder; nothing of before is done again.
+    let out = world.path().join("run").display().to_string();
+    let words = ["compress", "--resume", "--out", &out, "--budget", "30candidates", "--json"];
+    let output = world.command(N2N, &words).current_dir("/").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let extended: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let more =
+        extended["candidates"].as_u64().unwrap() - finished.json().unwrap()["candidates"].as_u64().unwrap();
+    assert!(more >= 10, "{extended}");
+    assert_eq!(journal(&world)[..after.len()], after);
+    let event = &milestones(&world, "extended")[0]["milestone"];
+    assert_eq!((&event["from"]["candidates"], &event["to"]["candidates"]), (&20.into(), &30.into()));
+    assert_eq!(milestones(&world, "verified").len(), 2, "the finale is done for what was found since");
 }
 
 /// Trains for some seconds, keeping its state after each step.

@@ -83,6 +83,7 @@ pub(super) fn plan(
         endpoint,
         wait_board,
         checkpoint_interval: checkpoint::INTERVAL,
+        budget: None,
         signing_key,
         bundle_number,
     })

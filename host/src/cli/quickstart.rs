@@ -93,7 +93,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
     train(&wish, &dataset, context)?.write()?;
 
     let configuration = Configuration {
-        teacher,
+        teacher: std::path::absolute(teacher)?,
         data: DataSpec::bundled().to_string(),
         profile: None,
         any_board: false,

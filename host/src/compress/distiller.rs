@@ -51,12 +51,6 @@ pub(super) struct Distilled {
 /// Puts what a distillation, by index, gave where it is safe.
 type Keep<'a> = dyn Fn(usize, &Distilled) -> Result<(), Error> + Sync + 'a;
 
-impl Distillation<'_> {
-    fn recipe(&self) -> Recipe {
-        Recipe { length: Length::Epochs(self.epochs), seed: self.seed, ..Recipe::finale() }
-    }
-}
-
 /// How the states of long trainings are kept.
 pub(super) struct Keeping {
     /// Where their files are.
@@ -185,7 +179,7 @@ impl<'a> Distiller<'a> {
             self.augmented = Some(self.teacher.answers(
                 &self.dataset.train,
                 &self.dataset.normalisation,
-                Recipe::finale().augmentation,
+                Recipe::finale().for_images(self.dataset.mirrors).augmentation,
                 FINAL_VIEWS,
                 0,
             )?);
@@ -195,7 +189,7 @@ impl<'a> Distiller<'a> {
         let one = |&index: &usize, tell: &mut Tell<'_>| {
             let distillation = &distillations[index];
             let mut model = Classifier::new(distillation.network, distillation.start, &this.device)?;
-            let recipe = distillation.recipe();
+            let recipe = this.recipe(distillation);
             let checkpoint = this.checkpoint(distillation);
             this.distil(&mut model, this.augmented.as_ref(), &recipe, Some(&checkpoint), tell)?;
             let select = &this.dataset.validation_select;
@@ -218,10 +212,15 @@ impl<'a> Distiller<'a> {
         self.checkpoint(distillation).remove();
     }
 
+    fn recipe(&self, distillation: &Distillation<'_>) -> Recipe {
+        let Distillation { epochs, seed, .. } = *distillation;
+        Recipe { length: Length::Epochs(epochs), seed, ..Recipe::finale() }.for_images(self.dataset.mirrors)
+    }
+
     fn owner(&self, distillation: &Distillation<'_>) -> Owner {
         let Keeping { data, teacher, device, .. } = &self.keeping;
         let Distillation { network, start, .. } = distillation;
-        Owner::new(network, start, &distillation.recipe(), data, Some(teacher), device)
+        Owner::new(network, start, &self.recipe(distillation), data, Some(teacher), device)
     }
 
     /// The file of a distillation's state.

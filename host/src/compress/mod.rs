@@ -9,7 +9,7 @@
 //! | `chosen` | finalists to the student |
 //! | `verified` | the very file: accuracy, files |
 //! | `shipped` | the student in the active slot |
-//! | `finished` | a job that is over |
+//! | `finished`, `extension` | a job that is over; a larger budget for one that has begun |
 //! | `gauge` | a network to a measurement |
 //! | `drift` | whether the board is still as fast as it was |
 //! | `distiller`, `weight_store`, `student_store` | a job to an accuracy; the weights that are kept |
@@ -28,6 +28,7 @@ mod drift;
 mod dry_run;
 mod error;
 mod event;
+mod extension;
 mod finished;
 mod gauge;
 mod laboratory;

@@ -9,7 +9,7 @@ use crate::board::Endpoint;
 use crate::data::Dataset;
 use crate::model_io::onnx;
 use crate::profile::Profile;
-use crate::search::Settings;
+use crate::search::{Budget, Settings};
 
 /// The resolved configuration: enough to build the same [`Plan`] again when the run is resumed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -65,6 +65,8 @@ pub struct Plan {
     pub out: PathBuf,
     /// Go on with what lies there.
     pub resume: bool,
+    /// The budget that a resumed run is given; larger than what it had, it goes on searching.
+    pub budget: Option<Budget>,
     /// The teacher as read from its file, batch norm alive.
     pub teacher: onnx::Model,
     /// SHA-256 of that file.

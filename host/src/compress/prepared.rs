@@ -9,6 +9,7 @@ use n2n_protocol::Board;
 
 use super::context::JobContext;
 use super::distiller::{Distiller, Keeping};
+use super::extension::{self, Extension};
 use super::gauge::Gauge;
 use super::laboratory::{Live, Spent};
 use super::stopwatch::Stopwatch;
@@ -62,8 +63,13 @@ impl<'a> Prepared<'a> {
         let (mut lab, accuracy) = open_laboratory(plan, dataset, &weights, folder.layout(), stop, observer)?;
         lab.before = Replay::new(&recorded).elapsed();
         journey.took_before(lab.before);
+        let begun = plan.configuration.search.budget;
+        if let Some(Extension { from, to }) = Extension::of(begun, journey.milestones(), plan.budget)? {
+            journey.note(Milestone::Extended { from, to })?;
+        }
         let settings = Settings {
             board_key: lab.gauge.identity(),
+            extensions: extension::all(journey.milestones()),
             finalists: FINALIST_POOL.max(plan.configuration.finale.finalists),
             ..plan.configuration.search.clone()
         };

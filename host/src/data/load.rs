@@ -15,6 +15,8 @@ use crate::normalisation::Normalisation;
 pub struct Dataset {
     /// What users call it, for example `fashion-mnist`.
     pub name: String,
+    /// Whether a mirrored image still shows its class.
+    pub mirrors: bool,
     /// Class names, in label order.
     pub classes: Vec<String>,
     /// What teachers and students learn from.
@@ -70,6 +72,7 @@ pub fn load(spec: &DataSpec, options: &LoadOptions) -> Result<Dataset, DataError
     let normalisation = Normalisation::of(&parts.train);
     Ok(Dataset {
         name: spec.name(),
+        mirrors: spec.kind().mirrors(),
         classes,
         train: parts.train,
         validation_search: parts.validation_search,

@@ -215,12 +215,13 @@ impl Milestones {
         self.current().iter().any(|milestone| matches!(milestone, Milestone::Shipped { .. }))
     }
 
-    /// The budget in force, where it is another than the one that the run began with.
-    pub fn extension(&self) -> Option<Budget> {
-        self.0.iter().rev().find_map(|milestone| match milestone {
-            Milestone::Extended { to, .. } => Some(*to),
+    /// The budget before and after each extension.
+    pub fn extensions(&self) -> Vec<(Budget, Budget)> {
+        let extension = |milestone: &Milestone| match milestone {
+            Milestone::Extended { from, to } => Some((*from, *to)),
             _ => None,
-        })
+        };
+        self.0.iter().filter_map(extension).collect()
     }
 }
 
@@ -330,11 +331,11 @@ mod tests {
             Milestone::Extended { from, to },
         ];
         let over = Milestones(milestones[..4].to_vec());
-        assert!(over.is_searched() && over.is_shipped() && over.extension().is_none());
+        assert!(over.is_searched() && over.is_shipped() && over.extensions().is_empty());
         assert_eq!(over.verified(), Some(Some("f")));
         let extended = Milestones(milestones.to_vec());
         assert!(!extended.is_searched() && !extended.is_shipped());
-        assert_eq!((extended.verified(), extended.extension()), (None, Some(to)));
+        assert_eq!((extended.verified(), extended.extensions()), (None, vec![(from, to)]));
         assert!(extended.trained("a").is_some());
     }
 

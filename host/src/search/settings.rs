@@ -61,6 +61,9 @@ pub struct Settings {
     pub goal: Option<Metric>,
     /// What may be spent.
     pub budget: Budget,
+    /// What a resumed search was given beyond `budget`, one after the other; each is spent when all before is.
+    #[serde(skip)]
+    pub extensions: Vec<Budget>,
     /// Candidates per policy update.
     pub rollouts: usize,
     /// Who gets how much of the budget.
@@ -98,6 +101,7 @@ impl Settings {
             limits: Vec::new(),
             goal: None,
             budget,
+            extensions: Vec::new(),
             rollouts,
             shares: Shares { reinforce: 1.0, random: 0.0, uniform: 0.0 },
             removal_rung,

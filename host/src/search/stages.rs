@@ -139,7 +139,24 @@ fn both_stages(
         limits: limits.clone(),
     };
     let base_reward = nothing_done(&ladder, &limits);
-    let shrinkage = stage::run(stage, &mut ladder, lab, tape, base_reward)?;
+    let mut shrinkage = stage::run(stage, &mut ladder, lab, tape, base_reward)?;
+    // What ran before keeps its schedule; another seed, so that nothing is proposed just as before.
+    for (index, &budget) in settings.extensions.iter().enumerate() {
+        let seed = settings.seed.wrapping_add(1 + index as u64);
+        let more = Settings { seed, ..settings.clone() };
+        let policy = shrinkage.policy.as_deref();
+        let stage = Stage {
+            kind: StageKind::Shrinkage,
+            settings: &more,
+            searchers: crew::of(StageKind::Shrinkage, &more, policy, &bases, &limits, &scale)?,
+            bases: &bases,
+            remaining: Remaining { budget, begun_ns: None, proposed: 0, stages: 1 },
+            limits: limits.clone(),
+        };
+        let mut result = stage::run(stage, &mut ladder, lab, tape, base_reward)?;
+        shrinkage.judged.append(&mut result.judged);
+        shrinkage.policy = result.policy;
+    }
     let removal_winner = winner.map(|judged| judged.trial.clone());
     Ok(result::gather(settings, &ladder, limits, removal_winner, removal, shrinkage))
 }

@@ -169,6 +169,7 @@ pub(in crate::cli) fn train(wish: &Wish, dataset: &Dataset, context: &Context) -
     let weights = inheritance::initial_weights(&network, wish.seed);
     let mut model = Classifier::new(&network, &weights, &training::device::open(wish.device)?)?;
     let recipe = Recipe { length: Length::Epochs(wish.epochs), seed: wish.seed, ..Recipe::teacher() };
+    let recipe = recipe.for_images(dataset.mirrors);
     let title = format!("training {} on {}", wish.architecture, dataset.name);
     tracing::info!("{title}: {} epochs of {} images", wish.epochs, images.len());
     let progress = context.ui.progress(title, recipe.steps(images.len()) as u64);
