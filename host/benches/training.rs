@@ -14,6 +14,7 @@ use n2n::network::layer::{Activation, Conv, Input, Pool};
 use n2n::network::zoo::{Architecture, build};
 use n2n::network::{Network, Shape};
 use n2n::training::DeviceChoice;
+use n2n::training::TrainingJob;
 use n2n::training::batches::{self, Augmentation, Pick};
 use n2n::training::device;
 use n2n::training::inheritance::initial_weights;
@@ -285,8 +286,10 @@ fn candidates(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements((networks.len() * STEPS * BATCH) as u64));
     let one = |network: &Network| {
         let mut model = Model::new(network, &initial_weights(network, 1), ChannelsLast).expect("a model");
-        train(&mut model, &samples, &normalisation, None, &recipe, &mut |_, _| ControlFlow::Continue(()))
-            .expect("a training")
+        train(&mut model, TrainingJob::new(&samples, &normalisation, None, &recipe), &mut |_, _| {
+            ControlFlow::Continue(())
+        })
+        .expect("a training")
     };
     group.bench_function("one by one", |bencher| {
         rayon::scope(|_| bencher.iter(|| black_box(networks.iter().map(one).collect::<Vec<_>>())));

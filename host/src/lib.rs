@@ -1,6 +1,7 @@
 //! `n2n`: compress a trained CNN for one board, measured on that very board, and ship the result to it.
 
 pub mod board;
+pub mod checkpoint;
 pub mod cli;
 pub mod compress;
 pub mod config;

@@ -132,14 +132,19 @@ impl Diagnostic for ProfileError {
 }
 
 impl Profile {
+    /// Whether this is a profile's path (with a `/`, or ending in `.toml`), and not its name.
+    pub fn is_path(name_or_path: &str) -> bool {
+        name_or_path.contains('/')
+            || Path::new(name_or_path).extension().is_some_and(|extension| extension == "toml")
+    }
+
     /// A profile by its path (with a `/`, or ending in `.toml`), or by its name: in the user's own folder, if there is one,
     /// then among the built-in ones.
     ///
     /// # Errors
     /// An unknown name comes with those that look like it.
     pub fn load(name_or_path: &str, user_folder: Option<&Path>) -> Result<Self, ProfileError> {
-        let is_file_name = Path::new(name_or_path).extension().is_some_and(|extension| extension == "toml");
-        if name_or_path.contains('/') || is_file_name {
+        if Self::is_path(name_or_path) {
             return Self::of_file(Path::new(name_or_path));
         }
         if let Some(folder) = user_folder {

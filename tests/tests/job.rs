@@ -80,7 +80,7 @@ fn from_images_to_a_student_in_the_active_slot_and_back() {
     assert_eq!((&result["run"], &result["board"]), (&Value::from("run"), &Value::from("local")));
     assert_eq!(
         (&teacher["file"], &student["file"]),
-        (&Value::from("t.onnx"), &Value::from("run/student.onnx"))
+        (&Value::from(world.path().join("t.onnx").to_str()), &Value::from("run/student.onnx"))
     );
     assert_eq!(number(&teacher["params"]), number(&trained["params"]));
     // Relative limits are resolved against the teacher as measured.

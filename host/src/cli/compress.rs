@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::watch::Watcher;
-use super::{Context, device, job, outcome, profile, search_settings, target_board};
-use crate::compress::{self, Configuration, Finale};
+use super::{Context, checkpoints, device, job, outcome, profile, search_settings, target_board};
+use crate::compress::{self, Configuration, Finale, Plan};
 use crate::config::Config;
 use crate::data::DataSpec;
 use crate::exit::{Code, Failure, ResultExt as _};
@@ -41,6 +41,27 @@ const SEEDS: usize = 2;
 const FINAL_EPOCHS: usize = 30;
 /// Share of those passes that one retraining of a finalist gets: all together cost as much as the long distillation.
 const RETRAINING_SHARE: usize = FINALISTS * SEEDS;
+
+/// Flags that decide what a run is: they are given where it begins.
+const BEGINNING: [&str; 17] = [
+    "teacher",
+    "data",
+    "profile",
+    "board",
+    "any_board",
+    "limits",
+    "goal",
+    "preset",
+    "searchers",
+    "finalists",
+    "final_epochs",
+    "seed",
+    "policy_from",
+    "dry_run",
+    "no_ship",
+    "threads",
+    "device",
+];
 
 /// Compresses a teacher for one board, within limits measured on that board
 #[derive(Debug, clap::Args)]
@@ -91,8 +112,9 @@ pub(super) struct Args {
     /// Run folder [default: the first free one of runs/DATA-1, runs/DATA-2, …]
     #[arg(long, value_name = "FOLDER", required_if_eq("resume", "true"))]
     out: Option<PathBuf>,
-    /// Go on with the run in --out, as it was begun; other flags but --wait-board are not looked at
-    #[arg(long, conflicts_with = "dry_run")]
+    /// Go on with the run in --out, as it was begun; a larger --budget lets it search on. Other flags that decide something
+    /// are refused beside it
+    #[arg(long, conflicts_with_all = BEGINNING)]
     resume: bool,
     /// Start from the policies of an earlier run
     #[arg(long, value_name = "RUN")]
@@ -108,6 +130,8 @@ pub(super) struct Args {
     threads: Option<u16>,
     #[command(flatten)]
     device: device::Args,
+    #[command(flatten)]
+    checkpoints: checkpoints::Args,
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
@@ -116,7 +140,20 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
         (true, Some(out)) => (recorded(out)?, out.clone()),
         _ => configuration(args, context)?,
     };
-    let plan = job::plan(configuration, out, resume, wait_board(args, &context.config)?)?;
+    let budget = args.budget.as_deref().filter(|_| resume).map(search_settings::budget).transpose()?;
+    if resume && let Some(summary) = compress::finished(&out, &configuration, budget)? {
+        let student = summary.student.as_ref().map(|student| student.side.file.display().to_string());
+        tracing::info!(
+            "this run is finished; {}",
+            student.map_or("no student".into(), |it| format!("student {it}"))
+        );
+        return outcome::show(&summary, context);
+    }
+    let plan = Plan {
+        checkpoint_interval: args.checkpoints.interval()?,
+        budget,
+        ..job::plan(configuration, out, resume, wait_board(args, &context.config)?)?
+    };
     if dry_run {
         let watcher = Watcher::new(&context.ui);
         let forecast = compress::dry_run(&plan, &context.stop, &|event| watcher.see(event))?;
@@ -168,15 +205,16 @@ fn configuration(args: &Args, context: &Context) -> Result<(Configuration, PathB
     let teacher =
         args.teacher.clone().ok_or_else(|| Failure::usage("no teacher: expected --teacher FILE"))?;
     let out = args.out.clone().unwrap_or_else(|| free_folder(Path::new(RUNS), &spec.name()));
+    // A run goes on from any folder: what it names keeps its place.
     let configuration = Configuration {
-        teacher,
-        data: spec.to_string(),
-        profile: profile_name.map(str::to_owned),
+        teacher: std::path::absolute(teacher)?,
+        data: spec.absolute()?.to_string(),
+        profile: profile_name.map(profile::absolute).transpose()?,
         any_board: args.any_board,
         board: target_board::address(args.board.as_deref(), context)?.to_string(),
         board_threads: args.threads.or(config.threads).or(profile.map(|it| it.threads)).unwrap_or(1),
         device: args.device.choice(config)?.to_string(),
-        policy_from: args.policy_from.clone(),
+        policy_from: args.policy_from.as_deref().map(std::path::absolute).transpose()?,
         ship: !args.no_ship,
         finale: Finale {
             finalists: search.finalists,
@@ -237,7 +275,7 @@ mod tests {
     use super::*;
     use crate::search::{Budget, Metric};
 
-    #[derive(Parser)]
+    #[derive(Debug, Parser)]
     struct Line {
         #[command(flatten)]
         args: Args,
@@ -310,6 +348,22 @@ mod tests {
         assert!(Line::try_parse_from(["compress", "--resume"]).is_err());
         assert!(Line::try_parse_from(["compress", "--resume", "--out", "runs/a"]).is_ok());
         assert!(Line::try_parse_from(["compress", "--out", "runs/a"]).is_err());
+        for flags in [
+            &["--teacher", "t.onnx"][..],
+            &["--seed", "0"],
+            &["--limit", "params=0.5x"],
+            &["--device", "cpu"],
+            &["--no-ship"],
+            &["--board", "local"],
+            &["--dry-run"],
+        ] {
+            let words = ["compress", "--resume", "--out", "runs/a"].iter().chain(flags);
+            let error = Line::try_parse_from(words).unwrap_err().to_string();
+            assert!(error.contains("'--resume' cannot be used with") && error.contains(flags[0]), "{error}");
+        }
+        let decides_nothing = ["--wait-board", "1min", "--budget", "2h", "--checkpoint-interval", "1s"];
+        let words = ["compress", "--resume", "--out", "runs/a"].into_iter().chain(decides_nothing);
+        assert!(Line::try_parse_from(words).is_ok());
         let nothing = recorded(Path::new("/no/such/run")).unwrap_err().render();
         assert!(nothing.contains("no run to resume"), "{nothing}");
     }

@@ -8,6 +8,7 @@ use n2n_protocol::Digest;
 use super::watch::Watcher;
 use super::{Context, profile, target_board};
 use crate::board::{Address, Endpoint};
+use crate::checkpoint;
 use crate::compress::{self, Configuration, Plan};
 use crate::data::{self, DataSpec, LoadOptions};
 use crate::exit::Failure;
@@ -76,10 +77,13 @@ pub(super) fn plan(
         resume,
         teacher,
         teacher_digest,
+        data_digest: dataset.digest(),
         dataset,
         profile,
         endpoint,
         wait_board,
+        checkpoint_interval: checkpoint::INTERVAL,
+        budget: None,
         signing_key,
         bundle_number,
     })

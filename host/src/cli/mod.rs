@@ -5,6 +5,7 @@
 
 pub mod agent;
 mod board;
+mod checkpoints;
 mod compress;
 mod context;
 mod device;

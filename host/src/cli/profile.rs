@@ -71,6 +71,14 @@ pub(super) fn load(name: &str) -> Result<Profile, Failure> {
     Ok(Profile::load(name, Some(&target_board::home()?.profiles()))?)
 }
 
+/// A name, or the path of a file as it is from any folder.
+pub(super) fn absolute(name_or_path: &str) -> Result<String, Failure> {
+    if !Profile::is_path(name_or_path) {
+        return Ok(name_or_path.to_owned());
+    }
+    Ok(std::path::absolute(name_or_path)?.display().to_string())
+}
+
 fn list(context: &Context) -> Result<Code, Failure> {
     let mut profiles = Profile::builtin()?;
     profiles.extend(Profile::in_folder(&target_board::home()?.profiles())?);

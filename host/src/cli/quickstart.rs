@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::compress::{RUNS, free_folder};
 use super::teacher::{Wish, train};
 use super::{Context, device, job, outcome, search_settings, target_board};
+use crate::checkpoint;
 use crate::compress::{Configuration, Finale};
 use crate::data::{self, DataSpec, LoadOptions};
 use crate::exit::{Code, Failure};
@@ -72,18 +73,20 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
     let dataset =
         data::load(&DataSpec::bundled(), &LoadOptions { seed: args.seed, ..LoadOptions::default() })?;
 
+    let teacher = out.join(TEACHER);
     let wish = Wish {
         architecture: Architecture::Vgg13,
         width: WIDTH,
         epochs: TEACHER_EPOCHS,
         seed: args.seed,
         device,
+        out: teacher.clone(),
+        checkpoint_interval: checkpoint::INTERVAL,
     };
-    let teacher = out.join(TEACHER);
-    train(&wish, &dataset, context)?.write(&teacher)?;
+    train(&wish, &dataset, context)?.write()?;
 
     let configuration = Configuration {
-        teacher,
+        teacher: std::path::absolute(teacher)?,
         data: DataSpec::bundled().to_string(),
         profile: None,
         any_board: false,

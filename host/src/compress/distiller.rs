@@ -3,16 +3,17 @@
 //! The teacher's logits are computed once and serve all candidates. Must not know about boards, limits or rewards.
 
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 
 use super::error::Error;
 use super::weight_store::WeightStore;
+use crate::checkpoint::{Checkpoint, Owner};
 use crate::data::{Dataset, Samples};
 use crate::model_io::Weights;
 use crate::network::Network;
@@ -20,8 +21,8 @@ use crate::search::laboratory::{Fault, Job, Outcome, Rung, StartingWeights, Trai
 use crate::training::inheritance::{inherit, initial_weights};
 use crate::training::recipe::{Length, Recipe};
 use crate::training::{
-    Accuracy, Augmentation, Classifier, Classify as _, Device, TeacherLogits, TrainProgress, TrainingError,
-    evaluation,
+    Accuracy, Augmentation, Checkpoints, Classifier, Classify as _, Device, TeacherLogits, TrainProgress,
+    TrainingError, TrainingJob, TrainingState, evaluation,
 };
 
 /// Images for batch-norm re-estimation (docs/method.md#evaluation-cascade).
@@ -35,12 +36,37 @@ const UNTRAINED_IMAGES: usize = 1000;
 const FINAL_VIEWS: usize = 4;
 
 /// A final distillation to do.
+#[derive(Clone, Copy)]
 pub(super) struct Distillation<'a> {
     pub(super) network: &'a Network,
     /// Its weights before.
     pub(super) start: &'a Weights,
     pub(super) epochs: usize,
     pub(super) seed: u64,
+}
+
+/// What a distillation gave.
+pub(super) struct Distilled {
+    pub(super) weights: Weights,
+    /// On the second half of the validation split.
+    pub(super) accuracy: Accuracy,
+}
+
+/// Puts what a distillation, by index, gave where it is safe.
+type Keep<'a> = dyn Fn(usize, &Distilled) -> Result<(), Error> + Sync + 'a;
+
+/// How the states of long trainings are kept.
+pub(super) struct Keeping {
+    /// Where their files are.
+    pub(super) folder: PathBuf,
+    /// Digest of the data set.
+    pub(super) data: String,
+    /// Digest of the teacher's file.
+    pub(super) teacher: String,
+    /// Device, as in `--device`.
+    pub(super) device: String,
+    /// Time between two states.
+    pub(super) interval: Duration,
 }
 
 /// What is told as a training goes.
@@ -53,32 +79,54 @@ type Training<'a, J, T> = dyn Fn(&J, &mut Tell<'_>) -> T + Sync + 'a;
 pub(super) struct Distiller<'a> {
     dataset: &'a Dataset,
     teacher: Classifier,
-    /// Of the plain training images: what the short trainings of the search use.
-    plain: TeacherLogits,
-    /// Of the search's half of the validation images, row-major.
+    /// Of the plain training images: what the short trainings of the search use; computed when a search asks.
+    plain: Option<TeacherLogits>,
+    /// Of the search's half of the validation images, row-major; computed with it.
     validation: Vec<f32>,
     /// Of augmented views; computed when the first finalist asks.
     augmented: Option<TeacherLogits>,
     proxy: Recipe,
     device: Device,
     store: WeightStore,
+    keeping: Keeping,
     stop: Arc<AtomicBool>,
 }
 
 impl<'a> Distiller<'a> {
-    /// Computes the teacher's logits.
+    /// Of a teacher, for a data set.
     pub(super) fn new(
         dataset: &'a Dataset,
         teacher: Classifier,
         device: Device,
         proxy: Recipe,
-        folder: &Path,
+        candidates: &Path,
+        keeping: Keeping,
         stop: Arc<AtomicBool>,
     ) -> Result<Self, Error> {
-        let plain = teacher.answers(&dataset.train, &dataset.normalisation, Augmentation::NONE, 1, 0)?;
-        let validation = teacher.logits(&dataset.validation_search, &dataset.normalisation)?;
-        let store = WeightStore::open(folder)?;
-        Ok(Self { dataset, teacher, plain, validation, augmented: None, proxy, device, store, stop })
+        let store = WeightStore::open(candidates)?;
+        Ok(Self {
+            dataset,
+            teacher,
+            plain: None,
+            validation: Vec::new(),
+            augmented: None,
+            proxy,
+            device,
+            store,
+            keeping,
+            stop,
+        })
+    }
+
+    /// Computes the teacher's logits of the plain training images, if that was not done yet.
+    pub(super) fn answer_plain(&mut self) -> Result<(), TrainingError> {
+        if self.plain.is_none() {
+            let Dataset { train, normalisation, .. } = self.dataset;
+            self.validation = self.teacher.logits(&self.dataset.validation_search, normalisation)?;
+            self.validation = self.teacher.logits(&self.dataset.validation_search, normalisation)?;
+            self.plain = Some(self.teacher.answers(train, normalisation, Augmentation::NONE, 1, 0)?);
+        }
+        Ok(())
     }
 
     /// Trainings of the search, at once; what comes out is the same, since no kernel's result depends on its
@@ -89,6 +137,7 @@ impl<'a> Distiller<'a> {
         jobs: &[&Job],
         observer: &mut dyn FnMut(&TrainProgress),
     ) -> Result<Vec<Outcome<Trained>>, Fault> {
+        self.answer_plain().map_err(fault)?;
         let began = Instant::now();
         let this = &*self;
         let one = |job: &&Job, tell: &mut Tell<'_>| {
@@ -134,15 +183,18 @@ impl<'a> Distiller<'a> {
         if let Some(weights) = self.store.get(job) {
             return Ok(Arc::new(weights));
         }
+        self.answer_plain().map_err(fault)?;
         self.trained(job, &mut |_| {}).map(|(weights, ..)| Arc::new(weights)).map_err(fault)
     }
 
-    /// Distillations with augmentation, from where the search left off; at once, as those of the search.
+    /// Distillations with augmentation, from where the search or an earlier part of the job left off; at once, as those of
+    /// the search. Each is kept as soon as it is over, then its state goes.
     pub(super) fn finish(
         &mut self,
         distillations: &[Distillation<'_>],
+        keep: &Keep<'_>,
         observer: &mut dyn FnMut(&TrainProgress),
-    ) -> Result<Vec<Weights>, TrainingError> {
+    ) -> Result<Vec<Distilled>, Error> {
         if distillations.is_empty() {
             return Ok(Vec::new());
         }
@@ -150,23 +202,55 @@ impl<'a> Distiller<'a> {
             self.augmented = Some(self.teacher.answers(
                 &self.dataset.train,
                 &self.dataset.normalisation,
-                Recipe::finale().augmentation,
+                Recipe::finale().for_images(self.dataset.mirrors).augmentation,
                 FINAL_VIEWS,
                 0,
             )?);
         }
         let this = &*self;
-        let one = |distillation: &Distillation<'_>, tell: &mut Tell<'_>| {
+        let indices: Vec<usize> = (0..distillations.len()).collect();
+        let one = |&index: &usize, tell: &mut Tell<'_>| {
+            let distillation = &distillations[index];
             let mut model = Classifier::new(distillation.network, distillation.start, &this.device)?;
-            let recipe = Recipe {
-                length: Length::Epochs(distillation.epochs),
-                seed: distillation.seed,
-                ..Recipe::finale()
-            };
-            this.distil(&mut model, this.augmented.as_ref(), &recipe, tell)?;
-            model.weights()
+            let recipe = this.recipe(distillation);
+            let checkpoint = this.checkpoint(distillation);
+            this.distil(&mut model, this.augmented.as_ref(), &recipe, Some(&checkpoint), tell)?;
+            let select = &this.dataset.validation_select;
+            let accuracy = evaluation::evaluate(&model, select, &this.dataset.normalisation)?;
+            let distilled = Distilled { weights: model.weights()?, accuracy };
+            keep(index, &distilled)?;
+            checkpoint.remove();
+            Ok(distilled)
         };
-        at_once(distillations, &one, observer).into_iter().collect()
+        at_once(&indices, &one, observer).into_iter().collect()
+    }
+
+    /// What a distillation is called in files: another name for all that could give other weights.
+    pub(super) fn name(&self, distillation: &Distillation<'_>) -> String {
+        self.owner(distillation).digest()
+    }
+
+    /// Takes away the state of a distillation that is over.
+    pub(super) fn forget(&self, distillation: &Distillation<'_>) {
+        self.checkpoint(distillation).remove();
+    }
+
+    fn recipe(&self, distillation: &Distillation<'_>) -> Recipe {
+        let Distillation { epochs, seed, .. } = *distillation;
+        Recipe { length: Length::Epochs(epochs), seed, ..Recipe::finale() }.for_images(self.dataset.mirrors)
+    }
+
+    fn owner(&self, distillation: &Distillation<'_>) -> Owner {
+        let Keeping { data, teacher, device, .. } = &self.keeping;
+        let Distillation { network, start, .. } = distillation;
+        Owner::new(network, start, &self.recipe(distillation), data, Some(teacher), device)
+    }
+
+    /// The file of a distillation's state.
+    fn checkpoint(&self, distillation: &Distillation<'_>) -> Checkpoint {
+        let owner = self.owner(distillation);
+        let path = self.keeping.folder.join(format!("{}.safetensors", owner.digest()));
+        Checkpoint::new(path, distillation.network, owner, self.keeping.interval)
     }
 
     /// Accuracy of a network with these weights.
@@ -211,7 +295,7 @@ impl<'a> Distiller<'a> {
             }
             Some(length) => {
                 let recipe = Recipe { length, seed: job.seed, ..self.proxy.clone() };
-                self.distil(&mut model, Some(&self.plain), &recipe, tell)?;
+                self.distil(&mut model, self.plain.as_ref(), &recipe, None, tell)?;
                 // A short training leaves running statistics that lag behind the weights.
                 model.reestimate(samples, normalisation, REESTIMATION_IMAGES, job.seed)?;
             }
@@ -231,16 +315,23 @@ impl<'a> Distiller<'a> {
         Ok(Look::of(&logits, &self.validation, &samples.labels, classes))
     }
 
-    /// Trains by a recipe until it ends or the user stops it.
+    /// Trains by a recipe until it ends or the user stops it; from where its checkpoint was left.
     fn distil(
         &self,
         model: &mut Classifier,
         logits: Option<&TeacherLogits>,
         recipe: &Recipe,
+        checkpoint: Option<&Checkpoint>,
         tell: &mut Tell<'_>,
     ) -> Result<(), TrainingError> {
-        let (samples, normalisation) = (&self.dataset.train, &self.dataset.normalisation);
-        model.train(samples, normalisation, logits, recipe, &mut |progress, _| {
+        let mut keep = |state: &TrainingState| checkpoint.into_iter().for_each(|it| it.keep(state));
+        let checkpoints =
+            checkpoint.map(|it| Checkpoints { from: it.resume(), interval: it.interval, keep: &mut keep });
+        let job = TrainingJob {
+            checkpoints,
+            ..TrainingJob::new(&self.dataset.train, &self.dataset.normalisation, logits, recipe)
+        };
+        model.train(job, &mut |progress, _| {
             tell(progress);
             if self.stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;

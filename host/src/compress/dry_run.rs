@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use super::prepared::{self, greet_teacher, matched_dataset, open_laboratory};
 use super::{Error, Event, Observer, Phase, Plan};
-use super::{greet_teacher, matched_dataset, open_laboratory};
 use crate::run::folder::Folder;
 use crate::search::laboratory::Measured;
 use crate::search::{self, Budget, Policies, Record, Settings};
@@ -46,14 +46,16 @@ pub fn dry_run(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> R
     observer(&Event::Phase(Phase::Teacher));
     let dataset = matched_dataset(plan)?;
     let weights = Arc::new(plan.teacher.weights().into_owned());
-    let (mut lab, accuracy) = open_laboratory(plan, &dataset, &weights, &folder, stop, observer)?;
+    let (mut lab, accuracy) = open_laboratory(plan, &dataset, &weights, folder.layout(), stop, observer)?;
+    lab.distiller.answer_plain()?;
     observer(&Event::Phase(Phase::Board));
     let settings = Settings {
         board_key: lab.gauge.identity(),
         budget: Budget::Candidates(CANDIDATES),
         ..plan.configuration.search.clone()
     };
-    let teacher = greet_teacher(&mut lab, plan, &settings, &dataset, &weights, accuracy, &[])?;
+    let on_board = greet_teacher(&mut lab, plan, &settings, None)?;
+    let teacher = prepared::teacher(plan, &dataset, &weights, accuracy, on_board.measured);
 
     observer(&Event::Phase(Phase::Search));
     let began = Instant::now();

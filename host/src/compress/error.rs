@@ -3,6 +3,7 @@
 use crate::board::BoardError;
 use crate::exit::{Code, Diagnostic, Failure};
 use crate::run::folder::FolderError;
+use crate::run::journal::JournalError;
 use crate::search::{Fault, Metric, SearchError};
 use crate::training::TrainingError;
 
@@ -47,6 +48,14 @@ pub enum Error {
         /// The smallest student's value, with unit.
         smallest: String,
     },
+    /// A resumed run was given a budget that is no larger one.
+    #[error("--budget: this run has {had}, which can grow and not become {given}")]
+    Budget {
+        /// In force.
+        had: String,
+        /// Given.
+        given: String,
+    },
     /// The board is gone; the run can be resumed.
     #[error("{0}")]
     Board(String),
@@ -87,16 +96,17 @@ impl Error {
                 "raise the limit, or begin with a narrower or shallower teacher (n2n teacher train --width)",
             ),
             Self::Board(_) => {
-                Some("nothing is lost: when the board is back, run the same command with --resume")
+                Some("nothing is lost: when the board is back, go on with: n2n compress --resume --out RUN")
             }
             Self::Greeting(error) => error.hint(),
             Self::Teacher(_) => {
                 Some("a teacher must run on the board to be compared with; begin with a smaller one")
             }
             Self::Unknown(_) => Some(
-                "nothing is lost: mend the cause (`n2n measure` shows it for one model), then run the same command with --resume",
+                "nothing is lost: mend the cause (`n2n measure` shows it for one model), then go on with: n2n compress --resume --out RUN",
             ),
-            Self::Stopped => Some("nothing is lost: run the same command with --resume to go on"),
+            Self::Stopped => Some("nothing is lost: go on with: n2n compress --resume --out RUN"),
+            Self::Budget { .. } => Some("give more of the same kind, or resume without --budget"),
             Self::Folder(_) | Self::Other(_) => None,
         }
     }
@@ -106,7 +116,7 @@ impl Diagnostic for Error {
     fn exit_code(&self) -> Code {
         match self {
             Self::ImpossibleLimit { .. } => Code::NoStudent,
-            Self::Profile { .. } => Code::Usage,
+            Self::Profile { .. } | Self::Budget { .. } => Code::Usage,
             Self::Board(_) => Code::BoardUnavailable,
             Self::Greeting(error) => error.exit_code(),
             Self::Other(failure) => failure.code(),
@@ -162,6 +172,12 @@ impl From<SearchError> for Error {
             unknown @ SearchError::Unknown { .. } => Self::Unknown(unknown.to_string()),
             other => Self::other(other),
         }
+    }
+}
+
+impl From<JournalError> for Error {
+    fn from(error: JournalError) -> Self {
+        Self::Folder(error.into())
     }
 }
 

@@ -16,12 +16,12 @@ use super::drift::Drift;
 use super::plan::{Configuration, Plan};
 use crate::board::{BoardError, Client};
 use crate::exit::Failure;
-use crate::measurement::Measurement;
 use crate::model_io::fold::fold_batch_norm;
 use crate::model_io::onnx::{self, Filling, ModelInfo};
 use crate::model_io::{Weights, filled};
 use crate::network::Network;
 use crate::network::fold::folded;
+use crate::run::journey::OnBoard;
 use crate::search::laboratory::{Fault, Measured, Outcome};
 use crate::shipping::golden;
 
@@ -198,7 +198,7 @@ impl Gauge {
         &mut self,
         specimen: &Specimen,
         progress: &mut dyn FnMut(Progress),
-    ) -> Result<Outcome<(Measured, Measurement)>, Fault> {
+    ) -> Result<Outcome<OnBoard>, Fault> {
         let plan = |digest, gauge: &Self| MeasurePlan {
             min_processes: CAREFUL_PROCESSES.0,
             max_processes: CAREFUL_PROCESSES.1,
@@ -210,7 +210,8 @@ impl Gauge {
         match self.run(specimen, plan, progress)? {
             Outcome::Done(measurement) => {
                 self.noise = between_processes(&measurement).max(NOISE_FLOOR);
-                Ok(Outcome::Done((self.measured(&measurement, specimen), (&measurement).into())))
+                let measured = self.measured(&measurement, specimen);
+                Ok(Outcome::Done(OnBoard { measured, measurement: (&measurement).into() }))
             }
             Outcome::Infeasible(reason) => Ok(Outcome::Infeasible(reason)),
             Outcome::Unknown(reason) => Ok(Outcome::Unknown(reason)),

@@ -1,77 +1,66 @@
-//! The whole job, in order: teacher -> board -> search -> finalists -> student -> test set, once -> active slot.
+//! The whole job as values that move forward, each step journaled: prepared -> searched -> chosen -> verified -> shipped.
 //!
 //! | file | what |
 //! |---|---|
 //! | `plan` | what is asked for |
+//! | `context` | what all steps share: the world, the clock, how far the job has come |
+//! | `prepared` | teacher, images and board belong together |
+//! | `searched` | candidates, and the finalists among them |
+//! | `chosen` | finalists to the student |
+//! | `verified` | the very file: accuracy, files |
+//! | `shipped` | the student in the active slot |
+//! | `finished`, `extension` | a job that is over; a larger budget for one that has begun |
 //! | `gauge` | a network to a measurement |
 //! | `drift` | whether the board is still as fast as it was |
-//! | `distiller`, `weight_store` | a job to an accuracy; the weights that are kept |
+//! | `distiller`, `weight_store`, `student_store` | a job to an accuracy; the weights that are kept |
 //! | `laboratory` | both, as the search sees them |
 //! | `smallest` | whether the limits can be kept at all |
-//! | `finale` | finalists to the student |
 //! | `teacher`, `side_by_side` | the teacher on the board, and the limits that follow; teacher and student measured at one time |
-//! | `verdict` | the very file: accuracy, files, deployment |
 //! | `dry_run` | what the budget buys |
 //!
 //! A board that does not take the student costs none of what was found: the summary says why.
 //! Only order lives here; arithmetic belongs to the rooms below.
 
+mod chosen;
+mod context;
 mod distiller;
 mod drift;
 mod dry_run;
 mod error;
 mod event;
-mod finale;
+mod extension;
+mod finished;
 mod gauge;
 mod laboratory;
 mod plan;
+mod prepared;
+mod searched;
+mod shipped;
 mod side_by_side;
 mod smallest;
 mod stopwatch;
+mod student_store;
 mod teacher;
-mod verdict;
+mod verified;
 mod weight_store;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
 
 pub use dry_run::{Forecast, dry_run};
 pub use error::Error;
 pub use event::{Event, Observer, Phase};
+pub use finished::finished;
 pub use plan::{Configuration, Finale, Plan};
 
-use distiller::Distiller;
-use finale::Chosen;
-use gauge::Gauge;
-use laboratory::{Live, Spent};
+use prepared::{Prepared, matched_dataset};
 use stopwatch::Stopwatch;
-use teacher::{limits_now, measure_teacher};
 
-use crate::board::Endpoint;
-use crate::data::Dataset;
-use crate::exit::Failure;
-use crate::model_io::{Weights, atomic_file};
-use crate::run::folder::{Folder, Layout};
-use crate::run::journal::Journal;
+use crate::run::folder::Folder;
 use crate::run::manifest::Manifest;
-use crate::run::summary::{SCHEMA, Summary};
-use crate::search::laboratory::{Fault, Laboratory as _, Measured};
-use crate::search::replay::Replay;
-use crate::search::{self, Bound, Metric, Policies, Preset, Record, SearchResult, Settings, Teacher};
-use crate::training::device::DeviceError;
-use crate::training::recipe::Recipe;
-use crate::training::{Accuracy, Classifier, device, evaluation};
-use n2n_protocol::Board;
+use crate::run::summary::Summary;
 
-/// A teacher must be right this many times as often as a guess; the usual cause of less is wrong preprocessing.
-const WEAK_TEACHER: f64 = 3.0;
-
-/// Best candidates that the search names, of which the finale takes the first that keep the limits by a careful measurement.
-const FINALIST_POOL: usize = 24;
-
-/// Compresses the plan's teacher. `stop` ends it early, resumably.
+/// Compresses the plan's teacher. `stop` ends it early, resumably: a resumed job does nothing again that its journals know.
 ///
 /// # Errors
 /// See [`Error`]. A run whose finalists all break a limit is no error: its summary has no student.
@@ -79,224 +68,12 @@ pub fn run(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> Resul
     let mut clock = Stopwatch::new(observer);
     let folder = if plan.resume { Folder::open(&plan.out)? } else { Folder::create(&plan.out)? };
     let manifest = Manifest::new(&plan.configuration).map_err(Error::other)?;
-    folder.begin(manifest.with_digest("teacher", &plan.teacher_digest))?;
-    let (mut journal, recorded) = folder.journal()?;
-
+    let manifest =
+        manifest.with_digest("teacher", &plan.teacher_digest).with_digest("data", &plan.data_digest);
+    folder.begin(manifest)?;
     clock.begin(Phase::Teacher);
     let dataset = matched_dataset(plan)?;
-    let weights = Arc::new(plan.teacher.weights().into_owned());
-    let (mut lab, accuracy) = open_laboratory(plan, &dataset, &weights, &folder, stop, observer)?;
-    lab.before = Replay::new(&recorded).elapsed();
-
-    clock.begin(Phase::Board);
-    let settings = Settings {
-        board_key: lab.gauge.identity(),
-        finalists: FINALIST_POOL.max(plan.configuration.finale.finalists),
-        ..plan.configuration.search.clone()
-    };
-    let teacher = greet_teacher(&mut lab, plan, &settings, &dataset, &weights, accuracy, &recorded)?;
-
-    clock.begin(Phase::Search);
-    let found = search_on(&mut lab, &folder, &mut journal, &recorded, plan, &settings, &teacher)?;
-    clock.part(Phase::Search, "training and validating candidates", lab.spent.training);
-    clock.part(Phase::Search, "waiting for the board", lab.spent.measuring);
-
-    clock.begin(Phase::Finalists);
-    let chosen = finale::finale(&mut lab, &dataset, plan, &found.limits, &found.finalists, &mut clock)?;
-    let (teacher_now, limits) = if let Some(Chosen { pair, .. }) = &chosen {
-        (pair.teacher.clone(), pair.limits.clone())
-    } else {
-        let now = measure_teacher(&mut lab, plan, None)?;
-        let limits = limits_now(&settings, &teacher.network, now.0)?;
-        (now, limits)
-    };
-
-    clock.begin(Phase::Test);
-    let teacher = verdict::of_teacher(&lab, &dataset, plan, &weights, teacher_now)?;
-    let student = match &chosen {
-        Some(chosen) => Some(verdict::of_student(&lab, &folder, &dataset, &teacher, chosen)?),
-        None => None,
-    };
-    let mut summary = Summary {
-        schema: SCHEMA,
-        run: plan.out.clone(),
-        board: plan.configuration.board.clone(),
-        this_machine: lab.local,
-        board_model: lab.gauge.welcome().board.model.clone(),
-        board_class: lab.gauge.welcome().board.class.clone(),
-        dataset: dataset.name.clone(),
-        limits: limits.0.clone(),
-        teacher: teacher.side,
-        student,
-        candidates: found.candidates,
-        wall_s: (clock.whole() + lab.before).as_secs_f64(),
-        seconds: clock.phases(),
-    };
-    // Before shipping: a board that does not take the student costs none of what is known about it.
-    summary.save(folder.path()).map_err(Error::telling)?;
-    if let (Some(student), Some(chosen), true) = (&mut summary.student, &chosen, plan.configuration.ship) {
-        clock.begin(Phase::Shipping);
-        match verdict::ship(&mut lab, plan, &limits, chosen) {
-            Ok(()) => {
-                student.shipped = true;
-                student.board_agreement = verdict::agreement(&mut lab, &dataset, chosen);
-            }
-            Err(reason) => student.not_shipped = Some(format!("{reason:#}")),
-        }
-        summary.wall_s = (clock.whole() + lab.before).as_secs_f64();
-        summary.seconds = clock.phases();
-        summary.save(folder.path()).map_err(Error::telling)?;
-    }
-    Ok(summary)
-}
-
-/// The plan's data set with the teacher's own normalisation, if the two belong together.
-fn matched_dataset(plan: &Plan) -> Result<Dataset, Error> {
-    let (network, samples) = (&plan.teacher.network, &plan.dataset.train);
-    let shape = format!("{}x{}x{}", samples.channels, samples.height, samples.width);
-    let differs = |what, teacher: String, dataset: String| Err(Error::Mismatch { what, teacher, dataset });
-    if network.input_shape().to_string() != shape {
-        return differs("images", network.input_shape().to_string(), shape);
-    }
-    if network.classes() != plan.dataset.classes.len() {
-        return differs("classes", network.classes().to_string(), plan.dataset.classes.len().to_string());
-    }
-    Ok(Dataset { normalisation: plan.teacher.info.normalisation.clone(), ..plan.dataset.clone() })
-}
-
-fn chance(dataset: &Dataset) -> f64 {
-    1.0 / dataset.classes.len().max(1) as f64
-}
-
-/// Evaluates the teacher, refuses a weak one before anything costly is done, and greets the board.
-fn open_laboratory<'a>(
-    plan: &Plan,
-    dataset: &'a Dataset,
-    weights: &Weights,
-    folder: &Folder,
-    stop: &Arc<AtomicBool>,
-    observer: Observer<'a>,
-) -> Result<(Live<'a>, Accuracy), Error> {
-    let choice = plan.configuration.device.parse().map_err(Error::telling::<DeviceError>)?;
-    let device = device::open(choice).map_err(Error::telling)?;
-    let model = Classifier::new(&plan.teacher.network, weights, &device)?;
-    let accuracy = evaluation::evaluate(&model, &dataset.validation_search, &dataset.normalisation)?;
-    if accuracy.fraction() < WEAK_TEACHER * chance(dataset) {
-        return Err(Error::WeakTeacher {
-            accuracy: 100.0 * accuracy.fraction(),
-            chance: 100.0 * chance(dataset),
-        });
-    }
-    let gauge = Gauge::connect(plan, Arc::clone(stop))?;
-    check_profile(plan, gauge.board())?;
-    let proxy = match plan.configuration.search.preset {
-        Preset::Paper => Recipe::paper_proxy(),
-        Preset::Edge => Recipe::proxy(),
-    };
-    let distiller =
-        Distiller::new(dataset, model, device, proxy, &folder.layout().candidates(), Arc::clone(stop))?;
-    let lab = Live {
-        gauge,
-        distiller,
-        info: plan.teacher.info.clone(),
-        anchored: plan
-            .configuration
-            .search
-            .limits
-            .iter()
-            .any(|limit| limit.metric == Metric::Latency && matches!(limit.bound, Bound::Relative(_))),
-        local: matches!(plan.endpoint, Endpoint::Local(_)),
-        began: Instant::now(),
-        before: Duration::ZERO,
-        spent: Spent::default(),
-        stop: Arc::clone(stop),
-        observer,
-    };
-    Ok((lab, accuracy))
-}
-
-/// Refuses a board of another kind than the plan's profile is about: its limits and widths would bind the wrong machine.
-fn check_profile(plan: &Plan, board: &Board) -> Result<(), Error> {
-    let misfit = plan.profile.as_ref().filter(|_| !plan.configuration.any_board);
-    match misfit.and_then(|profile| Some((profile, profile.misfit(board)?))) {
-        Some((profile, (expected, got))) => {
-            Err(Error::Profile { profile: profile.name.clone(), expected, got })
-        }
-        None => Ok(()),
-    }
-}
-
-/// The teacher as the search sees it; stops where no student could keep the limits.
-fn greet_teacher(
-    lab: &mut Live<'_>,
-    plan: &Plan,
-    settings: &Settings,
-    dataset: &Dataset,
-    weights: &Arc<Weights>,
-    accuracy: Accuracy,
-    recorded: &[Record],
-) -> Result<Teacher, Error> {
-    let network = plan.teacher.network.clone();
-    let (measured, _) = measure_teacher(lab, plan, begun_with(recorded))?;
-    let limits = limits_now(settings, &network, measured)?;
-    smallest::refuse_impossible(lab, &network, &limits, settings.channel_multiple)?;
-    let (weights, accuracy) = (Arc::clone(weights), accuracy.fraction());
-    Ok(Teacher { network, weights, accuracy, chance: chance(dataset), measured })
-}
-
-/// What the teacher measured when a resumed search began; its relative limits refer to that.
-fn begun_with(recorded: &[Record]) -> Option<Measured> {
-    recorded.iter().find_map(|record| match record {
-        Record::Started(started) => started.teacher.measured,
-        _ => None,
-    })
-}
-
-fn search_on(
-    lab: &mut Live<'_>,
-    folder: &Folder,
-    journal: &mut Journal,
-    recorded: &[Record],
-    plan: &Plan,
-    settings: &Settings,
-    teacher: &Teacher,
-) -> Result<SearchResult, Error> {
-    let start = match &plan.configuration.policy_from {
-        Some(run) => load_policies(&Layout::of(run))?,
-        None => Policies::default(),
-    };
-    lab.began = Instant::now();
-    let observer = lab.observer;
-    let found = search::search(
-        settings,
-        teacher,
-        &start,
-        lab,
-        &mut |record| journal.append(record).map_err(|error| Fault::Journal(error.to_string())),
-        recorded,
-        &mut |event| observer(&Event::Search(event)),
-    )?;
-    save_policies(&found.policies, folder.layout())?;
-    Ok(found)
-}
-
-fn load_policies(run: &Layout) -> Result<Policies, Error> {
-    let load = |path: PathBuf| {
-        std::fs::read(&path)
-            .map_err(|error| Error::Other(Failure::from(error).context(format!("policy {}", path.display()))))
-    };
-    Ok(Policies {
-        removal: Some(load(run.removal_policy())?),
-        shrinkage: Some(load(run.shrinkage_policy())?),
-    })
-}
-
-fn save_policies(policies: &Policies, run: &Layout) -> std::io::Result<()> {
-    let files = [(run.removal_policy(), &policies.removal), (run.shrinkage_policy(), &policies.shrinkage)];
-    for (path, bytes) in files {
-        if let Some(bytes) = bytes {
-            atomic_file::write(&path, bytes)?;
-        }
-    }
-    Ok(())
+    let prepared = Prepared::new(plan, &folder, &dataset, stop, clock, observer)?;
+    let shipped = prepared.search()?.choose()?.verify()?.ship()?;
+    Ok(shipped.summary)
 }

@@ -9,7 +9,7 @@ use crate::board::Endpoint;
 use crate::data::Dataset;
 use crate::model_io::onnx;
 use crate::profile::Profile;
-use crate::search::Settings;
+use crate::search::{Budget, Settings};
 
 /// The resolved configuration: enough to build the same [`Plan`] again when the run is resumed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -65,10 +65,14 @@ pub struct Plan {
     pub out: PathBuf,
     /// Go on with what lies there.
     pub resume: bool,
+    /// The budget that a resumed run is given; larger than what it had, it goes on searching.
+    pub budget: Option<Budget>,
     /// The teacher as read from its file, batch norm alive.
     pub teacher: onnx::Model,
     /// SHA-256 of that file.
     pub teacher_digest: String,
+    /// [`Dataset::digest`] of the images.
+    pub data_digest: String,
     /// Images, split. The teacher's own normalisation is used, not this one's.
     pub dataset: Dataset,
     /// The profile that the configuration names.
@@ -78,6 +82,8 @@ pub struct Plan {
     /// For how long a board that is lost on the way is waited for. It decides nothing about the result, so a resumed run may
     /// be told another time.
     pub wait_board: Duration,
+    /// Time between two states of a long training that are kept. It decides nothing about the result.
+    pub checkpoint_interval: Duration,
     /// File of the user's signing key; made if it does not exist.
     pub signing_key: PathBuf,
     /// File with the number of the user's last bundle.

@@ -5,7 +5,7 @@ use super::gauge::Specimen;
 use super::laboratory::Live;
 use super::teacher::{limits_now, measure_teacher};
 use super::{Error, Plan};
-use crate::measurement::Measurement;
+use crate::run::journey::{BesideTeacher, Finding, OnBoard};
 use crate::search::Limits;
 use crate::search::laboratory::{Measured, Outcome};
 
@@ -14,41 +14,65 @@ const STEADY: f64 = 1.1;
 /// Times that both are measured again while the board does not stay in one state.
 const TRIES: u32 = 4;
 
-/// Both, with the limits that follow from the teacher.
-#[derive(Clone)]
-pub(super) struct SideBySide {
-    pub(super) teacher: (Measured, Measurement),
-    pub(super) student: (Measured, Measurement),
-    pub(super) limits: Limits,
+/// Students that are measured one after the other, with the teacher in between: what it is after one, it is before the
+/// next.
+#[derive(Default)]
+pub(super) struct Row {
+    /// The teacher's last measurement in this row.
+    before: Option<Measured>,
 }
 
-/// Measures teacher, student, teacher; again if the two teachers disagree.
-pub(super) fn measure(
-    lab: &mut Live<'_>,
-    plan: &Plan,
-    specimen: &Specimen,
-) -> Result<Outcome<SideBySide>, Error> {
-    let (mut before, _) = measure_teacher(lab, plan, None)?;
-    let mut tried = 0;
-    loop {
-        tried += 1;
-        let student = match lab.gauge.examine(specimen, &mut |_| {})? {
-            Outcome::Done(student) => student,
-            Outcome::Infeasible(reason) => return Ok(Outcome::Infeasible(reason)),
-            Outcome::Unknown(reason) => return Ok(Outcome::Unknown(reason)),
+impl Row {
+    /// Measures teacher (unless this row just did), student, teacher; the latter two again if the teachers disagree.
+    pub(super) fn measure(
+        &mut self,
+        lab: &mut Live<'_>,
+        plan: &Plan,
+        specimen: &Specimen,
+    ) -> Result<Finding, Error> {
+        let mut before = match self.before.take() {
+            Some(before) => before,
+            None => measure_teacher(lab, plan, None)?.measured,
         };
-        let teacher = measure_teacher(lab, plan, None)?;
-        let change = teacher.0.latency_ns as f64 / before.latency_ns.max(1) as f64;
-        let steady = (STEADY.recip()..=STEADY).contains(&change);
-        if steady || tried == TRIES {
-            if !steady {
-                tracing::warn!(
-                    "the board does not stay in one state: the teacher's latency changes {change:.2}x"
-                );
+        let mut tried = 0;
+        loop {
+            tried += 1;
+            let student = match lab.gauge.examine(specimen, &mut |_| {})? {
+                Outcome::Done(student) => student,
+                Outcome::Infeasible(reason) => return Ok(Finding::Infeasible { reason }),
+                Outcome::Unknown(reason) => return Ok(Finding::Unknown { reason }),
+            };
+            let teacher = measure_teacher(lab, plan, None)?;
+            let change = teacher.measured.latency_ns as f64 / before.latency_ns.max(1) as f64;
+            let steady = (STEADY.recip()..=STEADY).contains(&change);
+            before = teacher.measured;
+            if steady || tried == TRIES {
+                if !steady {
+                    tracing::warn!(
+                        "the board does not stay in one state: the teacher's latency changes {change:.2}x"
+                    );
+                }
+                self.before = Some(before);
+                let limits = limits_now(&plan.configuration.search, &plan.teacher.network, before)?;
+                return Ok(Finding::Measured(Box::new(BesideTeacher { teacher, student, limits })));
             }
-            let limits = limits_now(&plan.configuration.search, &plan.teacher.network, teacher.0)?;
-            return Ok(Outcome::Done(SideBySide { teacher, student, limits }));
         }
-        before = teacher.0;
     }
+}
+
+/// Measures the student alone, once: for the record, where no limit is on latency.
+pub(super) fn measure_alone(
+    lab: &mut Live<'_>,
+    teacher: &OnBoard,
+    limits: &Limits,
+    specimen: &Specimen,
+) -> Result<Finding, Error> {
+    Ok(match lab.gauge.examine(specimen, &mut |_| {})? {
+        Outcome::Done(student) => {
+            let (teacher, limits) = (teacher.clone(), limits.clone());
+            Finding::Measured(Box::new(BesideTeacher { teacher, student, limits }))
+        }
+        Outcome::Infeasible(reason) => Finding::Infeasible { reason },
+        Outcome::Unknown(reason) => Finding::Unknown { reason },
+    })
 }

@@ -7,7 +7,6 @@ use super::{Event, Observer, Phase};
 /// Times phases; a phase ends where the next begins.
 pub(super) struct Stopwatch<'a> {
     observer: Observer<'a>,
-    began: Instant,
     phases: Vec<(Phase, Instant)>,
     /// What is known of the inside of a phase.
     parts: Vec<(Phase, &'static str, Duration)>,
@@ -15,16 +14,12 @@ pub(super) struct Stopwatch<'a> {
 
 impl<'a> Stopwatch<'a> {
     pub(super) fn new(observer: Observer<'a>) -> Self {
-        Self { observer, began: Instant::now(), phases: Vec::new(), parts: Vec::new() }
+        Self { observer, phases: Vec::new(), parts: Vec::new() }
     }
 
     pub(super) fn begin(&mut self, phase: Phase) {
         self.phases.push((phase, Instant::now()));
         (self.observer)(&Event::Phase(phase));
-    }
-
-    pub(super) fn whole(&self) -> Duration {
-        self.began.elapsed()
     }
 
     /// Says what so much of a phase went into.

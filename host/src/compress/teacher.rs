@@ -4,8 +4,8 @@ use super::error::Error;
 use super::gauge::Specimen;
 use super::laboratory::Live;
 use super::plan::Plan;
-use crate::measurement::Measurement;
 use crate::network::Network;
+use crate::run::journey::OnBoard;
 use crate::search::laboratory::{Measured, Outcome};
 use crate::search::{Limits, Resources, Settings};
 
@@ -24,12 +24,13 @@ pub(super) fn measure_teacher(
     lab: &mut Live<'_>,
     plan: &Plan,
     anchor: Option<Measured>,
-) -> Result<(Measured, Measurement), Error> {
+) -> Result<OnBoard, Error> {
     let specimen = Specimen::untrained(&plan.teacher.network, &lab.info)?;
     match lab.gauge.examine(&specimen, &mut |_| {})? {
-        Outcome::Done((measured, measurement)) => {
-            lab.gauge.refer_to(specimen, measured, anchor.unwrap_or(measured).latency_ns);
-            Ok((measured, measurement))
+        Outcome::Done(teacher) => {
+            let anchor_ns = anchor.unwrap_or(teacher.measured).latency_ns;
+            lab.gauge.refer_to(specimen, teacher.measured, anchor_ns);
+            Ok(teacher)
         }
         Outcome::Infeasible(reason) | Outcome::Unknown(reason) => Err(Error::Teacher(reason)),
     }

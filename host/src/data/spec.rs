@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::error::DataError;
-use super::kind::{DataKind, KINDS};
+use super::kind::{DataKind, KINDS, Row};
 
 /// A data set and where it lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +30,15 @@ impl DataSpec {
         &self.path
     }
 
+    /// The same, wherever the program is then started.
+    ///
+    /// # Errors
+    /// The current folder is gone.
+    pub fn absolute(self) -> std::io::Result<Self> {
+        let path = if self.kind == DataKind::Bundled { self.path } else { std::path::absolute(self.path)? };
+        Ok(Self { path, ..self })
+    }
+
     /// What the data set is called in results: the kind, and for a folder of images its own name.
     pub fn name(&self) -> String {
         match (self.kind, self.path.file_name()) {
@@ -46,7 +55,7 @@ impl FromStr for DataSpec {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let wrong = |expected: String| DataError::Spec { text: text.into(), expected };
         let (name, path) = text.split_once(':').map_or((text, None), |(name, path)| (name, Some(path)));
-        let Some(&(kind, name, default, _)) = KINDS.iter().find(|row| row.1 == name) else {
+        let Some(&Row { kind, name, path: default, .. }) = KINDS.iter().find(|row| row.name == name) else {
             return Err(wrong(DataKind::usage()));
         };
         let path = match (kind, path, default) {
@@ -74,7 +83,7 @@ mod tests {
 
     #[test]
     fn every_kind_has_its_own_row_and_reads_back() {
-        for (kind, name, ..) in KINDS {
+        for Row { kind, name, .. } in KINDS {
             assert_eq!(kind.name(), name);
             let text =
                 if kind == DataKind::Bundled { name.to_owned() } else { format!("{name}:/some/where") };

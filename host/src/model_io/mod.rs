@@ -25,11 +25,11 @@ pub use filled::filled;
 pub use weights::{Array, Weights, WeightsError};
 
 /// Little-endian bytes, as ONNX and safetensors keep numbers.
-fn bytes_of(values: &[f32]) -> Vec<u8> {
+pub(crate) fn bytes_of(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
 /// The numbers of little-endian bytes; a last incomplete one is dropped, so callers check the length.
-fn values_of(bytes: &[u8]) -> Vec<f32> {
+pub(crate) fn values_of(bytes: &[u8]) -> Vec<f32> {
     bytes.as_chunks().0.iter().map(|&word| f32::from_le_bytes(word)).collect()
 }

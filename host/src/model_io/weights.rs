@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use sha2::{Digest as _, Sha256};
+
+use super::bytes_of;
 use crate::network::Network;
 
 /// A dense f32 tensor, row-major.
@@ -56,6 +59,16 @@ impl Weights {
     /// All tensors, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Array)> {
         self.0.iter().map(|(name, array)| (name.as_str(), array))
+    }
+
+    /// SHA-256 of names, shapes and values, as 64 hexadecimal digits.
+    pub fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        for (name, array) in self.iter() {
+            hash.update(format!("{name} {:?}\n", array.dims));
+            hash.update(bytes_of(&array.values));
+        }
+        hex::encode(hash.finalize())
     }
 
     /// That these are the network's tensors, all of them and no other, and finite.

@@ -5,6 +5,7 @@ use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::journal::{Journal, JournalError};
+use super::journey::Journey;
 use super::manifest::{Manifest, ManifestError};
 use crate::exit::Diagnostic;
 use crate::search::Record;
@@ -72,6 +73,16 @@ impl Layout {
         self.0.join("trials.jsonl")
     }
 
+    /// How far the job has come.
+    pub fn journey(&self) -> PathBuf {
+        self.0.join("journey.jsonl")
+    }
+
+    /// Weights of retrained finalists, by digest.
+    pub fn students(&self) -> PathBuf {
+        self.0.join("students")
+    }
+
     /// The policy that decides about units.
     pub fn removal_policy(&self) -> PathBuf {
         self.0.join("policy-removal.safetensors")
@@ -102,6 +113,11 @@ impl Layout {
         self.0.join("candidates")
     }
 
+    /// States of trainings that are not over.
+    pub fn trainings(&self) -> PathBuf {
+        self.0.join("trainings")
+    }
+
     fn lock(&self) -> PathBuf {
         self.0.join("run.lock")
     }
@@ -126,12 +142,15 @@ impl Folder {
         if std::fs::metadata(folder.layout.journal()).is_ok_and(|journal| journal.len() > 0) {
             return Err(FolderError::Taken(path.to_owned()));
         }
-        match std::fs::remove_file(folder.layout.manifest()) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                Err(FolderError::Io { path: path.to_owned(), source })
+        for file in [folder.layout.manifest(), folder.layout.journey()] {
+            match std::fs::remove_file(file) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(FolderError::Io { path: path.to_owned(), source });
+                }
+                _ => {}
             }
-            _ => Ok(folder),
         }
+        Ok(folder)
     }
 
     /// For going on with a run.
@@ -203,6 +222,14 @@ impl Folder {
     /// A journal that is damaged elsewhere than at its end.
     pub fn journal(&self) -> Result<(Journal, Vec<Record>), FolderError> {
         Ok(Journal::open(&self.layout.journal())?)
+    }
+
+    /// How far the job has come, ready for more.
+    ///
+    /// # Errors
+    /// A journal that is damaged elsewhere than at its end, or of another version.
+    pub fn journey(&self) -> Result<Journey, FolderError> {
+        Ok(Journey::open(&self.layout.journey())?)
     }
 }
 

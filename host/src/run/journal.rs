@@ -5,10 +5,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use crate::search::Record;
-use crate::search::record::SCHEMA;
 
 /// A trial is some 2 KB; the first line, with the units of a deep network, some 10 KB.
 const MOST_LINE_BYTES: usize = 1 << 20;
@@ -45,27 +48,42 @@ pub enum JournalError {
         bytes: u64,
     },
     /// Of another version of this program.
-    #[error("journal {path}: expected schema {SCHEMA}, got {got}")]
+    #[error(
+        "journal {path}: expected schema {expected}, got {got}; the n2n version that began the run can finish it"
+    )]
     Schema {
         /// The file.
         path: PathBuf,
+        /// This program's.
+        expected: u32,
         /// Its schema.
         got: u32,
     },
 }
 
+/// What a journal has a line of.
+pub trait Line: Serialize + DeserializeOwned {
+    /// Version of the lines; the first one states it as `schema`.
+    const SCHEMA: u32;
+}
+
+impl Line for Record {
+    const SCHEMA: u32 = crate::search::record::SCHEMA;
+}
+
 /// An open journal; one process has it, by the folder's lock.
 #[derive(Debug)]
-pub struct Journal {
+pub struct Journal<L = Record> {
     path: PathBuf,
     file: File,
+    lines: PhantomData<fn(L)>,
 }
 
 /// The whole lines of a journal file, and how many bytes they take; a torn last line is left out.
 ///
 /// # Errors
 /// Any other damage, with its line number.
-pub fn read(path: &Path) -> Result<(Vec<Record>, u64), JournalError> {
+pub fn read<L: Line>(path: &Path) -> Result<(Vec<L>, u64), JournalError> {
     let io = |source| JournalError::Io { path: path.to_owned(), source };
     let file = File::open(path).map_err(io)?;
     let bytes = file.metadata().map_err(io)?.len();
@@ -85,9 +103,9 @@ pub fn read(path: &Path) -> Result<(Vec<Record>, u64), JournalError> {
         let parsed = serde_json::from_slice(line);
         // A journal of another schema fails to parse for that reason; say so.
         if index == 0
-            && let Some(got) = schema_of(line).filter(|got| *got != SCHEMA)
+            && let Some(got) = schema_of(line).filter(|got| *got != L::SCHEMA)
         {
-            return Err(JournalError::Schema { path: path.to_owned(), got });
+            return Err(JournalError::Schema { path: path.to_owned(), expected: L::SCHEMA, got });
         }
         records.push(parsed.map_err(|error| corrupt(format!("not a record: {error}")))?);
     }
@@ -99,12 +117,12 @@ fn schema_of(line: &[u8]) -> Option<u32> {
     value.get("schema")?.as_u64().and_then(|schema| u32::try_from(schema).ok())
 }
 
-impl Journal {
+impl<L: Line> Journal<L> {
     /// Opens or makes a journal, cuts a torn last line off, and gives the whole ones.
     ///
     /// # Errors
     /// Damage elsewhere than at the end.
-    pub fn open(path: &Path) -> Result<(Self, Vec<Record>), JournalError> {
+    pub fn open(path: &Path) -> Result<(Self, Vec<L>), JournalError> {
         let io = |source| JournalError::Io { path: path.to_owned(), source };
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
@@ -116,14 +134,14 @@ impl Journal {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)?;
         }
-        Ok((Self { path: path.to_owned(), file }, records))
+        Ok((Self { path: path.to_owned(), file, lines: PhantomData }, records))
     }
 
     /// Adds one line, and returns when it is on the disk. A line that could not be written whole is taken back.
     ///
     /// # Errors
     /// The system's: a full disk, a folder that is gone.
-    pub fn append(&mut self, record: &Record) -> Result<(), JournalError> {
+    pub fn append(&mut self, record: &L) -> Result<(), JournalError> {
         let io = |source| JournalError::Io { path: self.path.clone(), source };
         let mut line = serde_json::to_vec(record).map_err(|error| io(error.into()))?;
         line.push(b'\n');
@@ -153,7 +171,7 @@ mod tests {
     fn written(count: u64) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("trials.jsonl");
-        let (mut journal, _) = Journal::open(&path).unwrap();
+        let (mut journal, _) = Journal::<Record>::open(&path).unwrap();
         for line in lines(count) {
             journal.append(&line).unwrap();
         }
@@ -167,11 +185,11 @@ mod tests {
         for cut in 0..=bytes.len() {
             std::fs::write(&path, &bytes[..cut]).unwrap();
             let whole = bytes[..cut].split(|byte| *byte == b'\n').count() - 1;
-            let (mut journal, records) = Journal::open(&path).unwrap();
+            let (mut journal, records) = Journal::<Record>::open(&path).unwrap();
             assert_eq!(records, lines(4)[..whole], "cut at {cut}");
             journal.append(&lines(1)[0]).unwrap();
             drop(journal);
-            assert_eq!(read(&path).unwrap().0.len(), whole + 1, "cut at {cut}");
+            assert_eq!(read::<Record>(&path).unwrap().0.len(), whole + 1, "cut at {cut}");
         }
     }
 
@@ -180,10 +198,10 @@ mod tests {
         let (_folder, path) = written(4);
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, text.replacen("\"kind\":\"fault\"", "\"kind\":\"fau\u{0}t\"", 1)).unwrap();
-        let error = Journal::open(&path).unwrap_err();
+        let error = Journal::<Record>::open(&path).unwrap_err();
         assert!(matches!(error, JournalError::Corrupt { line: 2, .. }), "{error}");
         std::fs::write(&path, format!("{text}\n{text}")).unwrap();
-        assert!(matches!(read(&path), Err(JournalError::Corrupt { line: 5, .. })), "an empty line");
+        assert!(matches!(read::<Record>(&path), Err(JournalError::Corrupt { line: 5, .. })), "an empty line");
     }
 
     #[test]
@@ -191,7 +209,7 @@ mod tests {
         let (_folder, path) = written(1);
         let long = format!("\"{}\"\n", "x".repeat(MOST_LINE_BYTES));
         std::fs::write(&path, long).unwrap();
-        assert!(matches!(read(&path), Err(JournalError::Corrupt { line: 1, .. })));
+        assert!(matches!(read::<Record>(&path), Err(JournalError::Corrupt { line: 1, .. })));
     }
 
     #[test]
@@ -203,7 +221,7 @@ mod tests {
             (include_str!("fixtures/journal-of-schema-2.jsonl"), 2),
         ] {
             std::fs::write(&path, text).unwrap();
-            let error = read(&path).unwrap_err();
+            let error = read::<Record>(&path).unwrap_err();
             assert!(matches!(error, JournalError::Schema { got, .. } if got == schema), "{error}");
         }
     }

@@ -5,6 +5,7 @@
 //! | `folder` | the layout and the lock |
 //! | `manifest` | `run.toml`: the resolved configuration |
 //! | `journal` | `trials.jsonl`: one record a line |
+//! | `journey` | `journey.jsonl`: how far the job has come, one milestone a line |
 //! | `summary` | `summary.json`: what came out |
 //! | `report/` | `report.html`: the run as one page |
 //!
@@ -12,6 +13,7 @@
 
 pub mod folder;
 pub mod journal;
+pub mod journey;
 pub mod manifest;
 pub mod report;
 pub mod summary;

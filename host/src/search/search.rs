@@ -121,6 +121,8 @@ struct Search<'a> {
     step_ns: f64,
     choosing: bool,
     unsettled: Option<Unsettled>,
+    /// What this round may spend.
+    budget: Budget,
 }
 
 /// A batch whose cost is not accounted for yet.
@@ -207,6 +209,7 @@ impl<'a> Search<'a> {
             step_ns: 0.0,
             choosing: false,
             unsettled: None,
+            budget: settings.budget,
         })
     }
 
@@ -215,7 +218,28 @@ impl<'a> Search<'a> {
         if self.settings.preset == Preset::Edge {
             self.simple_students(lab, tape)?;
         }
-        let reason = loop {
+        let mut end = self.round(lab, tape)?;
+        for &budget in &self.settings.extensions {
+            self.note_the_end(tape, &end)?;
+            self.begin_anew(budget, end.1);
+            end = self.round(lab, tape)?;
+        }
+        self.note_the_end(tape, &end)?;
+        self.result()
+    }
+
+    /// A further budget for everybody, from this reading of the clock on: what ran before keeps its schedule.
+    fn begin_anew(&mut self, budget: Budget, now_ns: u64) {
+        (self.budget, self.start_ns, self.proposed, self.choosing) = (budget, now_ns, 0, false);
+        (self.exploring_ns, self.promoting_ns) = (0, 0);
+        for seat in &mut self.seats {
+            (seat.open, seat.stale, seat.spent) = (true, 0, 0.0);
+        }
+    }
+
+    /// Batches until the budget is spent: why it ended, for people, and the clock's last reading.
+    fn round(&mut self, lab: &mut dyn Laboratory, tape: &mut Tape<'_>) -> Result<(String, u64), SearchError> {
+        loop {
             let now_ns = self.settle(lab, tape);
             if tape.is_live() && lab.cancelled() {
                 return Err(Fault::Cancelled.into());
@@ -232,10 +256,9 @@ impl<'a> Search<'a> {
                     let rung = self.settings.rungs.choose.unwrap_or(self.explore);
                     self.again(lab, tape, now_ns, &genomes, Purpose::Choose, rung)?;
                 }
-                Next::End(reason) => break (reason, now_ns),
+                Next::End(reason) => return Ok((reason, now_ns)),
             }
-        };
-        self.finish(tape, reason.0, reason.1)
+        }
     }
 
     /// The students that anybody would try first: all looked at without training, then the best of those trained, a few at a
@@ -244,7 +267,7 @@ impl<'a> Search<'a> {
         // A search by uniform width alone compares with nothing else.
         let only_uniform = self.seats.iter().all(|seat| seat.name == "uniform");
         let mut all = if only_uniform { vec![simple::uniform(&self.base)] } else { simple::all(&self.base) };
-        if let Budget::Candidates(count) = self.settings.budget {
+        if let Budget::Candidates(count) = self.budget {
             all.truncate(count);
         }
         let now_ns = tape.clock(lab);
@@ -274,7 +297,7 @@ impl<'a> Search<'a> {
             if tape.is_live() && lab.cancelled() {
                 return Err(Fault::Cancelled.into());
             }
-            let by_time = matches!(self.settings.budget, Budget::Time(_));
+            let by_time = matches!(self.budget, Budget::Time(_));
             if by_time
                 && !trained.is_empty()
                 && self.spent(now_ns) + self.half(rung, few.len()) > SIMPLE_SHARE
@@ -304,7 +327,7 @@ impl<'a> Search<'a> {
 
     /// Half of what training so many students at this rung takes, as a share of the budget; 0 where that is not known.
     fn half(&self, rung: Rung, students: usize) -> f64 {
-        match (self.settings.budget, rung) {
+        match (self.budget, rung) {
             (Budget::Time(time), Rung::Steps(steps)) => {
                 let all_ns = self.step_ns * f64::from(steps) * students as f64;
                 all_ns / time.as_nanos().max(1) as f64 / 2.0
@@ -315,7 +338,7 @@ impl<'a> Search<'a> {
 
     /// Share of the budget that is spent.
     fn spent(&self, now_ns: u64) -> f64 {
-        match self.settings.budget {
+        match self.budget {
             Budget::Time(time) => now_ns.saturating_sub(self.start_ns) as f64 / time.as_nanos().max(1) as f64,
             Budget::Candidates(count) => self.proposed as f64 / count.max(1) as f64,
         }
@@ -324,11 +347,11 @@ impl<'a> Search<'a> {
     /// What comes next.
     fn next(&mut self, now_ns: u64) -> Result<Next, SearchError> {
         let spent = self.spent(now_ns);
-        let by_time = matches!(self.settings.budget, Budget::Time(_));
+        let by_time = matches!(self.budget, Budget::Time(_));
         let (promote, reserve) = (self.settings.rungs.promote_share, self.settings.rungs.choose_share);
         let reserve = if by_time && self.settings.rungs.choose.is_some() { reserve } else { 0.0 };
         // Stop half a batch early or late, whichever is nearer.
-        let half = match self.settings.budget {
+        let half = match self.budget {
             Budget::Time(time) => self.last_explore_ns as f64 / time.as_nanos().max(1) as f64 / 2.0,
             Budget::Candidates(_) => 0.0,
         };
@@ -374,7 +397,7 @@ impl<'a> Search<'a> {
 
     /// The open seat that is furthest behind its share, and what it asks.
     fn ask(&mut self, spent: f64) -> Result<Option<(usize, Asked)>, SearchError> {
-        let left = match self.settings.budget {
+        let left = match self.budget {
             Budget::Candidates(count) => count.saturating_sub(self.proposed),
             Budget::Time(_) => self.settings.rollouts,
         };
@@ -421,7 +444,7 @@ impl<'a> Search<'a> {
             unsettled.seat = Some(seat);
         }
         let seat = &mut self.seats[seat];
-        if matches!(self.settings.budget, Budget::Candidates(_)) {
+        if matches!(self.budget, Budget::Candidates(_)) {
             seat.spent += trials.len() as f64;
         }
         seat.stale = if is_stale { seat.stale + 1 } else { 0 };
@@ -525,7 +548,7 @@ impl<'a> Search<'a> {
             Purpose::Promote => self.promoting_ns += took_ns,
             Purpose::Simple | Purpose::Choose => {}
         }
-        if let (Some(seat), Budget::Time(_)) = (seat, self.settings.budget) {
+        if let (Some(seat), Budget::Time(_)) = (seat, self.budget) {
             self.seats[seat].spent += took_ns as f64;
         }
         now_ns
@@ -586,7 +609,7 @@ impl<'a> Search<'a> {
         let open = self.not_at(rung, worth);
         let chosen = self.trials.iter().filter(|trial| trial.rung == rung).count();
         // As many as the caller will look at, and no more than that unless time is left.
-        if !matches!(self.settings.budget, Budget::Time(_)) && chosen >= self.settings.finalists.min(8) {
+        if !matches!(self.budget, Budget::Time(_)) && chosen >= self.settings.finalists.min(8) {
             return Vec::new();
         }
         let mut genomes: Vec<Genome> = Vec::new();
@@ -651,17 +674,12 @@ impl<'a> Search<'a> {
         Ok(Some(Rc::new(Base::new(id, job.network.clone(), weights, self.settings.channel_multiple))))
     }
 
-    fn finish(
-        &mut self,
-        tape: &mut Tape<'_>,
-        reason: String,
-        now_ns: u64,
-    ) -> Result<SearchResult, SearchError> {
+    fn note_the_end(&self, tape: &mut Tape<'_>, (reason, now_ns): &(String, u64)) -> Result<(), SearchError> {
         let count =
             |wanted: fn(&TrialOutcome) -> bool| self.trials.iter().filter(|one| wanted(&one.outcome)).count();
         let pairs = self.settings.rungs.promote.map(|rung| self.pairs(rung)).unwrap_or_default();
         tape.put(&Record::Finished(Finished {
-            elapsed_ns: now_ns,
+            elapsed_ns: *now_ns,
             batches: self.batches,
             trials: self.trials.len(),
             infeasible: count(|outcome| matches!(outcome, TrialOutcome::Infeasible { .. })),
@@ -670,8 +688,11 @@ impl<'a> Search<'a> {
             untrained_correlation: rank_correlation(&pairs)
                 .filter(|_| pairs.len() >= PAIRS)
                 .map(super::digits::nine),
-            reason,
-        }))?;
+            reason: reason.clone(),
+        }))
+    }
+
+    fn result(&self) -> Result<SearchResult, SearchError> {
         let mut policies = Policies::default();
         for seat in &self.seats {
             let own = seat.searcher.policies()?;

@@ -54,6 +54,9 @@ pub struct Settings {
     pub goal: Option<Metric>,
     /// What may be spent.
     pub budget: Budget,
+    /// What a resumed search was given beyond `budget`, one after the other; each is spent when all before is.
+    #[serde(skip)]
+    pub extensions: Vec<Budget>,
     /// Candidates per policy update.
     pub rollouts: usize,
     /// Who gets how much of the budget, by the names of `registry`; only ratios count, and 0 switches a searcher off.
@@ -104,6 +107,7 @@ impl Settings {
             limits: Vec::new(),
             goal: None,
             budget,
+            extensions: Vec::new(),
             rollouts,
             searchers,
             rungs,

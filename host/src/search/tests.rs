@@ -420,6 +420,20 @@ fn a_time_budget_is_kept_and_survives_an_interruption() {
 }
 
 #[test]
+fn a_larger_budget_goes_on_where_the_smaller_one_ended() {
+    let settings = settings(Preset::Edge, 13, 40);
+    let (small, lines) = run(&settings, &mut Formula::new(), &[]);
+    small.unwrap();
+    let more = Settings { extensions: vec![Budget::Candidates(30)], ..settings };
+    let (large, all) = run(&more, &mut Formula::new(), &lines);
+    let large = large.unwrap();
+    assert_same(&all[..lines.len()], &lines, "what ran stays");
+    assert!(large.candidates > trials(&lines).len() + 25, "{}", large.candidates);
+    let (_, at_once) = run(&more, &mut Formula::new(), &[]);
+    assert_same(&at_once, &all, "as if it had been asked for at once");
+}
+
+#[test]
 fn a_search_that_finds_nothing_new_ends_early_and_says_so() {
     let mut settings = settings(Preset::Edge, 8, 0);
     settings.searchers = only("saliency");

@@ -7,9 +7,8 @@ use super::device::Device;
 use super::evaluation::Classify;
 use super::kernels::{ChannelsLast, Cuda};
 use super::model::Model;
-use super::recipe::Recipe;
 use super::teacher_logits::TeacherLogits;
-use super::trainer::{self, TrainProgress, TrainSummary};
+use super::trainer::{self, TrainProgress, TrainSummary, TrainingJob};
 use super::{TrainingError, batch_norm};
 use crate::data::{Normalisation, Samples};
 use crate::model_io::Weights;
@@ -66,17 +65,10 @@ impl Classifier {
     /// As [`trainer::train`].
     pub fn train(
         &mut self,
-        samples: &Samples,
-        normalisation: &Normalisation,
-        teacher: Option<&TeacherLogits>,
-        recipe: &Recipe,
+        job: TrainingJob<'_>,
         observer: &mut (dyn FnMut(&TrainProgress, &dyn Classify) -> ControlFlow<()> + Send),
     ) -> Result<TrainSummary, TrainingError> {
-        in_pool(|| {
-            either!(self, model => trainer::train(model, samples, normalisation, teacher, recipe, &mut |now, model| {
-                observer(now, model)
-            }))
-        })
+        in_pool(|| either!(self, model => trainer::train(model, job, &mut |now, model| observer(now, model))))
     }
 
     /// As [`batch_norm::reestimate`].

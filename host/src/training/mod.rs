@@ -7,7 +7,7 @@
 //! | `model` | steps + variables + running statistics: forward and backward |
 //! | `batches` | shuffling, augmentation, normalisation, all seeded |
 //! | `optimiser`, `schedule`, `recipe` | how weights move, how fast, and the whole as one value |
-//! | `trainer` | the loop |
+//! | `trainer`, `state` | the loop; a training between two steps |
 //! | `teacher_logits` | a teacher's answers, computed once |
 //! | `evaluation`, `batch_norm` | accuracy, logits; statistics anew after surgery |
 //! | `paired` | two models on the same images |
@@ -34,6 +34,7 @@ mod paired;
 mod plan;
 pub mod recipe;
 pub mod schedule;
+pub mod state;
 pub mod teacher_logits;
 pub mod trainer;
 
@@ -46,8 +47,9 @@ pub use device::{Device, DeviceChoice};
 pub use evaluation::{Accuracy, Classify};
 pub use paired::PairedDifference;
 pub use recipe::Recipe;
+pub use state::TrainingState;
 pub use teacher_logits::TeacherLogits;
-pub use trainer::{TrainProgress, TrainSummary};
+pub use trainer::{Checkpoints, TrainProgress, TrainSummary, TrainingJob};
 
 use std::fmt::Display;
 

@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use super::kernels::{BatchStatistics, Blend, Kernels, Norm};
 use super::plan::{NormStep, Operation, Plan, Step};
 use super::{TrainingError, mismatch};
-use crate::model_io::Weights;
+use crate::model_io::{Array, Weights};
 use crate::network::{Network, Role};
 
 /// Weight of the newest batch in the running statistics, as in PyTorch.
@@ -99,9 +99,7 @@ impl<K: Kernels> Model<K> {
         let find = |name: &str| {
             let array =
                 weights.get(name).ok_or_else(|| crate::model_io::WeightsError::Missing(name.into()))?;
-            let tensor = kernels.tensor(array.values.clone(), &array.dims)?;
-            let filters = array.dims.len() == 4;
-            Ok::<_, TrainingError>(if filters { kernels.weight_from_oihw(&tensor)? } else { tensor })
+            to_kernels(&kernels, array)
         };
         let (mut variables, mut norms, mut running) = (Vec::new(), Vec::new(), Vec::new());
         for node in network.nodes() {
@@ -152,9 +150,14 @@ impl<K: Kernels> Model<K> {
         self.frozen = frozen;
     }
 
-    /// Starts the sequence of dropout masks anew.
-    pub fn seed_dropout(&mut self, seed: u64) {
-        (self.dropout_seed, self.dropout_draws) = (seed, 0);
+    /// Starts the sequence of dropout masks of a seed, after `draws` masks of it.
+    pub fn seed_dropout(&mut self, seed: u64, draws: u64) {
+        (self.dropout_seed, self.dropout_draws) = (seed, draws);
+    }
+
+    /// Dropout masks drawn since the sequence began.
+    pub fn dropout_draws(&self) -> u64 {
+        self.dropout_draws
     }
 
     /// Weight of the newest batch in the running statistics from now on; `None` for PyTorch's 0.1.
@@ -169,9 +172,8 @@ impl<K: Kernels> Model<K> {
     pub fn weights(&self) -> Result<Weights, TrainingError> {
         let mut weights = Weights::default();
         let mut put = |name: &str, tensor: &K::Tensor| -> Result<(), TrainingError> {
-            let filters = self.kernels.dims(tensor).len() == 4;
-            let tensor = if filters { self.kernels.weight_to_oihw(tensor)? } else { tensor.clone() };
-            weights.insert(name, self.kernels.dims(&tensor), self.kernels.values(&tensor)?);
+            let Array { dims, values } = to_host(&self.kernels, tensor)?;
+            weights.insert(name, dims, values);
             Ok(())
         };
         for variable in &self.variables {
@@ -504,6 +506,19 @@ impl<K: Kernels> Model<K> {
         }
         Ok(of_variables)
     }
+}
+
+/// A tensor of the host, where the kernels want it; a convolution's weight in their own layout.
+pub(super) fn to_kernels<K: Kernels>(kernels: &K, array: &Array) -> Result<K::Tensor, TrainingError> {
+    let tensor = kernels.tensor(array.values.clone(), &array.dims)?;
+    Ok(if array.dims.len() == 4 { kernels.weight_from_oihw(&tensor)? } else { tensor })
+}
+
+/// The way back.
+pub(super) fn to_host<K: Kernels>(kernels: &K, tensor: &K::Tensor) -> Result<Array, TrainingError> {
+    let filters = kernels.dims(tensor).len() == 4;
+    let tensor = if filters { kernels.weight_to_oihw(tensor)? } else { tensor.clone() };
+    Ok(Array { dims: kernels.dims(&tensor), values: kernels.values(&tensor)? })
 }
 
 fn flatten<K: Kernels>(kernels: &K, x: &K::Tensor, is_map: bool) -> candle_core::Result<K::Tensor> {

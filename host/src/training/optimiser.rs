@@ -31,6 +31,16 @@ pub enum Method {
     },
 }
 
+impl Method {
+    /// Whether a second moment is remembered besides the first.
+    pub fn has_second_moment(self) -> bool {
+        match self {
+            Self::Sgd { .. } => false,
+            Self::Adam { .. } | Self::AdamW { .. } => true,
+        }
+    }
+}
+
 /// Adam's shares of the old moments, and what keeps it from dividing by 0.
 const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;
@@ -63,6 +73,42 @@ impl<B: Backend> Optimiser<B> {
             })
             .collect::<Result<_, candle_core::Error>>()?;
         Ok(Self { method, backend, moving, steps: 0 })
+    }
+
+    /// Steps done so far.
+    pub fn steps(&self) -> i32 {
+        self.steps
+    }
+
+    /// First and second moment of each variable, in the variables' order and layout.
+    ///
+    /// # Errors
+    /// The backend's.
+    pub fn moments(&self) -> Result<Vec<[B::Tensor; 2]>, TrainingError> {
+        let moments =
+            |each: &Moving<B::Tensor, B::Memory>| self.backend.moments(&each.memory, &each.variable);
+        Ok(self.moving.iter().map(moments).collect::<Result<_, candle_core::Error>>()?)
+    }
+
+    /// Goes on after `steps` steps that left these moments, as [`Self::moments`] gave them.
+    ///
+    /// # Errors
+    /// Another number of variables, shapes that differ, the backend's.
+    pub fn resume(&mut self, steps: i32, moments: Vec<[B::Tensor; 2]>) -> Result<(), TrainingError> {
+        if moments.len() != self.moving.len() {
+            return Err(mismatch("moments", self.moving.len(), moments.len()));
+        }
+        for (each, moments) in self.moving.iter_mut().zip(moments) {
+            let expected = self.backend.dims(&each.variable);
+            if let Some(other) =
+                moments.iter().map(|moment| self.backend.dims(moment)).find(|dims| *dims != expected)
+            {
+                return Err(mismatch("moments", format!("{expected:?}"), format!("{other:?}")));
+            }
+            each.memory = self.backend.memory_of(moments)?;
+        }
+        self.steps = steps;
+        Ok(())
     }
 
     /// One step at `learning_rate`; gradients in the variables' order, none where a variable had no part in the loss.

@@ -88,6 +88,13 @@ impl Recipe {
         Self { length: Length::Epochs(15), learning_rate: 0.03, lambda: 0.5, ..Self::teacher() }
     }
 
+    /// The recipe for images that may be mirrored, or may not.
+    #[must_use]
+    pub fn for_images(self, mirrors: bool) -> Self {
+        let flip = self.augmentation.flip && mirrors;
+        Self { augmentation: Augmentation { flip, ..self.augmentation }, ..self }
+    }
+
     /// Batches of an epoch over `images`: the incomplete last one is left out, unless it is the only one, for its
     /// batch statistics would be noise.
     pub fn batches(&self, images: usize) -> usize {
@@ -106,6 +113,14 @@ impl Recipe {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_images_that_bear_it_are_mirrored() {
+        assert!(Recipe::teacher().for_images(true).augmentation.flip);
+        let digits = Recipe::finale().for_images(false);
+        assert_eq!((digits.augmentation.flip, digits.augmentation.padding), (false, 2));
+        assert!(!Recipe::proxy().for_images(true).augmentation.flip);
+    }
 
     #[test]
     fn incomplete_batches_are_left_out_unless_alone() {

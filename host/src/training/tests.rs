@@ -116,7 +116,9 @@ fn trained(
 ) -> (Model<ChannelsLast>, TrainSummary) {
     let network = network(8, 0.0);
     let mut model = Model::new(&network, &initial_weights(&network, seed), ChannelsLast).unwrap();
-    let summary = train(&mut model, &bars(512, 1), &normalisation(), teacher, recipe, &mut quiet).unwrap();
+    let summary =
+        train(&mut model, TrainingJob::new(&bars(512, 1), &normalisation(), teacher, recipe), &mut quiet)
+            .unwrap();
     (model, summary)
 }
 
@@ -201,11 +203,19 @@ fn teacher_logits_are_the_logits_of_the_very_view() {
     assert_ne!(answers.of(13, 1), answers.of(13, 2));
 
     let mut student = trained(5, None, &Recipe { length: Length::Steps(1), ..recipe() }).0;
-    let error =
-        train(&mut student, &samples, &normalisation(), Some(&answers), &recipe(), &mut quiet).unwrap_err();
+    let error = train(
+        &mut student,
+        TrainingJob::new(&samples, &normalisation(), Some(&answers), &recipe()),
+        &mut quiet,
+    )
+    .unwrap_err();
     assert!(matches!(error, TrainingError::Mismatch { what: "augmentation", .. }), "{error}");
-    let error = train(&mut student, &bars(21, 4), &normalisation(), Some(&answers), &recipe(), &mut quiet)
-        .unwrap_err();
+    let error = train(
+        &mut student,
+        TrainingJob::new(&bars(21, 4), &normalisation(), Some(&answers), &recipe()),
+        &mut quiet,
+    )
+    .unwrap_err();
     assert_eq!(error.to_string(), "teacher logits: expected 21 images of 4 classes, got 20 of 4");
 }
 
@@ -365,7 +375,7 @@ fn dropout_zeroes_its_share_while_training_only() {
     let x = images(4);
     let run = |seed: u64| {
         let mut model = Model::new(&network, &start, ChannelsLast).unwrap();
-        model.seed_dropout(seed);
+        model.seed_dropout(seed, 0);
         model.forward(&x, Mode::Train).unwrap().to_vec2::<f32>().unwrap()
     };
     assert_eq!(run(1), run(1));
@@ -385,10 +395,14 @@ fn a_break_cancels_and_a_mad_rate_is_found_out() {
     let network = network(4, 0.0);
     let mut model = Model::new(&network, &initial_weights(&network, 1), ChannelsLast).unwrap();
     let mut seen = 0;
-    let error = train(&mut model, &bars(64, 1), &normalisation(), None, &recipe(), &mut |progress, _| {
-        seen = progress.step;
-        if progress.step == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    })
+    let error = train(
+        &mut model,
+        TrainingJob::new(&bars(64, 1), &normalisation(), None, &recipe()),
+        &mut |progress, _| {
+            seen = progress.step;
+            if progress.step == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        },
+    )
     .unwrap_err();
     assert!(matches!(error, TrainingError::Cancelled { step: 3 }) && seen == 3, "{error}");
 
@@ -398,7 +412,8 @@ fn a_break_cancels_and_a_mad_rate_is_found_out() {
         method: Method::Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0 },
         ..recipe()
     };
-    let error = train(&mut model, &bars(64, 1), &normalisation(), None, &mad, &mut quiet).unwrap_err();
+    let error = train(&mut model, TrainingJob::new(&bars(64, 1), &normalisation(), None, &mad), &mut quiet)
+        .unwrap_err();
     assert!(matches!(error, TrainingError::Diverged { .. }), "{error}");
 }
 
@@ -408,7 +423,8 @@ fn what_does_not_fit_is_named() {
     let mut model = Model::new(&network, &initial_weights(&network, 1), ChannelsLast).unwrap();
     let mut samples = bars(64, 1);
     samples.labels[5] = 4;
-    let error = train(&mut model, &samples, &normalisation(), None, &recipe(), &mut quiet).unwrap_err();
+    let error = train(&mut model, TrainingJob::new(&samples, &normalisation(), None, &recipe()), &mut quiet)
+        .unwrap_err();
     assert_eq!(error.to_string(), "label: expected below the network's 4 classes, got 4");
     let small = Samples { height: 4, width: 4, channels: 2, pixels: vec![0; 32], labels: vec![0] };
     let error = predictions(&model, &small, &normalisation()).unwrap_err();

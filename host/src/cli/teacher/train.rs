@@ -3,11 +3,13 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use super::super::json::SCHEMA;
-use super::super::{Context, device, model};
+use super::super::{Context, checkpoints, device, model};
+use crate::checkpoint::{Checkpoint, Owner};
 use crate::data::{self, DataSpec, Dataset, LoadOptions};
 use crate::exit::{Code, Failure};
 use crate::model_io::onnx::{self, Filling, ModelInfo};
@@ -16,8 +18,9 @@ use crate::network::Network;
 use crate::network::layer::Input;
 use crate::network::zoo;
 use crate::training::recipe::Length;
+use crate::training::state::EpochResult;
 use crate::training::{
-    Accuracy, Classifier, Classify, DeviceChoice, Recipe, TrainProgress, TrainingError, evaluation,
+    Accuracy, Checkpoints, Classifier, DeviceChoice, Recipe, TrainingError, TrainingJob, TrainingState,
     inheritance,
 };
 use crate::{training, ui, units};
@@ -27,7 +30,8 @@ Examples:
   n2n teacher train --arch vgg13 --width 0.25 --data fashion-mnist --epochs 20 --out teacher.onnx
   n2n teacher train --arch resnet18 --data cifar10:/data/cifar-10-batches-bin --out resnet18.onnx
 
-Ctrl-C stops after the step at hand; the file is written only by a training that went to its end.";
+The file is written by a training that went to its end. One that was interrupted, by
+Ctrl-C or otherwise, has its state in FILE.checkpoint; the same command goes on inside.";
 
 /// Most passes over the training images that make sense to ask for.
 const MAX_EPOCHS: usize = 10_000;
@@ -56,6 +60,8 @@ pub(crate) struct Args {
     out: PathBuf,
     #[command(flatten)]
     device: device::Args,
+    #[command(flatten)]
+    checkpoints: checkpoints::Args,
 }
 
 /// What to train.
@@ -70,6 +76,10 @@ pub(in crate::cli) struct Wish {
     pub seed: u64,
     /// Where.
     pub device: DeviceChoice,
+    /// ONNX file to write; the state of an unfinished training is kept beside it.
+    pub out: PathBuf,
+    /// Time between two states.
+    pub checkpoint_interval: Duration,
 }
 
 /// A trained teacher.
@@ -82,6 +92,8 @@ pub(in crate::cli) struct Trained {
     epochs: Vec<Epoch>,
     weights: Weights,
     info: ModelInfo,
+    out: PathBuf,
+    checkpoint: Checkpoint,
 }
 
 /// A pass over the training images.
@@ -116,12 +128,14 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
         })?,
         seed: args.seed,
         device: args.device.choice(&context.config)?,
+        out: args.out.clone(),
+        checkpoint_interval: args.checkpoints.interval()?,
     };
     let spec: DataSpec = args.data.parse()?;
     let began = std::time::Instant::now();
     let dataset = data::load(&spec, &LoadOptions { seed: args.seed, ..LoadOptions::default() })?;
     let trained = train(&wish, &dataset, context)?;
-    trained.write(&args.out)?;
+    trained.write()?;
 
     let cost = trained.network.cost();
     let written = Written {
@@ -146,7 +160,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
     Ok(Code::Done)
 }
 
-/// Trains with progress; an interrupt ends it without a result.
+/// Trains with progress, from where an earlier try was interrupted; an interrupt ends it without a result.
 pub(in crate::cli) fn train(wish: &Wish, dataset: &Dataset, context: &Context) -> Result<Trained, Failure> {
     let images = &dataset.train;
     let input = Input { channels: images.channels, height: images.height, width: images.width };
@@ -155,101 +169,76 @@ pub(in crate::cli) fn train(wish: &Wish, dataset: &Dataset, context: &Context) -
     let weights = inheritance::initial_weights(&network, wish.seed);
     let mut model = Classifier::new(&network, &weights, &training::device::open(wish.device)?)?;
     let recipe = Recipe { length: Length::Epochs(wish.epochs), seed: wish.seed, ..Recipe::teacher() };
+    let recipe = recipe.for_images(dataset.mirrors);
     let title = format!("training {} on {}", wish.architecture, dataset.name);
     tracing::info!("{title}: {} epochs of {} images", wish.epochs, images.len());
     let progress = context.ui.progress(title, recipe.steps(images.len()) as u64);
-    let (mut course, mut failed) = (Course::default(), None);
-    let outcome = model.train(images, &dataset.normalisation, None, &recipe, &mut |now, model| {
+    let owner = Owner::new(&network, &weights, &recipe, &dataset.digest(), None, &wish.device.to_string());
+    let checkpoint = Checkpoint::new(beside(&wish.out), &network, owner, wish.checkpoint_interval);
+    let from = checkpoint.resume();
+    if let Some(state) = &from {
+        tracing::info!("going on after step {} of {}", state.position.step, recipe.steps(images.len()));
+    }
+    let mut keep = |state: &TrainingState| checkpoint.keep(state);
+    let job = TrainingJob {
+        // Both halves together: the test images are not for this.
+        validation: &[&dataset.validation_search, &dataset.validation_select],
+        checkpoints: Some(Checkpoints { from, interval: checkpoint.interval, keep: &mut keep }),
+        ..TrainingJob::new(images, &dataset.normalisation, None, &recipe)
+    };
+    let outcome = model.train(job, &mut |now, _| {
         progress.set(
             now.step as u64,
             format!("epoch {}, loss {:.3}, {:.0} images/s", now.epoch + 1, now.loss, now.images_per_second),
         );
-        failed = course.follow(now, model, dataset).err();
-        if failed.is_some() || context.stop.load(Ordering::Relaxed) {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
+        if let Some(EpochResult { loss, validation }) = now.ended {
+            let accuracy = units::percent(validation.fraction());
+            tracing::info!("epoch {}: loss {loss:.3}, validation accuracy {accuracy}", now.epoch + 1);
         }
+        if context.stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     drop(progress);
-    if let Some(error) = failed {
-        return Err(error.into());
-    }
-    match outcome {
-        Ok(_) => {}
+    let summary = match outcome {
+        Ok(summary) => summary,
         Err(TrainingError::Cancelled { step }) => {
             return Err(Failure::failed(format_args!(
                 "stopped after step {step} of {}; no file was written",
                 recipe.steps(images.len())
             ))
-            .hint("run it again; fewer --epochs end sooner"));
+            .hint("nothing is lost: the same command goes on after that step"));
         }
         Err(error) => return Err(error.into()),
-    }
+    };
     let info = ModelInfo {
         dataset: dataset.name.clone(),
         classes: dataset.classes.clone(),
         normalisation: dataset.normalisation.clone(),
     };
+    let epoch = |it: &EpochResult| Epoch { loss: it.loss, validation_accuracy: it.validation.fraction() };
     Ok(Trained {
         network,
-        validation: course.validation,
-        epochs: course.epochs,
+        validation: summary.epochs.last().map(|epoch| epoch.validation).unwrap_or_default(),
+        epochs: summary.epochs.iter().map(epoch).collect(),
         weights: model.weights()?,
         info,
+        out: wish.out.clone(),
+        checkpoint,
     })
 }
 
-/// The course of a training, looked at after each epoch.
-#[derive(Default)]
-struct Course {
-    epochs: Vec<Epoch>,
-    /// Losses of the epoch so far: sum and steps.
-    losses: (f64, usize),
-    /// After the last epoch.
-    validation: Accuracy,
-}
-
-impl Course {
-    fn follow(
-        &mut self,
-        now: &TrainProgress,
-        model: &dyn Classify,
-        dataset: &Dataset,
-    ) -> Result<(), TrainingError> {
-        self.losses = (self.losses.0 + now.loss, self.losses.1 + 1);
-        if !now.ends_epoch {
-            return Ok(());
-        }
-        let loss = self.losses.0 / self.losses.1 as f64;
-        self.losses = (0.0, 0);
-        self.validation = validate(model, dataset)?;
-        let validation_accuracy = self.validation.fraction();
-        tracing::info!(
-            "epoch {}: loss {loss:.3}, validation accuracy {}",
-            now.epoch + 1,
-            units::percent(validation_accuracy)
-        );
-        self.epochs.push(Epoch { loss, validation_accuracy });
-        Ok(())
-    }
-}
-
-/// Accuracy on both validation halves together.
-fn validate(model: &dyn Classify, dataset: &Dataset) -> Result<Accuracy, TrainingError> {
-    let mut whole = Accuracy::default();
-    for half in [&dataset.validation_search, &dataset.validation_select] {
-        let accuracy = evaluation::evaluate(model, half, &dataset.normalisation)?;
-        whole.correct += accuracy.correct;
-        whole.total += accuracy.total;
-    }
-    Ok(whole)
+/// Where the state of an unfinished training is kept.
+fn beside(out: &Path) -> PathBuf {
+    let mut name = out.as_os_str().to_owned();
+    name.push(".checkpoint");
+    name.into()
 }
 
 impl Trained {
     /// Writes the ONNX file, batch norm alive: a folded teacher could not be inherited from.
-    pub(in crate::cli) fn write(&self, path: &Path) -> Result<(), Failure> {
+    pub(in crate::cli) fn write(&self) -> Result<(), Failure> {
         let bytes = onnx::write(&self.network, Filling::Weights(&self.weights), &self.info)?;
-        Ok(atomic_file::write(path, &bytes)?)
+        atomic_file::write(&self.out, &bytes)?;
+        self.checkpoint.remove();
+        Ok(())
     }
 }

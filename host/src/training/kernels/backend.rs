@@ -69,6 +69,10 @@ pub trait Backend: Kernels + Clone + 'static {
 
     /// Nothing seen yet.
     fn memory(&self, variable: &Self::Tensor) -> Result<Self::Memory>;
+    /// What is remembered of `variable`, in its layout: momentum or first moment, and second moment.
+    fn moments(&self, memory: &Self::Memory, variable: &Self::Tensor) -> Result<[Self::Tensor; 2]>;
+    /// The way back; both tensors belong to the memory from now on.
+    fn memory_of(&self, moments: [Self::Tensor; 2]) -> Result<Self::Memory>;
     /// Moves variables along their gradients; one without a gradient stays.
     fn update(
         &self,

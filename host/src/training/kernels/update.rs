@@ -70,6 +70,15 @@ impl HostMemory {
     pub(super) fn new(values: usize) -> Self {
         Self { first: vec![0.0; values], second: vec![0.0; values] }
     }
+
+    /// Both moments of as many values.
+    pub(super) fn of(first: Vec<f32>, second: Vec<f32>) -> Self {
+        Self { first, second }
+    }
+
+    pub(super) fn moments(&self) -> [&[f32]; 2] {
+        [&self.first, &self.second]
+    }
 }
 
 vectorised! {

@@ -18,7 +18,7 @@ fn course<B: Backend>(
     let network = network(8, 0.2);
     let mut model = Model::new(&network, &initial_weights(&network, 3), backend).unwrap();
     let mut losses = Vec::new();
-    train(&mut model, &bars(100, 1), &normalisation(), answers, recipe, &mut |now, _| {
+    train(&mut model, TrainingJob::new(&bars(100, 1), &normalisation(), answers, recipe), &mut |now, _| {
         losses.push(now.loss);
         ControlFlow::Continue(())
     })

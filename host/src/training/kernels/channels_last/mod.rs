@@ -441,6 +441,15 @@ impl Backend for ChannelsLast {
         Ok(HostMemory::new(variable.elem_count()))
     }
 
+    fn moments(&self, memory: &HostMemory, variable: &Tensor) -> Result<[Tensor; 2]> {
+        let [first, second] = memory.moments();
+        Ok([host::tensor(first.to_vec(), variable.dims())?, host::tensor(second.to_vec(), variable.dims())?])
+    }
+
+    fn memory_of(&self, [first, second]: [Tensor; 2]) -> Result<HostMemory> {
+        Ok(HostMemory::of(host::values(&first)?, host::values(&second)?))
+    }
+
     fn update(
         &self,
         moving: &mut [Moving<Tensor, HostMemory>],

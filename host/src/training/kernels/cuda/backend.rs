@@ -132,6 +132,14 @@ impl Backend for Cuda {
         Ok(DeviceMemory { first: zeros()?, second: zeros()? })
     }
 
+    fn moments(&self, memory: &DeviceMemory, _: &Array) -> Result<[Array; 2]> {
+        Ok([memory.first.clone(), memory.second.clone()])
+    }
+
+    fn memory_of(&self, [first, second]: [Array; 2]) -> Result<DeviceMemory> {
+        Ok(DeviceMemory { first, second })
+    }
+
     fn update(
         &self,
         moving: &mut [Moving<Array, DeviceMemory>],

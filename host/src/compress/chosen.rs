@@ -1,0 +1,241 @@
+//! The third step, from finalists to the student (docs/method.md#final-student): measure them properly where latency counts,
+//! retrain them, choose on the second half of the validation split, distil the chosen one for long, and measure the very
+//! file that ships. Each part is done once, however often the job is interrupted.
+//!
+//! The test split is not touched here.
+
+use super::context::JobContext;
+use super::distiller::{Distillation, Distilled};
+use super::gauge::Specimen;
+use super::searched::Searched;
+use super::side_by_side::{self, Row};
+use super::{Error, Finale, Phase};
+use crate::model_io::Weights;
+use crate::network::Network;
+use crate::run::journey::{BesideTeacher, Finding, Milestone, OnBoard};
+use crate::search::Finalist;
+use crate::search::constraint::{Limits, Resources, violation};
+use crate::search::laboratory::{Laboratory as _, Measured};
+
+/// A job whose choice is made.
+pub(super) struct Chosen<'a> {
+    pub(super) job: JobContext<'a>,
+    /// The teacher on the board; of the student's time, where there is one and its latency counts.
+    pub(super) teacher: OnBoard,
+    /// The limits that follow from that teacher.
+    pub(super) limits: Limits,
+    /// Candidates that the search scored.
+    pub(super) candidates: usize,
+    /// `None` if no finalist keeps the limits.
+    pub(super) student: Option<ChosenStudent>,
+}
+
+/// A student that keeps the limits, trained and measured.
+pub(super) struct ChosenStudent {
+    pub(super) network: Network,
+    /// Batch norm alive.
+    pub(super) weights: Weights,
+    /// Digest of these weights.
+    pub(super) digest: String,
+    /// The file that ships.
+    pub(super) specimen: Specimen,
+    pub(super) on_board: OnBoard,
+    pub(super) searcher: String,
+}
+
+/// A finalist that keeps the limits, with the best of its retrained weights.
+struct Contender<'a> {
+    finalist: &'a Finalist,
+    weights: Weights,
+    /// Mean over the seeds, on the second half of the validation split.
+    accuracy: f64,
+}
+
+impl<'a> Searched<'a> {
+    /// Chooses.
+    pub(super) fn choose(self) -> Result<Chosen<'a>, Error> {
+        let Self { mut job, teacher, found } = self;
+        job.clock.begin(Phase::Finalists);
+        let settings = job.plan.configuration.finale;
+        let (mut keeping, mut row) = (Vec::new(), Row::default());
+        for finalist in &found.finalists {
+            if keeping.len() < settings.finalists
+                && keeps_limits(&mut job, &found.limits, finalist, &mut row)?
+            {
+                keeping.push(finalist);
+            }
+        }
+        let mut contenders = retrained(&mut job, settings, &keeping)?;
+        contenders.sort_by(|one, other| other.accuracy.total_cmp(&one.accuracy));
+        let student = finished(&mut job, &teacher, &found.limits, settings, contenders)?;
+        let (beside, student) = match student {
+            Some((beside, student)) => (Some(beside), Some(student)),
+            None => (None, None),
+        };
+        if !job.journey.milestones().is_chosen() {
+            job.note(Milestone::Chosen { weights: student.as_ref().map(|it| it.digest.clone()) })?;
+        }
+        let (teacher, limits) =
+            beside.map_or((teacher, found.limits), |beside| (beside.teacher, beside.limits));
+        Ok(Chosen { job, teacher, limits, candidates: found.candidates, student })
+    }
+}
+
+/// What the network alone decides needs no board; where latency counts, a true interval with seeded weights does: latency
+/// does not depend on them, and training is what costs.
+fn keeps_limits(
+    job: &mut JobContext<'_>,
+    limits: &Limits,
+    finalist: &Finalist,
+    row: &mut Row,
+) -> Result<bool, Error> {
+    let network = &finalist.job.network;
+    if !job.latency_counts() {
+        let measured = finalist.trial.resources.and_then(|resources| resources.measured);
+        let certain = broken(limits, network, measured);
+        if !certain.is_empty() {
+            job.say(format!("a finalist breaks {certain}"));
+        }
+        return Ok(certain.is_empty());
+    }
+    let certain = broken(limits, network, None);
+    if !certain.is_empty() {
+        job.say(format!("a finalist breaks {certain}"));
+        return Ok(false);
+    }
+    let digest = network.digest();
+    let known = job.journey.milestones().measured(&digest).cloned();
+    let finding = if let Some(known) = known {
+        known
+    } else {
+        let specimen = Specimen::untrained(network, &job.lab.info)?;
+        let finding = row.measure(&mut job.lab, job.plan, &specimen)?;
+        job.note(Milestone::Measured { network: digest, finding: finding.clone() })?;
+        finding
+    };
+    Ok(match finding {
+        Finding::Measured(pair) => {
+            let broken = broken(&pair.limits, network, Some(pair.student.measured));
+            if !broken.is_empty() {
+                job.say(format!("a finalist breaks {broken} by a careful measurement"));
+            }
+            broken.is_empty()
+        }
+        Finding::Infeasible { reason } => {
+            job.say(format!("a finalist is infeasible by a careful measurement: {reason}; on to the next"));
+            false
+        }
+        Finding::Unknown { reason } => {
+            job.say(format!(
+                "a finalist cannot be measured carefully, so whether it keeps the limits is unknown: {reason}; on to the next"
+            ));
+            false
+        }
+    })
+}
+
+/// The limits that are broken as far as is known, for people; empty if none.
+fn broken(limits: &Limits, network: &Network, measured: Option<Measured>) -> String {
+    let resources = Resources { measured, ..Resources::of(network) };
+    let excess = limits.excess(&resources);
+    if violation(&excess) == 0.0 {
+        return String::new();
+    }
+    let names: Vec<String> = excess
+        .iter()
+        .filter(|excess| excess.relative > 0.0)
+        .map(|excess| {
+            let value =
+                resources.bound_value(excess.metric).map_or_else(String::new, |v| excess.metric.show(v));
+            format!("{} ({value})", excess.metric)
+        })
+        .collect();
+    names.join(", ")
+}
+
+/// All finalists from all seeds, at once.
+fn retrained<'a>(
+    job: &mut JobContext<'_>,
+    settings: Finale,
+    finalists: &[&'a Finalist],
+) -> Result<Vec<Contender<'a>>, Error> {
+    let seed = job.plan.configuration.search.seed;
+    let mut starts = Vec::with_capacity(finalists.len());
+    for finalist in finalists {
+        starts.push(job.lab.weights(&finalist.job)?);
+    }
+    let seeds = if settings.epochs == 0 { 0 } else { settings.seeds };
+    let mut students = Vec::with_capacity(finalists.len() * seeds);
+    for (finalist, start) in finalists.iter().zip(&starts) {
+        for index in 0..seeds as u64 {
+            let (network, seed) = (&finalist.job.network, seed.wrapping_add(index));
+            students.push(Distillation { network, start, epochs: settings.epochs, seed });
+        }
+    }
+    let mut distilled = job.train(&students)?.into_iter();
+    let mut contenders = Vec::with_capacity(finalists.len());
+    for (finalist, start) in finalists.iter().zip(&starts) {
+        let network = &finalist.job.network;
+        let mut tried: Vec<Distilled> = distilled.by_ref().take(seeds).collect();
+        if tried.is_empty() {
+            let accuracy = job.lab.distiller.accuracy(network, start, &job.dataset.validation_select)?;
+            tried.push(Distilled { weights: (**start).clone(), accuracy });
+        }
+        let accuracy = tried.iter().map(|one| one.accuracy.fraction()).sum::<f64>() / tried.len() as f64;
+        let correct = |index: usize| tried[index].accuracy.correct;
+        let best =
+            (1..tried.len()).fold(0, |best, index| if correct(index) > correct(best) { index } else { best });
+        contenders.push(Contender { finalist, weights: tried.swap_remove(best).weights, accuracy });
+    }
+    Ok(contenders)
+}
+
+/// Distils and measures the best contender; the next one, if its file breaks a limit.
+fn finished(
+    job: &mut JobContext<'_>,
+    teacher: &OnBoard,
+    limits: &Limits,
+    settings: Finale,
+    contenders: Vec<Contender<'_>>,
+) -> Result<Option<(BesideTeacher, ChosenStudent)>, Error> {
+    let seed = job.plan.configuration.search.seed;
+    for contender in contenders {
+        job.clock.begin(Phase::Distillation);
+        let network = &contender.finalist.job.network;
+        let distillation =
+            Distillation { network, start: &contender.weights, epochs: settings.final_epochs, seed };
+        let Some(Distilled { weights, .. }) = job.train(&[distillation])?.pop() else { continue };
+        job.clock.begin(Phase::Check);
+        let specimen = Specimen::trained(network, &weights, &job.lab.info)?;
+        let digest = weights.digest();
+        let known = job.journey.milestones().checked(&digest).cloned();
+        let finding = if let Some(known) = known {
+            known
+        } else {
+            let finding = if job.latency_counts() {
+                // Its own row: the board may have changed while the student was distilled.
+                Row::default().measure(&mut job.lab, job.plan, &specimen)?
+            } else {
+                side_by_side::measure_alone(&mut job.lab, teacher, limits, &specimen)?
+            };
+            job.note(Milestone::Checked { weights: digest.clone(), finding: finding.clone() })?;
+            finding
+        };
+        let beside = match finding {
+            Finding::Measured(beside) => *beside,
+            Finding::Infeasible { reason } | Finding::Unknown { reason } => {
+                job.say(format!("the trained student cannot be measured: {reason}; on to the next finalist"));
+                continue;
+            }
+        };
+        let late = broken(&beside.limits, network, Some(beside.student.measured));
+        if late.is_empty() {
+            let (network, searcher) = (network.clone(), contender.finalist.trial.searcher.to_string());
+            let on_board = beside.student.clone();
+            let student = ChosenStudent { network, weights, digest, specimen, on_board, searcher };
+            return Ok(Some((beside, student)));
+        }
+        job.say(format!("the trained student breaks {late}; on to the next finalist"));
+    }
+    Ok(None)
+}

@@ -1,0 +1,215 @@
+//! The first step: teacher and images belong together, the teacher is no guesser, the board answers, and a student can
+//! keep the limits.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use n2n_protocol::Board;
+
+use super::context::JobContext;
+use super::distiller::{Distiller, Keeping};
+use super::extension::{self, Extension};
+use super::gauge::Gauge;
+use super::laboratory::{Live, Spent};
+use super::stopwatch::Stopwatch;
+use super::student_store::StudentStore;
+use super::teacher::{limits_now, measure_teacher};
+use super::{Error, Observer, Phase, Plan, smallest};
+use crate::board::Endpoint;
+use crate::data::Dataset;
+use crate::model_io::Weights;
+use crate::run::folder::{Folder, Layout};
+use crate::run::journal::Journal;
+use crate::run::journey::{Milestone, OnBoard};
+use crate::search::laboratory::{Laboratory as _, Measured};
+use crate::search::replay::Replay;
+use crate::search::{Bound, Metric, Preset, Record, Settings, Teacher};
+use crate::training::device::DeviceError;
+use crate::training::recipe::Recipe;
+use crate::training::{Accuracy, Classifier, device, evaluation};
+
+/// A teacher must be right this many times as often as a guess; the usual cause of less is wrong preprocessing.
+const WEAK_TEACHER: f64 = 3.0;
+
+/// Best candidates that the search names, of which the finale takes the first that keep the limits by a careful measurement.
+const FINALIST_POOL: usize = 24;
+
+/// A job that is ready to search.
+pub(super) struct Prepared<'a> {
+    pub(super) job: JobContext<'a>,
+    pub(super) settings: Settings,
+    /// The teacher as the search sees it.
+    pub(super) teacher: Teacher,
+    /// The teacher on the board.
+    pub(super) on_board: OnBoard,
+    pub(super) journal: Journal,
+    /// What an earlier part of the job wrote into it.
+    pub(super) recorded: Vec<Record>,
+}
+
+impl<'a> Prepared<'a> {
+    /// Prepares a job, or goes on with one: what its journey knows is not measured again.
+    pub(super) fn new(
+        plan: &'a Plan,
+        folder: &'a Folder,
+        dataset: &'a Dataset,
+        stop: &Arc<AtomicBool>,
+        mut clock: Stopwatch<'a>,
+        observer: Observer<'a>,
+    ) -> Result<Self, Error> {
+        let (mut journey, (journal, recorded)) = (folder.journey()?, folder.journal()?);
+        let weights = Arc::new(plan.teacher.weights().into_owned());
+        let (mut lab, accuracy) = open_laboratory(plan, dataset, &weights, folder.layout(), stop, observer)?;
+        lab.before = Replay::new(&recorded).elapsed();
+        journey.took_before(lab.before);
+        let begun = plan.configuration.search.budget;
+        if let Some(Extension { from, to }) = Extension::of(begun, journey.milestones(), plan.budget)? {
+            journey.note(Milestone::Extended { from, to })?;
+        }
+        let settings = Settings {
+            board_key: lab.gauge.identity(),
+            extensions: extension::all(journey.milestones()),
+            finalists: FINALIST_POOL.max(plan.configuration.finale.finalists),
+            ..plan.configuration.search.clone()
+        };
+
+        clock.begin(Phase::Board);
+        let known = journey.milestones().prepared().cloned();
+        let on_board = if let Some(known) = known.filter(|_| journey.milestones().is_searched()) {
+            known
+        } else {
+            lab.distiller.answer_plain()?;
+            let on_board = greet_teacher(&mut lab, plan, &settings, begun_with(&recorded))?;
+            journey.note(Milestone::Prepared(Box::new(on_board.clone())))?;
+            on_board
+        };
+        let teacher = teacher(plan, dataset, &weights, accuracy, on_board.measured);
+        let students = StudentStore::of(&folder.layout().students());
+        let job = JobContext { plan, folder, dataset, weights, lab, clock, journey, students };
+        Ok(Self { job, settings, teacher, on_board, journal, recorded })
+    }
+}
+
+/// The plan's data set with the teacher's own normalisation, if the two belong together.
+pub(super) fn matched_dataset(plan: &Plan) -> Result<Dataset, Error> {
+    let (network, samples) = (&plan.teacher.network, &plan.dataset.train);
+    let shape = format!("{}x{}x{}", samples.channels, samples.height, samples.width);
+    let differs = |what, teacher: String, dataset: String| Err(Error::Mismatch { what, teacher, dataset });
+    if network.input_shape().to_string() != shape {
+        return differs("images", network.input_shape().to_string(), shape);
+    }
+    if network.classes() != plan.dataset.classes.len() {
+        return differs("classes", network.classes().to_string(), plan.dataset.classes.len().to_string());
+    }
+    Ok(Dataset { normalisation: plan.teacher.info.normalisation.clone(), ..plan.dataset.clone() })
+}
+
+fn chance(dataset: &Dataset) -> f64 {
+    1.0 / dataset.classes.len().max(1) as f64
+}
+
+/// Evaluates the teacher, refuses a weak one before anything costly is done, and greets the board.
+pub(super) fn open_laboratory<'a>(
+    plan: &Plan,
+    dataset: &'a Dataset,
+    weights: &Weights,
+    layout: &Layout,
+    stop: &Arc<AtomicBool>,
+    observer: Observer<'a>,
+) -> Result<(Live<'a>, Accuracy), Error> {
+    let choice = plan.configuration.device.parse().map_err(Error::telling::<DeviceError>)?;
+    let device = device::open(choice).map_err(Error::telling)?;
+    let model = Classifier::new(&plan.teacher.network, weights, &device)?;
+    let accuracy = evaluation::evaluate(&model, &dataset.validation_search, &dataset.normalisation)?;
+    if accuracy.fraction() < WEAK_TEACHER * chance(dataset) {
+        return Err(Error::WeakTeacher {
+            accuracy: 100.0 * accuracy.fraction(),
+            chance: 100.0 * chance(dataset),
+        });
+    }
+    let gauge = Gauge::connect(plan, Arc::clone(stop))?;
+    check_profile(plan, gauge.board())?;
+    let proxy = match plan.configuration.search.preset {
+        Preset::Paper => Recipe::paper_proxy(),
+        Preset::Edge => Recipe::proxy(),
+    };
+    let keeping = Keeping {
+        folder: layout.trainings(),
+        data: plan.data_digest.clone(),
+        teacher: plan.teacher_digest.clone(),
+        device: plan.configuration.device.clone(),
+        interval: plan.checkpoint_interval,
+    };
+    let distiller =
+        Distiller::new(dataset, model, device, proxy, &layout.candidates(), keeping, Arc::clone(stop))?;
+    let relative = |bound| matches!(bound, Bound::Relative(_));
+    let lab = Live {
+        gauge,
+        distiller,
+        info: plan.teacher.info.clone(),
+        anchored: plan
+            .configuration
+            .search
+            .limits
+            .iter()
+            .any(|limit| limit.metric == Metric::Latency && relative(limit.bound)),
+        local: matches!(plan.endpoint, Endpoint::Local(_)),
+        began: Instant::now(),
+        before: Duration::ZERO,
+        spent: Spent::default(),
+        stop: Arc::clone(stop),
+        observer,
+    };
+    Ok((lab, accuracy))
+}
+
+/// Refuses a board of another kind than the plan's profile is about: its limits and widths would bind the wrong machine.
+fn check_profile(plan: &Plan, board: &Board) -> Result<(), Error> {
+    let misfit = plan.profile.as_ref().filter(|_| !plan.configuration.any_board);
+    match misfit.and_then(|profile| Some((profile, profile.misfit(board)?))) {
+        Some((profile, (expected, got))) => {
+            Err(Error::Profile { profile: profile.name.clone(), expected, got })
+        }
+        None => Ok(()),
+    }
+}
+
+/// Measures the teacher; stops where no student could keep the limits. `anchor`: as it was when the search began.
+pub(super) fn greet_teacher(
+    lab: &mut Live<'_>,
+    plan: &Plan,
+    settings: &Settings,
+    anchor: Option<Measured>,
+) -> Result<OnBoard, Error> {
+    let network = &plan.teacher.network;
+    let on_board = measure_teacher(lab, plan, anchor)?;
+    let limits = limits_now(settings, network, on_board.measured)?;
+    smallest::refuse_impossible(lab, network, &limits, settings.channel_multiple)?;
+    Ok(on_board)
+}
+
+/// The teacher as the search sees it.
+pub(super) fn teacher(
+    plan: &Plan,
+    dataset: &Dataset,
+    weights: &Arc<Weights>,
+    accuracy: Accuracy,
+    measured: Measured,
+) -> Teacher {
+    Teacher {
+        network: plan.teacher.network.clone(),
+        weights: Arc::clone(weights),
+        accuracy: accuracy.fraction(),
+        chance: chance(dataset),
+        measured,
+    }
+}
+
+/// What the teacher measured when a resumed search began; its relative limits refer to that.
+fn begun_with(recorded: &[Record]) -> Option<Measured> {
+    recorded.iter().find_map(|record| match record {
+        Record::Started(started) => started.teacher.measured,
+        _ => None,
+    })
+}
