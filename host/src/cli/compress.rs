@@ -13,6 +13,7 @@ use crate::profile::Profile;
 use crate::run::folder::{FolderError, Layout};
 use crate::run::manifest::Manifest;
 use crate::search::{Preset, Promotion, Rung, Settings, Shares};
+use crate::training::Weighing;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -75,6 +76,9 @@ pub(super) struct Args {
     /// What to make small when there is no limit: smallest, fastest, or a metric
     #[arg(long, value_name = "GOAL")]
     goal: Option<String>,
+    /// What accuracies in rewards are averages over: images, or balanced: classes alike [default: images]
+    #[arg(long, value_name = "HOW")]
+    reward: Option<String>,
     /// edge: our best; paper: as published [default: edge]
     #[arg(long, value_name = "PRESET")]
     preset: Option<String>,
@@ -183,6 +187,11 @@ fn configuration(args: &Args, context: &Context) -> Result<(Configuration, PathB
         device: args.device.choice(config)?.to_string(),
         policy_from: args.policy_from.clone(),
         ship: !args.no_ship,
+        reward: args
+            .reward
+            .as_deref()
+            .or(config.compress.reward.as_deref())
+            .map_or(Ok(Weighing::default()), search_settings::weighing)?,
         finale: Finale {
             finalists: search.finalists,
             seeds: SEEDS,

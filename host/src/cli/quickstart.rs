@@ -12,6 +12,7 @@ use crate::exit::{Code, Failure};
 use crate::network::zoo::Architecture;
 use crate::run::report;
 use crate::search::{Preset, Rung, Settings, Shares};
+use crate::training::Weighing;
 
 const EXAMPLES: &str = "\
 Example:
@@ -99,6 +100,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
         device: device.to_string(),
         policy_from: None,
         ship: true,
+        reward: Weighing::default(),
         finale: FINALE,
         search,
     };

@@ -20,7 +20,8 @@ use crate::search::laboratory::{Fault, Job, Outcome, Rung, StartingWeights, Trai
 use crate::training::inheritance::{inherit, initial_weights};
 use crate::training::recipe::{Length, Recipe};
 use crate::training::{
-    Accuracy, Augmentation, Classifier, Device, TeacherLogits, TrainProgress, TrainingError, evaluation,
+    Accuracy, Augmentation, Classifier, Device, TeacherLogits, TrainProgress, TrainingError, Weighing,
+    evaluation,
 };
 
 /// Images for batch-norm re-estimation (docs/method.md#evaluation-cascade).
@@ -47,6 +48,8 @@ type Training<'a, J, T> = dyn Fn(&J, &mut Tell<'_>) -> T + Sync + 'a;
 /// Trains candidates and finalists.
 pub(super) struct Distiller<'a> {
     dataset: &'a Dataset,
+    /// What accuracies are averages over.
+    weighing: Weighing,
     teacher: Classifier,
     /// Of the plain training images: what the short trainings of the search use.
     plain: TeacherLogits,
@@ -62,6 +65,7 @@ impl<'a> Distiller<'a> {
     /// Computes the teacher's logits.
     pub(super) fn new(
         dataset: &'a Dataset,
+        weighing: Weighing,
         teacher: Classifier,
         device: Device,
         proxy: Recipe,
@@ -70,7 +74,7 @@ impl<'a> Distiller<'a> {
     ) -> Result<Self, Error> {
         let plain = teacher.answers(&dataset.train, &dataset.normalisation, Augmentation::NONE, 1, 0)?;
         let store = WeightStore::open(folder)?;
-        Ok(Self { dataset, teacher, plain, augmented: None, proxy, device, store, stop })
+        Ok(Self { dataset, weighing, teacher, plain, augmented: None, proxy, device, store, stop })
     }
 
     /// Trainings of the search, at once; what comes out is the same, since no kernel's result depends on its
@@ -102,7 +106,6 @@ impl<'a> Distiller<'a> {
         let share = began.elapsed().as_secs_f64() / busy.max(f64::MIN_POSITIVE);
         let answer = |(job, (training, seconds)): (&&Job, (_, f64))| match training {
             Ok((weights, accuracy, fresh_tensors)) => {
-                let accuracy = Accuracy::fraction(accuracy);
                 self.store
                     .put(job, &weights, accuracy)
                     .map_err(|error| Fault::Training(format!("keeping a candidate's weights: {error}")))?;
@@ -168,6 +171,22 @@ impl<'a> Distiller<'a> {
         evaluation::evaluate(&model, samples, &self.dataset.normalisation)
     }
 
+    /// Share of right answers of a network with these weights, as rewards weigh them.
+    pub(super) fn share(
+        &self,
+        network: &Network,
+        weights: &Weights,
+        samples: &Samples,
+    ) -> Result<f64, TrainingError> {
+        let model = Classifier::new(network, weights, &self.device)?;
+        self.share_of(&model, samples)
+    }
+
+    fn share_of(&self, model: &Classifier, samples: &Samples) -> Result<f64, TrainingError> {
+        let confusion = evaluation::confusion(model, samples, &self.dataset.normalisation)?;
+        Ok(confusion.share(self.weighing))
+    }
+
     /// Predicted classes of a network with these weights.
     pub(super) fn predictions(
         &self,
@@ -179,11 +198,7 @@ impl<'a> Distiller<'a> {
         evaluation::predictions(&model, samples, &self.dataset.normalisation)
     }
 
-    fn trained(
-        &self,
-        job: &Job,
-        tell: &mut Tell<'_>,
-    ) -> Result<(Weights, Accuracy, Vec<String>), TrainingError> {
+    fn trained(&self, job: &Job, tell: &mut Tell<'_>) -> Result<(Weights, f64, Vec<String>), TrainingError> {
         let (weights, fresh) = match &job.start {
             StartingWeights::Inherited { source, inheritance } => {
                 inherit(&job.network, inheritance, source, job.seed)
@@ -208,7 +223,7 @@ impl<'a> Distiller<'a> {
                 model.reestimate(samples, normalisation, REESTIMATION_IMAGES, job.seed)?;
             }
         }
-        let accuracy = evaluation::evaluate(&model, &self.dataset.validation_search, normalisation)?;
+        let accuracy = self.share_of(&model, &self.dataset.validation_search)?;
         Ok((model.weights()?, accuracy, fresh))
     }
 

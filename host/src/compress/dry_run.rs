@@ -46,7 +46,7 @@ pub fn dry_run(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> R
     observer(&Event::Phase(Phase::Teacher));
     let dataset = matched_dataset(plan)?;
     let weights = Arc::new(plan.teacher.weights().into_owned());
-    let (mut lab, accuracy) = open_laboratory(plan, &dataset, &weights, &folder, stop, observer)?;
+    let (mut lab, guessing) = open_laboratory(plan, &dataset, &weights, &folder, stop, observer)?;
     observer(&Event::Phase(Phase::Board));
     let settings = Settings {
         board_key: lab.gauge.identity(),
@@ -54,7 +54,7 @@ pub fn dry_run(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> R
         promotion: None,
         ..plan.configuration.search.clone()
     };
-    let teacher = greet_teacher(&mut lab, plan, &settings, &dataset, &weights, accuracy, &[])?;
+    let teacher = greet_teacher(&mut lab, plan, &settings, &weights, &guessing, &[])?;
 
     observer(&Event::Phase(Phase::Search));
     let began = Instant::now();

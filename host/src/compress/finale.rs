@@ -176,7 +176,7 @@ fn retrained<'a>(
         }
         let mut accuracies = Vec::with_capacity(tried.len());
         for weights in &tried {
-            accuracies.push(lab.distiller.accuracy(network, weights, select)?.fraction());
+            accuracies.push(lab.distiller.share(network, weights, select)?);
         }
         let accuracy = accuracies.iter().sum::<f64>() / accuracies.len() as f64;
         let best = (1..tried.len()).fold(

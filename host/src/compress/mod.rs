@@ -7,6 +7,7 @@
 //! | `drift` | whether the board is still as fast as it was |
 //! | `distiller`, `weight_store` | a job to an accuracy; the weights that are kept |
 //! | `laboratory` | both, as the search sees them |
+//! | `classes` | whether teacher and images mean the same classes |
 //! | `smallest` | whether the limits can be kept at all |
 //! | `finale` | finalists to the student |
 //! | `teacher`, `side_by_side` | the teacher on the board, and the limits that follow; teacher and student measured at one time |
@@ -16,6 +17,7 @@
 //! A board that does not take the student costs none of what was found: the summary says why.
 //! Only order lives here; arithmetic belongs to the rooms below.
 
+mod classes;
 mod distiller;
 mod drift;
 mod dry_run;
@@ -63,11 +65,8 @@ use crate::search::{
 };
 use crate::training::device::DeviceError;
 use crate::training::recipe::Recipe;
-use crate::training::{Accuracy, Classifier, device, evaluation};
+use crate::training::{Classifier, Guessing, device, evaluation};
 use n2n_protocol::Board;
-
-/// A teacher must be right this many times as often as a guess; the usual cause of less is wrong preprocessing.
-const WEAK_TEACHER: f64 = 3.0;
 
 /// Best candidates that the search names, of which the finale takes the first that keep the limits by a careful measurement.
 const FINALIST_POOL: usize = 24;
@@ -86,7 +85,7 @@ pub fn run(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> Resul
     clock.begin(Phase::Teacher);
     let dataset = matched_dataset(plan)?;
     let weights = Arc::new(plan.teacher.weights().into_owned());
-    let (mut lab, accuracy) = open_laboratory(plan, &dataset, &weights, &folder, stop, observer)?;
+    let (mut lab, guessing) = open_laboratory(plan, &dataset, &weights, &folder, stop, observer)?;
     lab.before = Replay::new(&recorded).elapsed();
 
     clock.begin(Phase::Board);
@@ -95,7 +94,7 @@ pub fn run(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> Resul
         finalists: FINALIST_POOL.max(plan.configuration.finale.finalists),
         ..plan.configuration.search.clone()
     };
-    let teacher = greet_teacher(&mut lab, plan, &settings, &dataset, &weights, accuracy, &recorded)?;
+    let teacher = greet_teacher(&mut lab, plan, &settings, &weights, &guessing, &recorded)?;
 
     clock.begin(Phase::Search);
     let found = search_on(&mut lab, &folder, &mut journal, &recorded, plan, &settings, &teacher)?;
@@ -159,17 +158,11 @@ fn matched_dataset(plan: &Plan) -> Result<Dataset, Error> {
     if network.input_shape().to_string() != shape {
         return differs("images", network.input_shape().to_string(), shape);
     }
-    if network.classes() != plan.dataset.classes.len() {
-        return differs("classes", network.classes().to_string(), plan.dataset.classes.len().to_string());
-    }
-    Ok(Dataset { normalisation: plan.teacher.info.normalisation.clone(), ..plan.dataset.clone() })
+    let dataset = Dataset { normalisation: plan.teacher.info.normalisation.clone(), ..plan.dataset.clone() };
+    classes::in_teachers_order(dataset, &plan.teacher.info.classes, network.classes())
 }
 
-fn chance(dataset: &Dataset) -> f64 {
-    1.0 / dataset.classes.len().max(1) as f64
-}
-
-/// Evaluates the teacher, refuses a weak one before anything costly is done, and greets the board.
+/// Evaluates the teacher, refuses one that guesses before anything costly is done, and greets the board.
 fn open_laboratory<'a>(
     plan: &Plan,
     dataset: &'a Dataset,
@@ -177,25 +170,28 @@ fn open_laboratory<'a>(
     folder: &Folder,
     stop: &Arc<AtomicBool>,
     observer: Observer<'a>,
-) -> Result<(Live<'a>, Accuracy), Error> {
+) -> Result<(Live<'a>, Guessing), Error> {
     let choice = plan.configuration.device.parse().map_err(Error::telling::<DeviceError>)?;
     let device = device::open(choice).map_err(Error::telling)?;
     let model = Classifier::new(&plan.teacher.network, weights, &device)?;
-    let accuracy = evaluation::evaluate(&model, &dataset.validation_search, &dataset.normalisation)?;
-    if accuracy.fraction() < WEAK_TEACHER * chance(dataset) {
-        return Err(Error::WeakTeacher {
-            accuracy: 100.0 * accuracy.fraction(),
-            chance: 100.0 * chance(dataset),
-        });
-    }
+    let weighing = plan.configuration.reward;
+    let confusion = evaluation::confusion(&model, &dataset.validation_search, &dataset.normalisation)?;
+    let guessing = classes::known(&confusion, &dataset.classes, weighing)?;
     let gauge = Gauge::connect(plan, Arc::clone(stop))?;
     check_profile(plan, gauge.board())?;
     let proxy = match plan.configuration.search.preset {
         Preset::Paper => Recipe::paper_proxy(),
         Preset::Edge => Recipe::proxy(),
     };
-    let distiller =
-        Distiller::new(dataset, model, device, proxy, &folder.layout().candidates(), Arc::clone(stop))?;
+    let distiller = Distiller::new(
+        dataset,
+        weighing,
+        model,
+        device,
+        proxy,
+        &folder.layout().candidates(),
+        Arc::clone(stop),
+    )?;
     let lab = Live {
         gauge,
         distiller,
@@ -213,7 +209,7 @@ fn open_laboratory<'a>(
         stop: Arc::clone(stop),
         observer,
     };
-    Ok((lab, accuracy))
+    Ok((lab, guessing))
 }
 
 /// Refuses a board of another kind than the plan's profile is about: its limits and widths would bind the wrong machine.
@@ -232,17 +228,16 @@ fn greet_teacher(
     lab: &mut Live<'_>,
     plan: &Plan,
     settings: &Settings,
-    dataset: &Dataset,
     weights: &Arc<Weights>,
-    accuracy: Accuracy,
+    guessing: &Guessing,
     recorded: &[Record],
 ) -> Result<Teacher, Error> {
     let network = plan.teacher.network.clone();
     let (measured, _) = measure_teacher(lab, plan, begun_with(recorded))?;
     let limits = limits_now(settings, &network, measured)?;
     smallest::refuse_impossible(lab, &network, &limits, settings.channel_multiple)?;
-    let (weights, accuracy) = (Arc::clone(weights), accuracy.fraction());
-    Ok(Teacher { network, weights, accuracy, chance: chance(dataset), measured })
+    let (weights, accuracy) = (Arc::clone(weights), guessing.model);
+    Ok(Teacher { network, weights, accuracy, chance: guessing.guess, measured })
 }
 
 /// What the teacher measured when a resumed search began; its relative limits refer to that.

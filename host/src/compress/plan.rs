@@ -10,6 +10,7 @@ use crate::data::Dataset;
 use crate::model_io::onnx;
 use crate::profile::Profile;
 use crate::search::Settings;
+use crate::training::Weighing;
 
 /// The resolved configuration: enough to build the same [`Plan`] again when the run is resumed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,6 +37,9 @@ pub struct Configuration {
     pub policy_from: Option<PathBuf>,
     /// Whether the student goes into the board's active slot.
     pub ship: bool,
+    /// What accuracies are averages over, in rewards and among finalists.
+    #[serde(default)]
+    pub reward: Weighing,
     /// How the student is chosen and finished.
     pub finale: Finale,
     /// Limits, budget, preset, seed, rungs. `board_key` stays empty here; the greeting fills it in.

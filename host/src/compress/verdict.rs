@@ -16,7 +16,7 @@ use crate::run::summary::{Side, Student};
 use crate::search::Limits;
 use crate::search::laboratory::Measured;
 use crate::shipping::{self, Facts, Shipment, SigningKey, next_number};
-use crate::training::{Accuracy, PairedDifference, evaluation};
+use crate::training::{Accuracy, ClassAccuracy, Confusion, PairedDifference, evaluation};
 
 /// Validation images that the board classifies after deployment, beside the host.
 const AGREEMENT_IMAGES: usize = 32;
@@ -42,6 +42,7 @@ pub(super) fn of_teacher(
         file: plan.configuration.teacher.clone(),
         network: network.clone(),
         test: score(&predictions, &dataset.test.labels),
+        classes: by_class(&predictions, dataset),
         validation: lab.distiller.accuracy(network, weights, &dataset.validation_select)?,
         params: network.cost().params,
         macs: network.cost().macs,
@@ -70,6 +71,7 @@ pub(super) fn of_student(
         file,
         network: chosen.network.clone(),
         test: score(&predictions, &dataset.test.labels),
+        classes: by_class(&predictions, dataset),
         validation: lab.distiller.accuracy(&shipped.network, &weights, &dataset.validation_select)?,
         params: chosen.network.cost().params,
         macs: chosen.network.cost().macs,
@@ -84,6 +86,12 @@ pub(super) fn of_student(
         not_shipped: None,
         board_agreement: None,
     })
+}
+
+fn by_class(predictions: &[u16], dataset: &Dataset) -> Vec<ClassAccuracy> {
+    let confusion = Confusion::new(predictions, &dataset.test.labels, dataset.classes.len());
+    let named = dataset.classes.iter().zip(confusion.by_class());
+    named.map(|(class, accuracy)| ClassAccuracy { class: class.clone(), accuracy }).collect()
 }
 
 fn score(predictions: &[u16], labels: &[u16]) -> Accuracy {

@@ -5,7 +5,6 @@
 use std::path::{Path, PathBuf};
 
 use super::error::DataError;
-use super::idx::checked_labels;
 use super::kind::DataKind;
 use super::samples::{Samples, Whole};
 use super::source::{self, existing};
@@ -99,6 +98,27 @@ fn append(
     into.labels.extend(checked_labels(records.clone().map(|record| record[label_bytes - 1]), classes, path)?);
     records.for_each(|record| into.pixels.extend_from_slice(&record[label_bytes..]));
     Ok(())
+}
+
+/// Labels below the number of classes; otherwise says which one is wrong.
+fn checked_labels(
+    labels: impl Iterator<Item = u8>,
+    classes: usize,
+    path: &Path,
+) -> Result<Vec<u16>, DataError> {
+    labels
+        .enumerate()
+        .map(|(index, label)| {
+            if usize::from(label) < classes {
+                return Ok(u16::from(label));
+            }
+            Err(DataError::Format {
+                path: path.into(),
+                expected: format!("labels below {classes}"),
+                got: format!("{label} for image {index}"),
+            })
+        })
+        .collect()
 }
 
 #[cfg(test)]

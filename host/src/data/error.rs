@@ -44,6 +44,18 @@ pub enum DataError {
         /// In the file.
         got: String,
     },
+    /// What lies there is whole, and not what it was taken for.
+    #[error("{path}: expected {expected}, got {got}")]
+    Layout {
+        /// The file or folder.
+        path: PathBuf,
+        /// What it was taken for.
+        expected: String,
+        /// What it is.
+        got: String,
+        /// The next step.
+        hint: String,
+    },
     /// The file wants more memory than a data set may take.
     #[error("{path}: {what}: expected at most {limit}, got {got}")]
     Limit {
@@ -85,6 +97,7 @@ impl DataError {
             }
             Self::Io { .. } => None,
             Self::Format { .. } => Some("the file is damaged or of another kind: fetch it again".into()),
+            Self::Layout { hint, .. } => Some(hint.clone()),
             Self::Limit { .. } => Some("use a smaller data set".into()),
             Self::TooFew { .. } => Some("add images, or ask for a smaller validation set".into()),
         }
@@ -98,6 +111,7 @@ impl Diagnostic for DataError {
             Self::Missing { .. }
             | Self::Io { .. }
             | Self::Format { .. }
+            | Self::Layout { .. }
             | Self::Limit { .. }
             | Self::TooFew { .. } => Code::Failed,
         }

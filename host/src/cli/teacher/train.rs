@@ -17,10 +17,10 @@ use crate::network::layer::Input;
 use crate::network::zoo;
 use crate::training::recipe::Length;
 use crate::training::{
-    Accuracy, Classifier, Classify, DeviceChoice, Recipe, TrainProgress, TrainingError, evaluation,
-    inheritance,
+    Accuracy, Classifier, Classify, Confusion, DeviceChoice, Guessing, Recipe, TrainProgress, TrainingError,
+    Weighing, evaluation, inheritance,
 };
-use crate::{training, ui, units};
+use crate::{training, ui, units, wording};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -186,6 +186,13 @@ pub(in crate::cli) fn train(wish: &Wish, dataset: &Dataset, context: &Context) -
         }
         Err(error) => return Err(error.into()),
     }
+    let validation = match course.validation {
+        Some(validation) => validation,
+        None => validate(&model, dataset)?,
+    };
+    if let Some(warning) = wording::weak(&Guessing::of(&validation, Weighing::Images)) {
+        tracing::warn!("the teacher {warning}");
+    }
     let info = ModelInfo {
         dataset: dataset.name.clone(),
         classes: dataset.classes.clone(),
@@ -193,7 +200,7 @@ pub(in crate::cli) fn train(wish: &Wish, dataset: &Dataset, context: &Context) -
     };
     Ok(Trained {
         network,
-        validation: course.validation,
+        validation: validation.accuracy(),
         epochs: course.epochs,
         weights: model.weights()?,
         info,
@@ -207,7 +214,7 @@ struct Course {
     /// Losses of the epoch so far: sum and steps.
     losses: (f64, usize),
     /// After the last epoch.
-    validation: Accuracy,
+    validation: Option<Confusion>,
 }
 
 impl Course {
@@ -223,8 +230,9 @@ impl Course {
         }
         let loss = self.losses.0 / self.losses.1 as f64;
         self.losses = (0.0, 0);
-        self.validation = validate(model, dataset)?;
-        let validation_accuracy = self.validation.fraction();
+        let validation = validate(model, dataset)?;
+        let validation_accuracy = validation.accuracy().fraction();
+        self.validation = Some(validation);
         tracing::info!(
             "epoch {}: loss {loss:.3}, validation accuracy {}",
             now.epoch + 1,
@@ -235,15 +243,10 @@ impl Course {
     }
 }
 
-/// Accuracy on both validation halves together.
-fn validate(model: &dyn Classify, dataset: &Dataset) -> Result<Accuracy, TrainingError> {
-    let mut whole = Accuracy::default();
-    for half in [&dataset.validation_search, &dataset.validation_select] {
-        let accuracy = evaluation::evaluate(model, half, &dataset.normalisation)?;
-        whole.correct += accuracy.correct;
-        whole.total += accuracy.total;
-    }
-    Ok(whole)
+/// Answers on both validation halves together.
+fn validate(model: &dyn Classify, dataset: &Dataset) -> Result<Confusion, TrainingError> {
+    let half = |samples| evaluation::confusion(model, samples, &dataset.normalisation);
+    Ok(half(&dataset.validation_search)?.and(&half(&dataset.validation_select)?))
 }
 
 impl Trained {

@@ -17,6 +17,10 @@ pub struct Contents {
     pub student: Option<Side>,
     /// Student's minus teacher's test accuracy with its interval (median, low, high), shares.
     pub accuracy_difference: Option<(f64, f64, f64)>,
+    /// Test accuracy by class: class with its images, teacher's, student's, change in points.
+    pub classes: Vec<[String; 4]>,
+    /// The class that lost most, in words.
+    pub worst_loss: Option<String>,
     /// Accuracy of guessing, a share: what 0 means in the charts.
     pub chance: f64,
     /// Every candidate of the journal that got a score.

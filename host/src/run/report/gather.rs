@@ -36,6 +36,12 @@ pub(super) fn contents(name: &str, records: &[Record], summary: Option<&Summary>
             let (low, high) = student.difference.interval();
             (student.difference.estimate(), low, high)
         }),
+        classes: summary.map_or_else(Vec::new, |summary| {
+            wording::by_class(&summary.teacher.classes, student.map(|it| it.side.classes.as_slice()))
+        }),
+        worst_loss: summary
+            .and_then(|summary| student?.worst_loss(&summary.teacher))
+            .map(wording::worst_loss),
         chance: started.map_or(0.0, |started| started.chance),
         candidates: batched.iter().filter_map(|trial| candidate(trial)).collect(),
         set_aside: set_aside(&batched),

@@ -14,6 +14,7 @@ const STYLE: &str = include_str!("style.css");
 pub(super) fn render(contents: &Contents) -> Result<String, ChartError> {
     let mut body = heading(contents);
     body += &comparison(contents);
+    body += &by_class(contents);
     body += &scatter(contents)?;
     for stage in &contents.stages {
         body += &curves(stage)?;
@@ -130,6 +131,19 @@ fn comparison(contents: &Contents) -> String {
         ),
     ];
     format!("<h2>Teacher and student</h2>\n{}", table(&["", "teacher", "student", "change"], rows))
+}
+
+fn by_class(contents: &Contents) -> String {
+    if contents.classes.is_empty() {
+        return String::new();
+    }
+    let rows = contents.classes.iter().map(|row| row.iter().map(|cell| escape(cell)).collect());
+    let loss = match &contents.worst_loss {
+        Some(loss) => format!("<p class=\"note\">Worst loss: {}.</p>\n", escape(loss)),
+        None => String::new(),
+    };
+    let table = table(&["class (test images)", "teacher", "student", "points"], rows);
+    format!("<h2>Accuracy by class</h2>\n{loss}{table}")
 }
 
 fn scatter(contents: &Contents) -> Result<String, ChartError> {
