@@ -3,6 +3,7 @@
 //!
 //! A number from `--board local` was measured on the machine that also trains; every such line says so.
 
+use crate::data::Skipped;
 use crate::measurement::{Conditions, Measurement};
 use crate::search::Budget;
 use crate::training::{ClassAccuracy, Guessing, Verdict};
@@ -24,13 +25,9 @@ pub(crate) fn budget(budget: Budget) -> String {
     }
 }
 
-/// A list that ends after `most` names with how many more there are.
-pub(crate) fn names(names: &[String], most: usize) -> String {
-    let shown = names[..names.len().min(most)].join(", ");
-    match names.len().saturating_sub(most) {
-        0 => shown,
-        more => format!("{shown} and {more} more"),
-    }
+/// Pictures that were left out because they cannot be read.
+pub(crate) fn skipped(Skipped { pictures, of }: Skipped) -> String {
+    format!("{pictures} of {of} pictures ({})", units::percent(pictures as f64 / of.max(1) as f64))
 }
 
 /// A model's accuracy beside guessing's.
@@ -63,7 +60,7 @@ pub(crate) fn order(order: &[usize], classes: &[String], most: usize) -> String 
             Some(format!("`{}` is what the teacher calls `{}`", classes.get(label)?, classes.get(answer)?))
         })
         .collect();
-    names(&moved, most)
+    units::listed(&moved, most)
 }
 
 /// Rows of accuracy by class: class with its images, teacher's, student's, change in points. Of many classes those that lost

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::watch::Watcher;
-use super::{Context, device, job, outcome, profile, search_settings, target_board};
+use super::{Context, device, job, outcome, pictures, profile, search_settings, target_board};
 use crate::compress::{self, Configuration, Finale};
 use crate::config::Config;
 use crate::data::DataSpec;
 use crate::exit::{Code, Failure, ResultExt as _};
+use crate::normalisation::InputForm;
 use crate::profile::Profile;
 use crate::run::folder::{FolderError, Layout};
 use crate::run::manifest::Manifest;
@@ -55,9 +56,12 @@ pub(super) struct Args {
     /// The trained network, an ONNX file written by `n2n teacher train`
     #[arg(long, value_name = "FILE", required_unless_present = "resume")]
     teacher: Option<PathBuf>,
-    /// Images: bundled, or KIND:PATH with KIND one of fashion-mnist, mnist, cifar10, cifar100, svhn, folder
+    /// Images: bundled, or KIND:PATH with KIND one of fashion-mnist, mnist, idx, cifar10, cifar100, svhn, folder, npz
     #[arg(long, value_name = "KIND:PATH")]
     data: Option<String>,
+    /// What the student takes: plain (pixels from 0 to 1, which it normalises), uint8 (bytes) or normalised [default: plain]
+    #[arg(long, value_name = "TYPE")]
+    input_type: Option<String>,
     /// Kind of board, a name of `n2n profile list` or a .toml file: channel multiple, threads, limits
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
@@ -116,6 +120,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "N")]
     threads: Option<u16>,
     #[command(flatten)]
+    pictures: pictures::Args,
+    #[command(flatten)]
     device: device::Args,
 }
 
@@ -125,7 +131,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
         (true, Some(out)) => (recorded(out)?, out.clone()),
         _ => configuration(args, context)?,
     };
-    let plan = job::plan(configuration, out, resume, wait_board(args, &context.config)?)?;
+    let plan = job::plan(configuration, out, resume, wait_board(args, &context.config)?, context)?;
     if dry_run {
         let watcher = Watcher::new(&context.ui);
         let forecast = compress::dry_run(&plan, &context.stop, &|event| watcher.see(event))?;
@@ -180,6 +186,8 @@ fn configuration(args: &Args, context: &Context) -> Result<(Configuration, PathB
     let configuration = Configuration {
         teacher,
         data: spec.to_string(),
+        pictures: args.pictures.wishes()?,
+        input: input_form(args.input_type.as_deref())?,
         profile: profile_name.map(str::to_owned),
         any_board: args.any_board,
         board: target_board::address(args.board.as_deref(), context)?.to_string(),
@@ -232,6 +240,13 @@ fn settings(args: &Args, config: &Config, profile: Option<&Profile>) -> Result<S
         settings.shares = search_settings::shares(searchers)?;
     }
     Ok(settings)
+}
+
+/// `--input-type`.
+pub(super) fn input_form(text: Option<&str>) -> Result<InputForm, Failure> {
+    let form = text.map(str::parse).transpose();
+    form.map(Option::unwrap_or_default)
+        .map_err(|expected| Failure::usage(format!("input type: expected {expected}")))
 }
 
 /// `runs/NAME-1`, or the next number that is not taken.

@@ -129,6 +129,8 @@ pub(super) struct Measured {
     warmup: Vec<u32>,
     /// Largest difference from the host's logits, relative to the largest logit.
     golden_difference: Option<f32>,
+    /// Who else ran it: `host` (its reference) or `local agent`; `null` where the board's own engine is the only judge.
+    verified_by: Option<&'static str>,
     /// Condition before the first process.
     before: Condition,
     /// Condition after the last process.
@@ -390,6 +392,7 @@ impl Measured {
         model: &str,
         board: BoardIdentity,
         disturbances: Vec<String>,
+        verified_by: Option<&'static str>,
         it: &Measurement,
     ) -> Self {
         let interval = it.latency.interval.as_ref();
@@ -425,6 +428,7 @@ impl Measured {
             inferences_per_sample: it.inferences_per_sample,
             warmup: it.warmup.clone(),
             golden_difference: it.golden_difference,
+            verified_by,
             before: (&it.before).into(),
             after: (&it.after).into(),
             voided: it.voided,

@@ -6,11 +6,12 @@ use serde::Serialize;
 
 use super::Context;
 use super::json::{self, Compressed, SCHEMA};
+use super::ship::slot_paths;
 use crate::compress::Forecast;
 use crate::exit::{Code, Failure};
 use crate::run::summary::{Side, Student, Summary};
 use crate::search::{Budget, Resources, Settings};
-use crate::{ui, units, wording};
+use crate::{ui, units, view, wording};
 
 /// Prints the result; no student is exit code 3, one that the board does not run is 5.
 pub(super) fn show(summary: &Summary, context: &Context) -> Result<Code, Failure> {
@@ -175,7 +176,16 @@ fn text(summary: &Summary) -> String {
     let time = units::duration(Duration::from_secs_f64(summary.wall_s.max(0.0)));
     facts.push(("candidates", format!("{} in {time}", summary.candidates)));
     facts.push(("report", format!("n2n report {}", summary.run.display())));
-    text + &ui::facts(facts)
+    text += &ui::facts(facts);
+    if let Some(student) = &summary.student
+        && let Some(usage) = &student.usage
+    {
+        let file = student.side.file.display().to_string();
+        let (shown, path) =
+            if student.shipped { slot_paths(summary.this_machine) } else { (file.clone(), file) };
+        text += &format!("\n\n{}", view::usage(usage, &shown, &path));
+    }
+    text
 }
 
 /// What limits bind.

@@ -7,9 +7,10 @@ use super::compress::{RUNS, free_folder};
 use super::teacher::{Wish, train};
 use super::{Context, device, job, outcome, search_settings, target_board};
 use crate::compress::{Configuration, Finale};
-use crate::data::{self, DataSpec, LoadOptions};
+use crate::data::{self, DataSpec, LoadOptions, Wishes};
 use crate::exit::{Code, Failure};
 use crate::network::zoo::Architecture;
+use crate::normalisation::InputForm;
 use crate::run::report;
 use crate::search::{Preset, Rung, Settings, Shares};
 use crate::training::Weighing;
@@ -93,6 +94,8 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
     let configuration = Configuration {
         teacher,
         data: DataSpec::bundled().to_string(),
+        pictures: Wishes::default(),
+        input: InputForm::default(),
         profile: None,
         any_board: false,
         board,
@@ -104,7 +107,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
         finale: FINALE,
         search,
     };
-    let plan = job::plan(configuration, out.clone(), false, job::WAIT_BOARD)?;
+    let plan = job::plan(configuration, out.clone(), false, job::WAIT_BOARD, context)?;
     let summary = job::run(&plan, context)?;
     let written = report::write(&out, None)?;
     tracing::info!("report: {}", written.display());

@@ -3,7 +3,7 @@
 use super::error::Error;
 use crate::data::Dataset;
 use crate::training::{Confusion, Guessing, Verdict, Weighing};
-use crate::wording;
+use crate::{units, wording};
 
 /// Names of classes that a line shows before it says how many more there are.
 const NAMES_SHOWN: usize = 5;
@@ -21,7 +21,7 @@ pub(super) fn in_teachers_order(
     if dataset.classes.len() != classes {
         let named = |count: usize, names: &[String]| match names.len() {
             0 => count.to_string(),
-            _ => format!("{count} ({})", wording::names(names, NAMES_SHOWN)),
+            _ => format!("{count} ({})", units::listed(names, NAMES_SHOWN)),
         };
         return Err(Error::Mismatch {
             what: "classes",
@@ -35,7 +35,7 @@ pub(super) fn in_teachers_order(
     if let Some(ordered) = dataset.ordered_as(teacher) {
         tracing::warn!(
             "the teacher has the classes in another order than the data set; by name: {}",
-            wording::names(teacher, NAMES_SHOWN)
+            units::listed(teacher, NAMES_SHOWN)
         );
         return Ok(ordered);
     }
@@ -48,7 +48,7 @@ pub(super) fn in_teachers_order(
     tracing::warn!(
         "the teacher calls {} of {classes} classes otherwise than the data set: {}",
         differing.len(),
-        wording::names(&differing, NAMES_SHOWN)
+        units::listed(&differing, NAMES_SHOWN)
     );
     Ok(dataset)
 }

@@ -53,6 +53,7 @@ use teacher::{limits_now, measure_teacher};
 use crate::board::Endpoint;
 use crate::data::Dataset;
 use crate::exit::Failure;
+use crate::model_io::onnx::ModelInfo;
 use crate::model_io::{Weights, atomic_file};
 use crate::run::folder::{Folder, Layout};
 use crate::run::journal::Journal;
@@ -66,6 +67,7 @@ use crate::search::{
 use crate::training::device::DeviceError;
 use crate::training::recipe::Recipe;
 use crate::training::{Classifier, Guessing, device, evaluation};
+use crate::wording;
 use n2n_protocol::Board;
 
 /// Best candidates that the search names, of which the finale takes the first that keep the limits by a careful measurement.
@@ -79,7 +81,8 @@ pub fn run(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> Resul
     let mut clock = Stopwatch::new(observer);
     let folder = if plan.resume { Folder::open(&plan.out)? } else { Folder::create(&plan.out)? };
     let manifest = Manifest::new(&plan.configuration).map_err(Error::other)?;
-    folder.begin(manifest.with_digest("teacher", &plan.teacher_digest))?;
+    let left_out = plan.dataset.facts.skipped.map(wording::skipped);
+    folder.begin(manifest.with_digest("teacher", &plan.teacher_digest).with_left_out(left_out))?;
     let (mut journal, recorded) = folder.journal()?;
 
     clock.begin(Phase::Teacher);
@@ -195,7 +198,7 @@ fn open_laboratory<'a>(
     let lab = Live {
         gauge,
         distiller,
-        info: plan.teacher.info.clone(),
+        info: ModelInfo { input: plan.configuration.input, ..plan.teacher.info.clone() },
         anchored: plan
             .configuration
             .search

@@ -6,8 +6,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::board::Endpoint;
-use crate::data::Dataset;
+use crate::data::{Dataset, Wishes};
 use crate::model_io::onnx;
+use crate::normalisation::InputForm;
 use crate::profile::Profile;
 use crate::search::Settings;
 use crate::training::Weighing;
@@ -20,6 +21,12 @@ pub struct Configuration {
     pub teacher: PathBuf,
     /// Images, as in `--data`.
     pub data: String,
+    /// How a folder's pictures are read, as far as the user says; else as the teacher's were.
+    #[serde(default, skip_serializing_if = "Wishes::none")]
+    pub pictures: Wishes,
+    /// What candidates and student take.
+    #[serde(default = "normalised")]
+    pub input: InputForm,
     /// Kind of board, as in `--profile`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<String>,
@@ -44,6 +51,11 @@ pub struct Configuration {
     pub finale: Finale,
     /// Limits, budget, preset, seed, rungs. `board_key` stays empty here; the greeting fills it in.
     pub search: Settings,
+}
+
+/// Of runs that were begun before students normalised themselves.
+fn normalised() -> InputForm {
+    InputForm::Normalised
 }
 
 /// From finalists to the student (docs/method.md#final-student).

@@ -17,6 +17,7 @@ use crate::search::Limits;
 use crate::search::laboratory::Measured;
 use crate::shipping::{self, Facts, Shipment, SigningKey, next_number};
 use crate::training::{Accuracy, ClassAccuracy, Confusion, PairedDifference, evaluation};
+use crate::usage::Usage;
 
 /// Validation images that the board classifies after deployment, beside the host.
 const AGREEMENT_IMAGES: usize = 32;
@@ -82,6 +83,7 @@ pub(super) fn of_student(
         side,
         difference: PairedDifference::new(&teacher.predictions, &predictions, &dataset.test.labels),
         searcher: chosen.searcher.clone(),
+        usage: Usage::of(&shipped.network, &shipped.info),
         shipped: false,
         not_shipped: None,
         board_agreement: None,
@@ -111,6 +113,7 @@ pub(super) fn ship(lab: &mut Live<'_>, plan: &Plan, limits: &Limits, chosen: &Ch
         plan.out.file_name().map_or_else(|| "student".into(), |name| name.to_string_lossy().into_owned());
     let facts = Facts {
         name,
+        input: chosen.specimen.input,
         execution: lab.gauge.execution(),
         classes: lab.info.classes.clone(),
         target: lab.gauge.welcome().board.class.clone(),
@@ -141,9 +144,11 @@ pub(super) fn agreement(lab: &mut Live<'_>, dataset: &Dataset, chosen: &Chosen) 
 fn agreed(lab: &mut Live<'_>, dataset: &Dataset, chosen: &Chosen) -> anyhow::Result<Accuracy> {
     let count = dataset.validation_select.len().min(AGREEMENT_IMAGES);
     let images = dataset.validation_select.select(&(0..count).collect::<Vec<_>>());
-    let inputs = evaluation::inputs(&images, &dataset.normalisation)?;
+    let inputs: Vec<Vec<f32>> = (0..images.len())
+        .map(|index| Ok(lab.info.input.of_pixels(&images.image(index)?, &dataset.normalisation)))
+        .collect::<std::io::Result<_>>()?;
     let plan = InferPlan {
-        model: Model::onnx(Digest::of(&chosen.specimen.bytes)),
+        model: Model { input: chosen.specimen.input, ..Model::onnx(Digest::of(&chosen.specimen.bytes)) },
         place: Place::ActiveSlot,
         execution: lab.gauge.execution(),
         max_memory_bytes: AGREEMENT_MEMORY_BYTES,

@@ -243,7 +243,7 @@ pub(super) fn samples(
 ) -> Result<Samples, DataError> {
     let (count, height, width, pixels) = read_images(&mut images, images_path)?;
     let labels = read_labels(&mut labels, labels_path, count)?;
-    Ok(Samples { channels: 1, height: height as usize, width: width as usize, pixels, labels })
+    Ok(Samples { channels: 1, height: height as usize, width: width as usize, pixels: pixels.into(), labels })
 }
 
 fn read_images(reader: &mut impl Read, path: &Path) -> Result<(u32, u32, u32, Vec<u8>), DataError> {
@@ -365,7 +365,7 @@ pub(super) mod tests {
         let whole = load(folder.path(), DataKind::FashionMnist).unwrap();
         assert_eq!(whole.classes[9], "Ankle boot");
         assert_eq!(whole.train.labels, [9, 0, 4]);
-        assert_eq!(whole.train.image(1), [4, 5, 6, 7]);
+        assert_eq!(*whole.train.image(1).unwrap(), [4, 5, 6, 7]);
         assert_eq!((whole.test.len(), whole.test.channels, whole.test.height), (2, 1, 2));
     }
 

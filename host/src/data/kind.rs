@@ -17,12 +17,14 @@ pub enum DataKind {
     Svhn,
     /// A folder a class.
     Folder,
+    /// NumPy arrays in one archive.
+    Npz,
     /// The subset of Fashion-MNIST inside this program.
     Bundled,
 }
 
 /// One row a kind: name, default path, where to get it.
-pub(super) const KINDS: [(DataKind, &str, Option<&str>, &str); 8] = [
+pub(super) const KINDS: [(DataKind, &str, Option<&str>, &str); 9] = [
     (
         DataKind::FashionMnist,
         "fashion-mnist",
@@ -63,7 +65,13 @@ pub(super) const KINDS: [(DataKind, &str, Option<&str>, &str); 8] = [
         DataKind::Folder,
         "folder",
         None,
-        "give a folder that holds one folder of PNG or JPEG images for each class",
+        "give a folder that holds one folder of pictures for each class, or train, val and test with such folders",
+    ),
+    (
+        DataKind::Npz,
+        "npz",
+        None,
+        "give a NumPy archive with x_train, y_train, x_test and y_test, or train_images, train_labels and so on",
     ),
     (DataKind::Bundled, "bundled", Some(""), "the bundled images are part of this program"),
 ];

@@ -16,6 +16,7 @@ use crate::network::Network;
 use crate::search::constraint::Metric;
 use crate::search::laboratory::Measured;
 use crate::training::{Accuracy, ClassAccuracy, PairedDifference};
+use crate::usage::Usage;
 
 /// Version of the file. 1 had no number, and wrote digests as lists of bytes.
 pub const SCHEMA: u32 = 2;
@@ -91,6 +92,9 @@ pub struct Student {
     pub difference: PairedDifference,
     /// Which searcher found it.
     pub searcher: String,
+    /// What a program has to know to feed it; unknown in runs of older versions.
+    #[serde(default)]
+    pub usage: Option<Usage>,
     /// Whether it runs in the board's active slot.
     pub shipped: bool,
     /// Why it does not, when it was to.

@@ -4,7 +4,6 @@ use super::accuracy::Accuracy;
 use super::batches::{Pick, View, source};
 use super::confusion::Confusion;
 use super::kernels::Backend;
-use super::kernels::source::Order;
 use super::model::Model;
 use super::{TrainingError, mismatch};
 use crate::data::{Normalisation, Samples};
@@ -100,14 +99,4 @@ pub fn confusion(
 ) -> Result<Confusion, TrainingError> {
     let predicted = predictions(model, samples, normalisation)?;
     Ok(Confusion::new(&predicted, &samples.labels, model.network().classes()))
-}
-
-/// Normalised images as plain values, `channels * height * width` each: what a board's engine is fed.
-///
-/// # Errors
-/// As [`Classify::logits`].
-pub fn inputs(samples: &Samples, normalisation: &Normalisation) -> Result<Vec<Vec<f32>>, TrainingError> {
-    let picks: Vec<Pick> = (0..samples.len()).map(|image| Pick::of(image, View::PLAIN)).collect();
-    let values = source(samples, normalisation)?.values(&picks, Order::ChannelsFirst)?;
-    Ok(values.chunks_exact(samples.image_len()).map(<[f32]>::to_vec).collect())
 }

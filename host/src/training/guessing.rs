@@ -26,9 +26,9 @@ pub enum Verdict {
     Knows,
     /// Better than guessing, with too many errors to be trusted.
     Weak,
-    /// Guessing is within the interval: too few images to tell.
+    /// Guessing is within the interval, and so is a good model: too few images to tell.
     Unsure,
-    /// No better than guessing.
+    /// No better than guessing, or so little that even the best that the images allow would be weak.
     Guesses,
 }
 
@@ -53,11 +53,13 @@ impl Guessing {
 
     /// Whether the model knows anything.
     pub fn verdict(&self) -> Verdict {
-        if self.model <= self.guess {
+        let weak = |share: f64| 1.0 - share > MOST_ERRORS * (1.0 - self.guess);
+        let may_guess = self.interval.0 <= self.guess;
+        if self.model <= self.guess || may_guess && weak(self.interval.1) {
             Verdict::Guesses
-        } else if self.interval.0 <= self.guess {
+        } else if may_guess {
             Verdict::Unsure
-        } else if 1.0 - self.model > MOST_ERRORS * (1.0 - self.guess) {
+        } else if weak(self.model) {
             Verdict::Weak
         } else {
             Verdict::Knows
@@ -102,6 +104,7 @@ mod tests {
         assert_eq!(verdict(&[5, 5], &[9, 9]), Verdict::Unsure);
         assert_eq!(verdict(&[9, 9], &[18, 18]), Verdict::Guesses);
         assert_eq!(verdict(&[600, 600], &[1000, 1000]), Verdict::Weak);
+        assert_eq!(verdict(&[255, 255], &[500, 500]), Verdict::Guesses, "51 % of 1,000 images is chance");
     }
     #[test]
     fn the_frequent_class_alone_is_guessing_however_often_it_is_right() {

@@ -7,14 +7,15 @@ use std::sync::atomic::Ordering;
 use serde::Serialize;
 
 use super::super::json::SCHEMA;
-use super::super::{Context, device, model};
-use crate::data::{self, DataSpec, Dataset, LoadOptions};
+use super::super::{Context, device, model, output, pictures};
+use crate::data::{DataSpec, Dataset};
 use crate::exit::{Code, Failure};
 use crate::model_io::onnx::{self, Filling, ModelInfo};
 use crate::model_io::{Weights, atomic_file};
 use crate::network::Network;
 use crate::network::layer::Input;
 use crate::network::zoo;
+use crate::normalisation::InputForm;
 use crate::training::recipe::Length;
 use crate::training::{
     Accuracy, Classifier, Classify, Confusion, DeviceChoice, Guessing, Recipe, TrainProgress, TrainingError,
@@ -25,6 +26,7 @@ use crate::{training, ui, units, wording};
 const EXAMPLES: &str = "\
 Examples:
   n2n teacher train --arch vgg13 --width 0.25 --data fashion-mnist --epochs 20 --out teacher.onnx
+  n2n teacher train --arch resnet10 --width 0.5 --data folder:photos --image-size 96x96 --out photos.onnx
   n2n teacher train --arch resnet18 --data cifar10:/data/cifar-10-batches-bin --out resnet18.onnx
 
 Ctrl-C stops after the step at hand; the file is written only by a training that went to its end.";
@@ -42,7 +44,7 @@ pub(crate) struct Args {
     /// Multiplier of all widths
     #[arg(long, value_name = "SHARE", default_value = "1.0")]
     width: String,
-    /// Images: bundled, or KIND:PATH with KIND one of fashion-mnist, mnist, cifar10, cifar100, svhn, folder
+    /// Images: bundled, or KIND:PATH with KIND one of fashion-mnist, mnist, idx, cifar10, cifar100, svhn, folder, npz
     #[arg(long, value_name = "KIND:PATH")]
     data: String,
     /// Passes over the training images
@@ -54,6 +56,8 @@ pub(crate) struct Args {
     /// ONNX file to write
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    #[command(flatten)]
+    pictures: pictures::Args,
     #[command(flatten)]
     device: device::Args,
 }
@@ -119,7 +123,9 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
     };
     let spec: DataSpec = args.data.parse()?;
     let began = std::time::Instant::now();
-    let dataset = data::load(&spec, &LoadOptions { seed: args.seed, ..LoadOptions::default() })?;
+    let wishes = args.pictures.wishes()?;
+    output::check(&args.out)?;
+    let dataset = pictures::load(&spec, wishes, args.seed, context)?;
     let trained = train(&wish, &dataset, context)?;
     trained.write(&args.out)?;
 
@@ -197,6 +203,9 @@ pub(in crate::cli) fn train(wish: &Wish, dataset: &Dataset, context: &Context) -
         dataset: dataset.name.clone(),
         classes: dataset.classes.clone(),
         normalisation: dataset.normalisation.clone(),
+        fit: dataset.facts.fit,
+        split: dataset.facts.split(),
+        input: InputForm::Normalised,
     };
     Ok(Trained {
         network,

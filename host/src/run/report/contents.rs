@@ -21,6 +21,8 @@ pub struct Contents {
     pub classes: Vec<[String; 4]>,
     /// The class that lost most, in words.
     pub worst_loss: Option<String>,
+    /// How a program uses the student: facts, then programs by name.
+    pub usage: Option<(Vec<(String, String)>, Vec<(String, String)>)>,
     /// Accuracy of guessing, a share: what 0 means in the charts.
     pub chance: f64,
     /// Every candidate of the journal that got a score.

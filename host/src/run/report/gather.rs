@@ -8,6 +8,7 @@ use crate::run::summary::{self, Summary};
 use crate::search::constraint::{Metric, Resources};
 use crate::search::record::{Started, TrialOutcome};
 use crate::search::{Record, SearcherKind, StageKind, Trial};
+use crate::usage::SLOT;
 use crate::wording;
 
 /// Everything that is known about a run, finished or not.
@@ -42,6 +43,7 @@ pub(super) fn contents(name: &str, records: &[Record], summary: Option<&Summary>
         worst_loss: summary
             .and_then(|summary| student?.worst_loss(&summary.teacher))
             .map(wording::worst_loss),
+        usage: student.and_then(usage),
         chance: started.map_or(0.0, |started| started.chance),
         candidates: batched.iter().filter_map(|trial| candidate(trial)).collect(),
         set_aside: set_aside(&batched),
@@ -52,6 +54,22 @@ pub(super) fn contents(name: &str, records: &[Record], summary: Option<&Summary>
         conditions: conditions(summary),
         times: times(&trials, summary),
     }
+}
+
+fn usage(student: &summary::Student) -> Option<(Vec<(String, String)>, Vec<(String, String)>)> {
+    let usage = student.usage.as_ref()?;
+    let file = student.side.file.display().to_string();
+    let named = |name: &str, value: String| (name.to_owned(), value);
+    let mut facts = vec![named("file", file.clone())];
+    if student.shipped {
+        facts.push(named("on the board", format!("{SLOT} in the agent's data folder")));
+    }
+    facts.extend(usage.facts().into_iter().map(|(name, value)| named(name, value)));
+    let programs = vec![
+        named("Python (pip install onnxruntime pillow)", usage.python(&file)),
+        named("Rust (cargo add tract-onnx image)", usage.rust(&file)),
+    ];
+    Some((facts, programs))
 }
 
 fn stage_name(kind: StageKind) -> &'static str {

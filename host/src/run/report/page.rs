@@ -22,6 +22,7 @@ pub(super) fn render(contents: &Contents) -> Result<String, ChartError> {
     body += &architecture(&contents.layers);
     body += &conditions(contents);
     body += &times(contents);
+    body += &usage(contents);
     body += "<h2>Configuration</h2>\n";
     body += &facts(&contents.facts);
     let name = escape(&contents.name);
@@ -243,6 +244,14 @@ fn architecture(layers: &[LayerRow]) -> String {
             rows
         )
     )
+}
+
+fn usage(contents: &Contents) -> String {
+    let Some((known, programs)) = &contents.usage else { return String::new() };
+    let programs = programs
+        .iter()
+        .map(|(name, text)| format!("<h3>{}</h3>\n<pre>{}</pre>\n", escape(name), escape(text)));
+    format!("<h2>Use it in a program</h2>\n{}{}", facts(known), all(programs))
 }
 
 fn conditions(contents: &Contents) -> String {
