@@ -139,8 +139,8 @@ impl Usage {
             ),
         };
         let byte = if channels == 1 {
-            "{\n                let [red, green, blue] = picture.get_pixel(x as u32, y as u32).0.map(u32::from);\n\
-             \x20               ((red * 19595 + green * 38470 + blue * 7471 + 32768) >> 16) as u8\n            }"
+            "{\n            let [red, green, blue] = picture.get_pixel(x as u32, y as u32).0.map(u32::from);\n\
+             \x20           ((red * 19595 + green * 38470 + blue * 7471 + 32768) >> 16) as u8\n        }"
                 .to_owned()
         } else {
             "{ picture.get_pixel(x as u32, y as u32)[channel] }".to_owned()

@@ -76,8 +76,20 @@ const FINALIST_POOL: usize = 24;
 /// Compresses the plan's teacher. `stop` ends it early, resumably.
 ///
 /// # Errors
-/// See [`Error`]. A run whose finalists all break a limit is no error: its summary has no student.
+/// See [`Error`]. A run whose finalists all break a limit is no error: its summary has no student. One that is refused before
+/// its search began leaves no folder behind.
 pub fn run(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> Result<Summary, Error> {
+    let made = !plan.resume && !plan.out.exists();
+    let outcome = whole(plan, stop, observer);
+    let begun = std::fs::metadata(Layout::of(&plan.out).journal()).is_ok_and(|journal| journal.len() > 0);
+    if outcome.is_err() && made && !begun {
+        // What stays behind in spite of that is in nobody's way.
+        let _ = std::fs::remove_dir_all(&plan.out);
+    }
+    outcome
+}
+
+fn whole(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> Result<Summary, Error> {
     let mut clock = Stopwatch::new(observer);
     let folder = if plan.resume { Folder::open(&plan.out)? } else { Folder::create(&plan.out)? };
     let manifest = Manifest::new(&plan.configuration).map_err(Error::other)?;

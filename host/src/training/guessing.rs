@@ -1,12 +1,8 @@
 //! A model beside guessing: always naming the most frequent class. Says whether it knows anything, never what to do about it.
 
 use super::accuracy::Accuracy;
-use super::confusion::{Confusion, Weighing};
+use super::confusion::{Confusion, MOST_ERRORS, Weighing};
 use super::paired::Z_95;
-
-/// A model that makes more than this share of guessing's errors is unlikely to be fed what it was trained on: a model of ten
-/// classes that sees images in another normalisation keeps some 30 %, which is 78 % of guessing's errors.
-const MOST_ERRORS: f64 = 2.0 / 3.0;
 
 /// A model's share of right answers and guessing's, on the same images.
 #[derive(Clone, Debug, PartialEq)]

@@ -20,3 +20,4 @@ mod tests;
 
 pub use error::ForeignError;
 pub use load::{Whole, is_ours, load};
+pub(super) use recognise::recognise;

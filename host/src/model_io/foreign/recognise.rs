@@ -1,7 +1,7 @@
 //! What a file is that people take for an ONNX file, by its first bytes.
 
 /// What it is, and what mends it.
-pub(super) type Other = (&'static str, &'static str);
+pub(in crate::model_io) type Other = (&'static str, &'static str);
 
 /// The first thing that PyTorch's old format pickles: its magic number.
 const OLD_PYTORCH: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
@@ -9,7 +9,7 @@ const OLD_PYTORCH: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x5
 const NAMES: usize = 4096;
 
 /// `None` for what may be ONNX.
-pub(super) fn recognise(bytes: &[u8]) -> Option<Other> {
+pub(in crate::model_io) fn recognise(bytes: &[u8]) -> Option<Other> {
     let text = bytes.get(..bytes.len().min(256)).unwrap_or_default();
     let text = text.trim_ascii_start().to_ascii_lowercase();
     let names = &bytes[..bytes.len().min(NAMES)];

@@ -240,8 +240,8 @@ fn value_info(name: &str, shape: Shape, element: DataType) -> ValueInfoProto {
 
 fn metadata(network: &Network, filling: Filling<&Weights>, info: &ModelInfo) -> Vec<StringStringEntryProto> {
     let classes = serde_json::Value::from(info.classes.clone()).to_string();
-    // What may be absent comes first: a file that is cut short lacks something else.
-    let mut entries = Vec::new();
+    // What may be absent does not come last: a file that is cut short then lacks something else.
+    let mut entries = vec![(key::FORMAT, FORMAT.to_owned())];
     if info.input != InputForm::Normalised {
         entries.push((key::INPUT, info.input.to_string()));
     }
@@ -253,7 +253,6 @@ fn metadata(network: &Network, filling: Filling<&Weights>, info: &ModelInfo) -> 
         entries.push((key::SALT, salt.clone()));
     }
     entries.extend([
-        (key::FORMAT, FORMAT.to_owned()),
         (key::INPUT_NODE, network.nodes()[0].name.clone()),
         (key::DATASET, info.dataset.clone()),
         (key::CLASSES, classes),
