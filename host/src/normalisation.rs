@@ -59,7 +59,9 @@ impl InputForm {
         let Some((scale, shift)) = self.head(it) else { return };
         let plane = (values.len() / scale.len().max(1)).max(1);
         for ((values, scale), shift) in values.chunks_exact_mut(plane).zip(scale).zip(shift) {
-            values.iter_mut().for_each(|value| *value = *value * scale + shift);
+            for value in values {
+                *value = *value * scale + shift;
+            }
         }
     }
 

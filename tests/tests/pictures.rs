@@ -89,7 +89,7 @@ fn three_classes_in_folders_of_parts_grey_and_of_another_size() {
     let (result, told) = compressed(
         &world,
         "--epochs 6 --image-size 40x24 --channels 1 --resize letterbox",
-        "--reward balanced",
+        "--reward balanced --input-type uint8",
     );
     // Nobody told `compress`: the teacher's file did.
     assert!(told.contains("scaled to 40x24 grey (letterbox)"), "{told}");

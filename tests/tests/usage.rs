@@ -22,8 +22,8 @@ const POINTS: f64 = 0.002;
 fn block(language: &str, part: &str) -> String {
     let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
     let text = std::fs::read_to_string(readme).unwrap();
-    let mut blocks =
-        text.split(&format!("```{language}\n")).skip(1).map(|rest| rest.split("```").next().unwrap());
+    let fence = format!("```{language}\n");
+    let mut blocks = text.split(&fence).skip(1).map(|rest| rest.split("```").next().unwrap());
     let found = blocks.find(|block| block.contains(part));
     found.unwrap_or_else(|| panic!("no {language} block with {part} in the README")).to_owned()
 }

@@ -183,7 +183,8 @@ fn text(summary: &Summary) -> String {
         let file = student.side.file.display().to_string();
         let (shown, path) =
             if student.shipped { slot_paths(summary.this_machine) } else { (file.clone(), file) };
-        text += &format!("\n\n{}", view::usage(usage, &shown, &path));
+        text.push_str("\n\n");
+        text += &view::usage(usage, &shown, &path);
     }
     text
 }

@@ -105,7 +105,7 @@ fn parsed(text: &str) -> Result<Vec<usize>, Failure> {
 /// The model cannot be written, or no engine runs it.
 pub(super) fn prepare(it: Sendable, board: &mut Connected, context: &Context) -> Result<Prepared, Failure> {
     let whole = match it {
-        Sendable::Ours(model) => return Ok(ours(&model)?),
+        Sendable::Ours(model) => return ours(&model),
         Sendable::Foreign(whole) => whole,
     };
     tracing::info!("as it is, written by `{}`: layers are not looked at", whole.producer);

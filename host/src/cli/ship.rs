@@ -119,16 +119,12 @@ fn folded(it: Sendable, text: &str) -> Result<Sendable, Failure> {
 /// Where the active student is: for people, and for a program on that machine.
 pub(super) fn slot_paths(this_machine: bool) -> (String, String) {
     let home = this_machine.then(target_board::home).and_then(Result::ok);
-    match home {
-        Some(home) => {
-            let path = home.local_agent().join(SLOT).display().to_string();
-            (path.clone(), path)
-        }
-        None => {
-            let path = format!("{SERVICE}/{SLOT}");
-            (format!("{path}, or {SLOT} in the folder that `n2n-agent serve --data` names"), path)
-        }
+    if let Some(home) = home {
+        let path = home.local_agent().join(SLOT).display().to_string();
+        return (path.clone(), path);
     }
+    let path = format!("{SERVICE}/{SLOT}");
+    (format!("{path}, or {SLOT} in the folder that `n2n-agent serve --data` names"), path)
 }
 
 /// What became of it, for people.

@@ -423,8 +423,8 @@ pub(super) mod tests {
             assert_eq!((whole.classes.len(), whole.classes[0].as_str()), (26, "1"));
             assert_eq!((whole.train.labels[0], whole.test.labels[25]), (0, 25));
         }
-        let mapping: String = (1..=26).map(|it| format!("{it} {} {}\n", 64 + it, 96 + it)).collect();
-        fs::write(folder.path().join("emnist-letters-mapping.txt"), mapping).unwrap();
+        let mapping: Vec<String> = (1..=26).map(|it| format!("{it} {} {}", 64 + it, 96 + it)).collect();
+        fs::write(folder.path().join("emnist-letters-mapping.txt"), mapping.join("\n")).unwrap();
         assert_eq!(load(folder.path(), DataKind::Idx).unwrap().classes[25], "Z/z");
         fs::write(folder.path().join("emnist-letters-mapping.txt"), "1 65\n").unwrap();
         let error = load(folder.path(), DataKind::Idx).unwrap_err().to_string();

@@ -1,6 +1,6 @@
 //! Pictures of one subject under numbered names (`ant_01`, `ant_02`): by which name they go to one part together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -80,7 +80,7 @@ impl TryFrom<String> for Series {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Keys {
     /// One a picture.
-    pub(super) keys: Vec<String>,
+    pub(super) by_picture: Vec<String>,
     /// Never [`Series::Auto`].
     pub(super) resolved: Series,
     /// What is worth a line.
@@ -90,23 +90,23 @@ pub(super) struct Keys {
 /// Keys of class-free names (`deep/ant_01.png`).
 pub(super) fn keys(names: &[String], series: &Series) -> Keys {
     match series {
-        Series::Off => Keys { keys: names.to_vec(), resolved: Series::Off, told: None },
+        Series::Off => Keys { by_picture: names.to_vec(), resolved: Series::Off, told: None },
         Series::Numbered | Series::Pattern(_) => grouped(names, series),
         Series::Auto => {
             let numbered = grouped(names, &Series::Numbered);
-            let sizes = sizes(&numbered.keys);
+            let sizes = sizes(names, &numbered.by_picture);
             let Some((name, &most)) =
                 sizes.iter().max_by_key(|(_, size)| **size).filter(|(_, size)| **size > 1)
             else {
                 return Keys { told: None, ..numbered };
             };
-            if most * LARGEST_SHARE > names.len() {
+            let different = sizes.values().sum::<usize>();
+            if most * LARGEST_SHARE > different {
                 let told = format!(
-                    "every picture stands alone: `{name}` is the name of {most} of {} pictures, so its numbers count, \
-                     they do not name a subject; --series REGEX keeps pictures of one subject together",
-                    names.len()
+                    "every picture stands alone: `{name}` is the name of {most} of {different} pictures, so its numbers \
+                     count, they do not name a subject; --series REGEX keeps pictures of one subject together"
                 );
-                return Keys { keys: names.to_vec(), resolved: Series::Off, told: Some(told) };
+                return Keys { by_picture: names.to_vec(), resolved: Series::Off, told: Some(told) };
             }
             numbered
         }
@@ -130,7 +130,7 @@ fn grouped(names: &[String], series: &Series) -> Keys {
             None => numbered(name),
         })
         .collect();
-    let sizes = sizes(&keys);
+    let sizes = sizes(names, &keys);
     let several = sizes.values().filter(|size| **size > 1).count();
     let largest = sizes.iter().max_by_key(|(_, size)| **size);
     let told = largest.filter(|_| several > 0).map(|(name, size)| {
@@ -140,13 +140,15 @@ fn grouped(names: &[String], series: &Series) -> Keys {
              --series off deals each picture alone"
         )
     });
-    Keys { keys, resolved: series.clone(), told }
+    Keys { by_picture: keys, resolved: series.clone(), told }
 }
 
-fn sizes(keys: &[String]) -> BTreeMap<&str, usize> {
+/// Different names of each key: two classes may have the same ones, which makes no series.
+fn sizes<'a>(names: &[String], keys: &'a [String]) -> BTreeMap<&'a str, usize> {
+    let mut seen = HashSet::new();
     let mut sizes = BTreeMap::new();
-    for key in keys {
-        *sizes.entry(key.as_str()).or_default() += 1;
+    for (name, key) in names.iter().zip(keys) {
+        *sizes.entry(key.as_str()).or_default() += usize::from(seen.insert(name));
     }
     sizes
 }
@@ -172,7 +174,7 @@ mod tests {
         let subjects = (0..40).flat_map(|it| ["01", "02", "03"].map(move |n| format!("s{it}x_{n}.png")));
         let keys = named(subjects, &Series::Auto);
         assert_eq!(keys.resolved, Series::Numbered);
-        assert_eq!(keys.keys[..3], ["/s0x", "/s0x", "/s0x"]);
+        assert_eq!(keys.by_picture[..3], ["/s0x", "/s0x", "/s0x"]);
         assert!(keys.told.unwrap().starts_with("120 pictures belong to 40 series"));
     }
 
@@ -185,18 +187,20 @@ mod tests {
                 .collect(),
         ] {
             let keys = keys(&names, &Series::Auto);
-            assert_eq!((&keys.keys, keys.resolved), (&names, Series::Off));
+            assert_eq!((&keys.by_picture, keys.resolved), (&names, Series::Off));
             assert!(keys.told.unwrap().contains("--series REGEX"));
         }
+        let twice = (0..50).flat_map(|it| [it, it]).map(|it| format!("{it:03}.png"));
+        assert_eq!(named(twice, &Series::Auto).told, None, "the same names in two classes");
         let bare = named((0..50).map(|it| format!("{it:03}.png")), &Series::Auto);
-        assert_eq!((bare.keys[7].as_str(), bare.told), ("/007", None));
+        assert_eq!((bare.by_picture[7].as_str(), bare.told), ("/007", None));
     }
 
     #[test]
     fn a_pattern_names_the_subject() {
         let series: Series = "^(person[0-9]+)_".parse().unwrap();
         let names = ["person1_a.png", "person1_b.png", "person2_a.png", "other.png"].map(String::from);
-        assert_eq!(keys(&names, &series).keys, ["person1", "person1", "person2", "other.png"]);
+        assert_eq!(keys(&names, &series).by_picture, ["person1", "person1", "person2", "other.png"]);
         assert!("(".parse::<Series>().unwrap_err().contains("regular expression"));
         for series in [series, Series::Auto, Series::Off, Series::Numbered] {
             assert_eq!(series.to_string().parse(), Ok(series));

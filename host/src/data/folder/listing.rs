@@ -197,7 +197,9 @@ fn one_order(
                     "give every part the same folders, or move that one away",
                 ));
             };
-            pictures.iter_mut().for_each(|picture| picture.label = label as u16);
+            for picture in &mut pictures {
+                picture.label = label as u16;
+            }
             listing.pictures.extend(pictures);
         }
     }
@@ -314,11 +316,15 @@ fn is_picture(path: &Path) -> bool {
 
 /// A name as text: bytes that are none are written out, so that two names stay two.
 fn readable(name: &OsStr) -> String {
-    name.as_encoded_bytes().utf8_chunks().fold(String::new(), |mut text, chunk| {
+    let mut text = String::new();
+    for chunk in name.as_encoded_bytes().utf8_chunks() {
         text.push_str(chunk.valid());
-        chunk.invalid().iter().for_each(|byte| text.push_str(&format!("\\x{byte:02x}")));
-        text
-    })
+        for byte in chunk.invalid() {
+            text.push_str("\\x");
+            text.push_str(&hex::encode([*byte]));
+        }
+    }
+    text
 }
 
 /// Names shown before "and so many more".

@@ -34,7 +34,7 @@ pub(in crate::data) fn load(
 ) -> Result<(Vec<String>, Parts, Facts), DataError> {
     let Listing { classes, mut pictures, given, notes } = listing::list(folder)?;
     let names: Vec<String> = pictures.iter().map(|picture| picture.name.clone()).collect();
-    let series::Keys { mut keys, resolved, told } = series::keys(&names, &options.series);
+    let series::Keys { by_picture: mut keys, resolved, told } = series::keys(&names, &options.series);
     let deal = Deal::new(&options.split_salt, given.clone());
     let mut dealt: Vec<usize> =
         keys.iter().zip(&pictures).map(|(key, picture)| deal.part(key, picture.given)).collect();

@@ -234,8 +234,8 @@ fn a_class_without_pictures_in_a_part_is_told_with_a_salt_that_mends_it() {
     for index in 0..9 {
         save(&folder.path().join(format!("b/rare_{index}.png")), 9_000 + index);
     }
-    let failing = (0..).map(|it: u32| LoadOptions { split_salt: format!("x{it}"), ..options() });
-    let error = failing.filter_map(|options| read(folder.path(), &options).err()).next().unwrap();
+    let mut failing = (0..).map(|it: u32| LoadOptions { split_salt: format!("x{it}"), ..options() });
+    let error = failing.find_map(|options| read(folder.path(), &options).err()).unwrap();
     assert!(error.to_string().contains("class `b`") && error.to_string().contains("train"), "{error}");
     let hint = error.hint().unwrap();
     let salt = hint.split_whitespace().skip_while(|word| *word != "--split-salt").nth(1).unwrap();

@@ -75,9 +75,11 @@ fn read(tensor: &TensorProto, path: &Path, most: u64) -> Result<Vec<u8>, Foreign
     };
     let (offset, length) = (number("offset")?.unwrap_or(0), number("length")?);
     let file = path.parent().unwrap_or(Path::new("")).join(location);
-    let io = |source: io::Error| match source.kind() {
-        io::ErrorKind::NotFound => wrong("the file is not there".into()),
-        _ => ForeignError::Io { path: file.clone(), source },
+    let io = |source: io::Error| {
+        if source.kind() == io::ErrorKind::NotFound {
+            return wrong("the file is not there".into());
+        }
+        ForeignError::Io { path: file.clone(), source }
     };
     // A link could lead out of the folder.
     let linked = std::fs::symlink_metadata(&file).map_err(io)?.is_symlink();

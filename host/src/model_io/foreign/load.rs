@@ -76,9 +76,9 @@ pub fn load(path: &Path, wish: Option<&[usize]>) -> Result<Whole, ForeignError> 
     if graph.node.is_empty() {
         return Err(damaged("one without a node"));
     }
-    let put = external::put_in(graph, path, limit - bytes.len() as u64).map_err(|error| match error {
-        ForeignError::TooLarge { got, .. } => too_large(length + got),
-        other => other,
+    let put = external::put_in(graph, path, limit - bytes.len() as u64).map_err(|error| {
+        // Of the whole, not of what was left.
+        if let ForeignError::TooLarge { got, .. } = error { too_large(length + got) } else { error }
     })?;
     let (Given { shape, element }, changed) = sizes::fix(graph, path, wish)?;
     if put > 0 || changed {

@@ -21,8 +21,8 @@ pub struct Contents {
     pub classes: Vec<[String; 4]>,
     /// The class that lost most, in words.
     pub worst_loss: Option<String>,
-    /// How a program uses the student: facts, then programs by name.
-    pub usage: Option<(Vec<(String, String)>, Vec<(String, String)>)>,
+    /// How a program uses the student.
+    pub usage: Option<Usage>,
     /// Accuracy of guessing, a share: what 0 means in the charts.
     pub chance: f64,
     /// Every candidate of the journal that got a score.
@@ -37,6 +37,15 @@ pub struct Contents {
     pub conditions: Vec<(String, String, String)>,
     /// Where the wall-clock time went, seconds.
     pub times: Vec<(String, f64)>,
+}
+
+/// How a program uses the student.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// By name.
+    pub facts: Vec<(String, String)>,
+    /// Programs by language.
+    pub programs: Vec<(String, String)>,
 }
 
 /// One limit, with the final figure it applies to.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::contents::{Candidate, Contents, Limit, Side, Stage, Update};
+use super::contents::{Candidate, Contents, Limit, Side, Stage, Update, Usage};
 use super::layers::side_by_side;
 use crate::run::summary::{self, Summary};
 use crate::search::constraint::{Metric, Resources};
@@ -56,7 +56,7 @@ pub(super) fn contents(name: &str, records: &[Record], summary: Option<&Summary>
     }
 }
 
-fn usage(student: &summary::Student) -> Option<(Vec<(String, String)>, Vec<(String, String)>)> {
+fn usage(student: &summary::Student) -> Option<Usage> {
     let usage = student.usage.as_ref()?;
     let file = student.side.file.display().to_string();
     let named = |name: &str, value: String| (name.to_owned(), value);
@@ -69,7 +69,7 @@ fn usage(student: &summary::Student) -> Option<(Vec<(String, String)>, Vec<(Stri
         named("Python (pip install onnxruntime pillow)", usage.python(&file)),
         named("Rust (cargo add tract-onnx image)", usage.rust(&file)),
     ];
-    Some((facts, programs))
+    Some(Usage { facts, programs })
 }
 
 fn stage_name(kind: StageKind) -> &'static str {

@@ -189,10 +189,10 @@ mod tests {
             }),
             accuracy_difference: Some((-0.0038, -0.0069, -0.0007)),
             classes: vec![["dent (30)", "100.00 %", "77.00 %", "-23.00"].map(String::from)],
-            usage: Some((
-                vec![("file".into(), "runs/x/student.onnx".into())],
-                vec![("Python".into(), "print('<script>')".into())],
-            )),
+            usage: Some(contents::Usage {
+                facts: vec![("file".into(), "runs/x/student.onnx".into())],
+                programs: vec![("Python".into(), "print('<script>')".into())],
+            }),
             worst_loss: Some("class `dent`, 100.00 % to 77.00 %".into()),
             chance: 0.1,
             candidates,

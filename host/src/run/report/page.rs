@@ -247,11 +247,12 @@ fn architecture(layers: &[LayerRow]) -> String {
 }
 
 fn usage(contents: &Contents) -> String {
-    let Some((known, programs)) = &contents.usage else { return String::new() };
-    let programs = programs
+    let Some(usage) = &contents.usage else { return String::new() };
+    let programs = usage
+        .programs
         .iter()
         .map(|(name, text)| format!("<h3>{}</h3>\n<pre>{}</pre>\n", escape(name), escape(text)));
-    format!("<h2>Use it in a program</h2>\n{}{}", facts(known), all(programs))
+    format!("<h2>Use it in a program</h2>\n{}{}", facts(&usage.facts), all(programs))
 }
 
 fn conditions(contents: &Contents) -> String {
