@@ -13,8 +13,8 @@ use n2n_protocol::{Execution, Failure, InferPlan, Model, limits};
 use std::path::Path;
 use std::time::Duration;
 
-/// Memory for a run by a golden's seed, where no plan sets it, bytes: four times ResNet-34's weights and then some.
-const MEMORY_BYTES: u64 = 1 << 30;
+/// Memory for a run by a golden's seed, where no plan sets it, bytes: what the board has and can spare.
+const MEMORY_BYTES: u64 = u64::MAX;
 /// Longest load of a model: the largest take some seconds on the slowest board.
 const MAX_LOAD: Duration = Duration::from_mins(1);
 /// Longest inference, ms.

@@ -126,8 +126,8 @@ mod tests {
         let missing = failure(&MeasurePlan { execution, ..plan() });
         assert_eq!(missing, Failure::Unknown(Unknown::EngineMissing("sorcery".into())));
         let halves = Model { precision: Precision::F16, ..plan().model };
-        let bytes = Model { input: Input { element: Element::U8, ..plan().model.input }, ..plan().model };
-        for model in [halves, bytes] {
+        let signed = Model { input: Input { element: Element::I8, ..plan().model.input }, ..plan().model };
+        for model in [halves, signed] {
             let other = failure(&MeasurePlan { model, ..plan() });
             assert!(matches!(other, Failure::Unknown(Unknown::Unsupported(_))), "{other:?}");
         }

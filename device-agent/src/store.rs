@@ -18,9 +18,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-/// Room for blobs, whole and partial, bytes: candidates are some kilobytes, so this keeps thousands of them beside a few
-/// trained files, and a 4 GB flash keeps most of itself.
-pub const QUOTA_BYTES: u64 = 512 << 20;
+/// Room for blobs, whole and partial, bytes: the largest file that may be sent, and beside it thousands of candidates of some
+/// kilobytes. A disk that has less keeps its reserve.
+pub const QUOTA_BYTES: u64 = limits::BLOB_BYTES + (512 << 20);
 /// Last part of a partial file's name, after the digest and the whole length.
 const PARTIAL: &str = "part";
 

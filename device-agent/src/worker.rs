@@ -210,10 +210,13 @@ fn read_file(path: &Path, memory_bytes: u64) -> Result<Vec<u8>, Stop> {
 
 /// An input out of a seed, as the model takes it.
 fn generated(seed: u64, session: &dyn Session) -> Result<Vec<u8>, Stop> {
-    match session.element() {
-        Element::F32 => Ok(engine::bytes_of(&generator::input(seed, session.input_len()))),
-        other => Err(unsupported(&format!("inputs of {other:?} cannot be generated"))),
-    }
+    let element = session.element();
+    let values = generator::input_as(seed, session.input_len(), element)
+        .ok_or_else(|| unsupported(&format!("inputs of {element:?} cannot be generated")))?;
+    Ok(match element {
+        Element::U8 => values.into_iter().map(|value| value as u8).collect(),
+        Element::F32 | Element::F16 | Element::I8 => engine::bytes_of(&values),
+    })
 }
 
 fn infer(job: &InferJob, out: &mut Teller) -> Result<(), Stop> {

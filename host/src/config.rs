@@ -12,6 +12,7 @@
 //! [compress]
 //! data = "fashion-mnist"
 //! limits = ["latency=5ms", "memory=20MiB"]
+//! reward = "balanced"          # classes weigh alike, however few images one has
 //! preset = "edge"
 //! budget = "30min"
 //! wait_board = "10min"         # for a board that is lost on the way
@@ -55,6 +56,8 @@ pub struct Compress {
     /// Limits, when no `--limit` is given.
     #[serde(default)]
     pub limits: Vec<String>,
+    /// Default of `--reward`.
+    pub reward: Option<String>,
     /// Default of `--preset`.
     pub preset: Option<String>,
     /// Default of `--budget`.
@@ -99,7 +102,7 @@ impl Config {
 }
 
 /// What the file may say.
-const KEYS: &str = "keys: board, profile, device, threads; in [compress]: data, limits, preset, budget, wait_board, final_epochs";
+const KEYS: &str = "keys: board, profile, device, threads; in [compress]: data, limits, reward, preset, budget, wait_board, final_epochs";
 
 #[cfg(test)]
 mod tests {

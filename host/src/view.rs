@@ -7,11 +7,18 @@ use std::time::Duration;
 use n2n_protocol::{Board, SlotContent, SlotStatus, Status};
 
 use crate::measurement::Measurement;
+use crate::usage::Usage;
 use crate::wording::{circumstances, conditions};
 use crate::{ui, units};
 
-/// The result of `n2n measure`.
-pub(crate) fn measurement(model: &str, place: &str, disturbances: &[String], it: &Measurement) -> String {
+/// The result of `n2n measure`; `verified` says who else ran the model.
+pub(crate) fn measurement(
+    model: &str,
+    place: &str,
+    disturbances: &[String],
+    verified: &str,
+    it: &Measurement,
+) -> String {
     let latency = &it.latency;
     let interval = latency.interval.as_ref();
     let precision = match interval {
@@ -57,8 +64,18 @@ pub(crate) fn measurement(model: &str, place: &str, disturbances: &[String], it:
     text += &ui::table(["", "value", "measured on", ""], rows);
     text.push('\n');
     let warnings = disturbances.iter().map(|sign| ("WARNING", sign.clone()));
-    text += &ui::facts(warnings.chain(circumstances(place, it)));
+    let verified = [("answer", verified.to_owned())];
+    text += &ui::facts(warnings.chain(circumstances(place, it)).chain(verified));
     text
+}
+
+/// How a program uses a student; `place` says where the file is, `model` is its path for a program there.
+pub(crate) fn usage(it: &Usage, place: &str, model: &str) -> String {
+    let facts = ui::facts(std::iter::once(("file", place.to_owned())).chain(it.facts()));
+    let (python, rust) = (it.python(model), it.rust(model));
+    format!(
+        "{facts}\nin Python (pip install onnxruntime pillow)\n\n{python}\nin Rust (cargo add tract-onnx image)\n\n{rust}"
+    )
 }
 
 /// The result of `n2n board probe`.
@@ -162,7 +179,8 @@ pub(crate) mod tests {
     #[test]
     fn every_measured_line_names_the_machine_and_unknown_stays_unknown() {
         let busy = ["the board is busy".to_owned()];
-        let text = measurement("zoo:vgg13@0.25", &measured_on("local", true), &busy, &(&sent()).into());
+        let text =
+            measurement("zoo:vgg13@0.25", &measured_on("local", true), &busy, "right", &(&sent()).into());
         assert!(text.contains("WARNING") && text.contains("the board is busy"), "{text}");
         for line in text
             .lines()
@@ -219,7 +237,8 @@ pub(crate) mod tests {
 
     #[test]
     fn a_measurement_is_shown_as_it_was_read() {
-        let shown = measurement("zoo:vgg13@0.25", &measured_on("pi-lab", false), &[], &(&sent()).into());
+        let shown =
+            measurement("zoo:vgg13@0.25", &measured_on("pi-lab", false), &[], "right", &(&sent()).into());
         insta::assert_snapshot!("measurement", shown);
     }
 

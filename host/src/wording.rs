@@ -3,9 +3,14 @@
 //!
 //! A number from `--board local` was measured on the machine that also trains; every such line says so.
 
+use crate::data::Skipped;
 use crate::measurement::{Conditions, Measurement};
 use crate::search::Budget;
+use crate::training::{ClassAccuracy, Guessing, Verdict};
 use crate::units;
+
+/// Rows of a table of classes.
+const CLASSES_SHOWN: usize = 20;
 
 /// How a board is called beside its numbers.
 pub(crate) fn measured_on(board: &str, this_machine: bool) -> String {
@@ -18,6 +23,86 @@ pub(crate) fn budget(budget: Budget) -> String {
         Budget::Time(time) => units::duration(time),
         Budget::Candidates(count) => format!("{count} candidates"),
     }
+}
+
+/// Pictures that were left out because they cannot be read.
+pub(crate) fn skipped(Skipped { pictures, of }: Skipped) -> String {
+    format!("{pictures} of {of} pictures ({})", units::percent(pictures as f64 / of.max(1) as f64))
+}
+
+/// A model's accuracy beside guessing's.
+pub(crate) fn guessing(it: &Guessing) -> String {
+    let [model, low, high, guess] =
+        [it.model, it.interval.0, it.interval.1, it.guess].map(|share| 100.0 * share.clamp(0.0, 1.0));
+    format!(
+        "right on {model:.1} % [{low:.1}, {high:.1}] of the validation images; guessing gives {guess:.1} %"
+    )
+}
+
+/// What is to be said against a model; `None` for one that knows its classes.
+pub(crate) fn weak(it: &Guessing) -> Option<String> {
+    let but = match it.verdict() {
+        Verdict::Knows => return None,
+        Verdict::Weak => "are these the images that it was trained on, with its normalisation?",
+        Verdict::Unsure => "too few images to tell the two apart",
+        Verdict::Guesses => "it has learned nothing",
+    };
+    Some(format!("is {}: {but}", guessing(it)))
+}
+
+/// Classes that go by another name, `order[label]` by the teacher's answers.
+pub(crate) fn order(order: &[usize], classes: &[String], most: usize) -> String {
+    let moved: Vec<String> = order
+        .iter()
+        .enumerate()
+        .filter(|(label, answer)| label != *answer)
+        .filter_map(|(label, &answer)| {
+            Some(format!("`{}` is what the teacher calls `{}`", classes.get(label)?, classes.get(answer)?))
+        })
+        .collect();
+    units::listed(&moved, most)
+}
+
+/// Rows of accuracy by class: class with its images, teacher's, student's, change in points. Of many classes those that lost
+/// most, and a last row that says how many more there are.
+pub(crate) fn by_class(teacher: &[ClassAccuracy], student: Option<&[ClassAccuracy]>) -> Vec<[String; 4]> {
+    let change = |index: usize| {
+        let student = student?.get(index)?.accuracy;
+        Some(student.fraction() - teacher[index].accuracy.fraction())
+    };
+    let mut shown: Vec<usize> = (0..teacher.len()).collect();
+    if shown.len() > CLASSES_SHOWN {
+        let loss = |&index: &usize| change(index).unwrap_or_else(|| teacher[index].accuracy.fraction());
+        shown.sort_by(|one, other| loss(one).total_cmp(&loss(other)));
+        shown.truncate(CLASSES_SHOWN);
+        shown.sort_unstable();
+    }
+    let share = |it: Option<&ClassAccuracy>| match it {
+        Some(it) if it.accuracy.total > 0 => units::percent(it.accuracy.fraction()),
+        _ => "-".into(),
+    };
+    let mut rows: Vec<[String; 4]> = shown
+        .iter()
+        .map(|&index| {
+            let it = &teacher[index];
+            [
+                format!("{} ({})", it.class, it.accuracy.total),
+                share(Some(it)),
+                share(student.and_then(|student| student.get(index))),
+                change(index).map_or_else(|| "-".into(), units::points),
+            ]
+        })
+        .collect();
+    if teacher.len() > rows.len() {
+        let more = format!("{} more, which lost less", teacher.len() - rows.len());
+        rows.push([more, String::new(), String::new(), String::new()]);
+    }
+    rows
+}
+
+/// The class that lost most.
+pub(crate) fn worst_loss((class, teacher, student): (&str, f64, f64)) -> String {
+    format!("class `{class}`, {} to {}", units::percent(teacher), units::percent(student))
 }
 
 /// What a number has to be read with.

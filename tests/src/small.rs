@@ -53,7 +53,7 @@ fn idx(samples: &Samples) -> (Vec<u8>, Vec<u8>) {
         std::iter::once(magic).chain(sizes).flat_map(u32::to_be_bytes).collect::<Vec<u8>>()
     };
     let mut images = header(0x0803, &[samples.len(), samples.height, samples.width]);
-    images.extend(&samples.pixels);
+    images.extend(samples.pixels.bytes().expect("pixels").iter());
     let mut labels = header(0x0801, &[samples.len()]);
     labels.extend(samples.labels.iter().map(|&label| u8::try_from(label).expect("a small number")));
     (images, labels)

@@ -291,7 +291,7 @@ fn a_teacher_that_guesses_is_refused_before_the_search() {
         name: "weak teacher",
         line: "compress --teacher untrained.onnx --data bundled --out run",
         code: FAILED,
-        error: &["% of the validation images", "guessing gives 10.0 %"],
+        error: &["] of the validation images", "guessing gives 10.0 %"],
         hint: "normalisation",
     };
     case.check(&world);

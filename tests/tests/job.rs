@@ -169,7 +169,11 @@ fn onnx_runtime_agrees_with_the_student_that_ships() {
     let ours = model.logits(&test, &student.info.normalisation).unwrap();
 
     let (images, logits) = (world.join("images.f32"), world.join("logits.f32"));
-    let inputs = evaluation::inputs(&test, &student.info.normalisation).unwrap().concat();
+    let inputs: Vec<f32> = (0..test.len())
+        .flat_map(|index| {
+            student.info.input.of_pixels(&test.image(index).unwrap(), &student.info.normalisation)
+        })
+        .collect();
     std::fs::write(&images, inputs.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>())
         .unwrap();
     let run = Command::new(&python)

@@ -98,6 +98,7 @@ impl ByHand {
         let onnx = candidate::student(seed);
         let input = generator::input(3, candidate::PIXELS);
         let facts = Facts {
+            input: n2n_protocol::Model::onnx(n2n_protocol::Digest([0; 32])).input,
             name: format!("s{seed}"),
             execution: candidate::execution(),
             classes: vec![],

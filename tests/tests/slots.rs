@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use n2n::shipping::{self, Facts, Shipment, SigningKey};
-use n2n_protocol::{Golden, generator};
+use n2n_protocol::{Digest, Golden, Model, generator};
 use n2n_tests::board::{Board, killing_program};
 use n2n_tests::{World, candidate, wait_for};
 use serde_json::Value;
@@ -203,6 +203,7 @@ fn a_student_for_another_class_of_board_is_shipped_only_by_force() {
     let input = generator::input(3, candidate::PIXELS);
     let facts = |target: &str, number| Facts {
         name: "two".into(),
+        input: Model::onnx(Digest([0; 32])).input,
         execution: candidate::execution(),
         classes: vec![],
         target: target.into(),

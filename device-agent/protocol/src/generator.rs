@@ -5,6 +5,8 @@
 //! conversion and one multiplication. No libm. Nothing here is zero, denormal or huge, since all of these change an
 //! engine's speed. Must not be used where unpredictability matters.
 
+use crate::model::Element;
+
 /// Key of the metadata entry of an ONNX model without weights; its value is the seed in decimal digits.
 pub const WEIGHTS_SEED_KEY: &str = "n2n.weights_seed";
 
@@ -45,6 +47,19 @@ pub fn input(seed: u64, len: usize) -> alloc::vec::Vec<f32> {
     let mut values = alloc::vec![0.0; len];
     fill_input(seed, &mut values);
     values
+}
+
+/// An input of `len` values of this type, as numbers: floats in `(-1, 1)`, bytes from 0 to 255; `None` for types that nobody
+/// generates.
+pub fn input_as(seed: u64, len: usize, element: Element) -> Option<alloc::vec::Vec<f32>> {
+    let mut values = input(seed, len);
+    match element {
+        Element::F32 => {}
+        // Truncated towards zero, which is a byte for every number below 256.
+        Element::U8 => values.iter_mut().for_each(|value| *value = f32::from(((*value + 1.0) * 128.0) as u8)),
+        Element::I8 | Element::F16 => return None,
+    }
+    Some(values)
 }
 
 /// `sqrt(6 / fan_in)`, by integers up to the last rounding.

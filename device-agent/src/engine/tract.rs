@@ -29,6 +29,7 @@ pub struct Tract;
 struct TractSession {
     state: SimpleState<TypedFact, Box<dyn TypedOp>>,
     shape: Vec<usize>,
+    element: Element,
 }
 
 impl Engine for Tract {
@@ -47,9 +48,10 @@ impl Engine for Tract {
             return cannot("takes 1 input at a time", format!("a batch of {}", execution.batch));
         }
         match (model.format, model.precision, model.input.element) {
-            (Format::Onnx, Precision::F32, Element::F32) => Ok(()),
+            (Format::Onnx, Precision::F32, Element::F32 | Element::U8) => Ok(()),
             (Format::Onnx, precision, element) => Err(EngineError::Model(format!(
-                "expected weights and inputs of 32-bit floats, got weights of {precision:?} and inputs of {element:?}"
+                "expected weights of 32-bit floats and inputs of such or of bytes, got weights of {precision:?} and inputs of \
+                 {element:?}"
             ))),
         }
     }
@@ -80,10 +82,12 @@ impl Engine for Tract {
                 inference.outputs.len()
             )));
         }
-        inference.set_input_fact(0, f32::fact(&shape).into()).map_err(in_model)?;
+        let element = model.input.element;
+        let fact = if element == Element::U8 { u8::fact(&shape) } else { f32::fact(&shape) };
+        inference.set_input_fact(0, fact.into()).map_err(in_model)?;
         let plan = inference.into_optimized().and_then(IntoRunnable::into_runnable).map_err(in_model)?;
         let state = plan.spawn().map_err(in_model)?;
-        Ok(Box::new(TractSession { state, shape }))
+        Ok(Box::new(TractSession { state, shape, element }))
     }
 }
 
@@ -93,11 +97,12 @@ impl Session for TractSession {
     }
 
     fn element(&self) -> Element {
-        Element::F32
+        self.element
     }
 
     fn run(&mut self, input: &[u8]) -> Result<Vec<f32>, EngineError> {
-        let mut tensor = Tensor::zero::<f32>(&self.shape).map_err(in_run)?;
+        let zero = if self.element == Element::U8 { Tensor::zero::<u8> } else { Tensor::zero::<f32> };
+        let mut tensor = zero(&self.shape).map_err(in_run)?;
         let mut view = tensor.try_as_plain_ram_mut().map_err(in_run)?;
         let bytes = view.as_bytes_mut();
         if bytes.len() != input.len() {

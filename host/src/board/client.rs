@@ -10,7 +10,7 @@ use super::link::{self, Link, Wire};
 use super::local::LocalAgent;
 use super::patience::Patience;
 use n2n_protocol::{
-    Answer, Board, Call, Digest, Hello, InferPlan, Log, MeasurePlan, Measurement, Progress, Request,
+    Answer, Board, Call, Digest, Element, Hello, InferPlan, Log, MeasurePlan, Measurement, Progress, Request,
     SCHEMA_HASH, Shipment, SlotStatus, Status, VERSION, Welcome, codec, limits, version,
 };
 use std::sync::Arc;
@@ -245,7 +245,8 @@ impl Client {
         }
     }
 
-    /// Logits of a model, one row an input, in as many requests as the inputs need; the plan's own inputs do not count.
+    /// Logits of a model, one row an input, in as many requests as the inputs need; the plan's own inputs do not count. Values
+    /// are sent in the model's type.
     ///
     /// # Errors
     /// [`BoardError`].
@@ -256,9 +257,7 @@ impl Client {
         while !rest.is_empty() {
             let (batch, later) = rest.split_at(batch_of(rest));
             rest = later;
-            let bytes =
-                |input: &Vec<f32>| input.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>();
-            let inputs = batch.iter().map(|input| bytes(input).into()).collect();
+            let inputs = batch.iter().map(|input| encoded(input, plan.model.input.element).into()).collect();
             let call = Call::Infer(InferPlan { inputs, ..plan.clone() });
             match self.call(call, wait, &mut |_| {})? {
                 Answer::Inferred(rows) if rows.len() == batch.len() => logits.extend(rows),
@@ -475,6 +474,16 @@ fn client_name() -> String {
 /// A duration in whole seconds, for people.
 fn words(time: Duration) -> humantime::FormattedDuration {
     humantime::format_duration(Duration::from_secs(time.as_secs()))
+}
+
+/// Values of an input in a model's type, little endian; bytes are rounded to.
+fn encoded(input: &[f32], element: Element) -> Vec<u8> {
+    match element {
+        Element::U8 => input.iter().map(|value| value.round() as u8).collect(),
+        Element::F32 | Element::F16 | Element::I8 => {
+            input.iter().flat_map(|value| value.to_le_bytes()).collect()
+        }
+    }
 }
 
 /// How many of these inputs fit into one request; at least one, which the encoder then refuses if it is too long.

@@ -49,6 +49,11 @@ impl Home {
         self.settings.join("profiles")
     }
 
+    /// Decoded pictures; may be deleted at any time.
+    pub fn pictures(&self) -> PathBuf {
+        self.data.join("pictures")
+    }
+
     /// The data folder of the local agent: its blobs, and its slots, which outlive it.
     pub fn local_agent(&self) -> PathBuf {
         self.data.join("local-agent")

@@ -4,15 +4,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::watch::Watcher;
-use super::{Context, checkpoints, device, job, outcome, profile, search_settings, target_board};
+use super::{Context, checkpoints, device, job, outcome, pictures, profile, search_settings, target_board};
 use crate::compress::{self, Configuration, Finale, Plan};
 use crate::config::Config;
 use crate::data::DataSpec;
 use crate::exit::{Code, Failure, ResultExt as _};
+use crate::normalisation::InputForm;
 use crate::profile::Profile;
 use crate::run::folder::{FolderError, Layout};
 use crate::run::manifest::Manifest;
 use crate::search::{Preset, Settings};
+use crate::training::Weighing;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -70,9 +72,12 @@ pub(super) struct Args {
     /// The trained network, an ONNX file written by `n2n teacher train`
     #[arg(long, value_name = "FILE", required_unless_present = "resume")]
     teacher: Option<PathBuf>,
-    /// Images: bundled, or KIND:PATH with KIND one of fashion-mnist, mnist, cifar10, cifar100, svhn, folder
+    /// Images: bundled, or KIND:PATH with KIND one of fashion-mnist, mnist, idx, cifar10, cifar100, svhn, folder, npz
     #[arg(long, value_name = "KIND:PATH")]
     data: Option<String>,
+    /// What the student takes: plain (pixels from 0 to 1, which it normalises), uint8 (bytes) or normalised [default: plain]
+    #[arg(long, value_name = "TYPE")]
+    input_type: Option<String>,
     /// Kind of board, a name of `n2n profile list` or a .toml file: channel multiple, threads, limits
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
@@ -91,6 +96,9 @@ pub(super) struct Args {
     /// What to make small when there is no limit: smallest, fastest, or a metric
     #[arg(long, value_name = "GOAL")]
     goal: Option<String>,
+    /// What accuracies in rewards are averages over: images, or balanced: classes alike [default: images]
+    #[arg(long, value_name = "HOW")]
+    reward: Option<String>,
     /// edge: our best; paper: as published [default: edge]
     #[arg(long, value_name = "PRESET")]
     preset: Option<String>,
@@ -129,6 +137,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "N")]
     threads: Option<u16>,
     #[command(flatten)]
+    pictures: pictures::Args,
+    #[command(flatten)]
     device: device::Args,
     #[command(flatten)]
     checkpoints: checkpoints::Args,
@@ -152,7 +162,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
     let plan = Plan {
         checkpoint_interval: args.checkpoints.interval()?,
         budget,
-        ..job::plan(configuration, out, resume, wait_board(args, &context.config)?)?
+        ..job::plan(configuration, out, resume, wait_board(args, &context.config)?, context)?
     };
     if dry_run {
         let watcher = Watcher::new(&context.ui);
@@ -209,6 +219,8 @@ fn configuration(args: &Args, context: &Context) -> Result<(Configuration, PathB
     let configuration = Configuration {
         teacher: std::path::absolute(teacher)?,
         data: spec.absolute()?.to_string(),
+        pictures: args.pictures.wishes()?,
+        input: input_form(args.input_type.as_deref())?,
         profile: profile_name.map(profile::absolute).transpose()?,
         any_board: args.any_board,
         board: target_board::address(args.board.as_deref(), context)?.to_string(),
@@ -216,6 +228,11 @@ fn configuration(args: &Args, context: &Context) -> Result<(Configuration, PathB
         device: args.device.choice(config)?.to_string(),
         policy_from: args.policy_from.as_deref().map(std::path::absolute).transpose()?,
         ship: !args.no_ship,
+        reward: args
+            .reward
+            .as_deref()
+            .or(config.compress.reward.as_deref())
+            .map_or(Ok(Weighing::default()), search_settings::weighing)?,
         finale: Finale {
             finalists: search.finalists,
             seeds: SEEDS,
@@ -254,6 +271,13 @@ fn settings(args: &Args, config: &Config, profile: Option<&Profile>) -> Result<S
         settings.searchers = search_settings::searchers(searchers)?;
     }
     Ok(settings)
+}
+
+/// `--input-type`.
+pub(super) fn input_form(text: Option<&str>) -> Result<InputForm, Failure> {
+    let form = text.map(str::parse).transpose();
+    form.map(Option::unwrap_or_default)
+        .map_err(|expected| Failure::usage(format!("input type: expected {expected}")))
 }
 
 /// `runs/NAME-1`, or the next number that is not taken.

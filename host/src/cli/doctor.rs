@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::json::SCHEMA;
 use super::{Context, target_board};
-use crate::data::{DataKind, DataSpec};
+use crate::data::{self, DataSpec};
 use crate::exit::{Code, Failure};
 use crate::training::kernels::{Instructions, Precision, instructions};
 use crate::training::{DeviceChoice, device};
@@ -106,14 +106,9 @@ fn home() -> Check {
 
 fn images(spec: &DataSpec) -> Check {
     let what = "images";
-    if spec.kind() == DataKind::Bundled || spec.path().exists() {
-        return Check { what, state: State::Fine, found: spec.to_string(), mend: None };
-    }
-    Check {
-        what,
-        state: State::Missing,
-        found: format!("{}: not found", spec.path().display()),
-        mend: Some(spec.kind().how_to_get().into()),
+    match data::look(spec) {
+        Ok(found) => Check { what, state: State::Fine, found, mend: None },
+        Err(error) => Check { what, state: State::Missing, found: error.to_string(), mend: error.hint() },
     }
 }
 

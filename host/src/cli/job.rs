@@ -6,11 +6,11 @@ use std::time::Duration;
 use n2n_protocol::Digest;
 
 use super::watch::Watcher;
-use super::{Context, profile, target_board};
+use super::{Context, pictures, profile, target_board};
 use crate::board::{Address, Endpoint};
 use crate::checkpoint;
 use crate::compress::{self, Configuration, Plan};
-use crate::data::{self, DataSpec, LoadOptions};
+use crate::data::DataSpec;
 use crate::exit::Failure;
 use crate::model_io::onnx;
 use crate::run::summary::Summary;
@@ -60,6 +60,7 @@ pub(super) fn plan(
     out: PathBuf,
     resume: bool,
     wait_board: Duration,
+    context: &Context,
 ) -> Result<Plan, Failure> {
     let spec: DataSpec = configuration.data.parse()?;
     let address: Address = configuration.board.parse().map_err(Failure::usage)?;
@@ -67,8 +68,8 @@ pub(super) fn plan(
     let endpoint = Endpoint::resolve(&address, &home)?;
     let teacher = onnx::load(&configuration.teacher)?;
     let teacher_digest = Digest::of(&std::fs::read(&configuration.teacher)?).to_string();
-    let options = LoadOptions { seed: configuration.search.seed, ..LoadOptions::default() };
-    let dataset = data::load(&spec, &options)?;
+    let wishes = configuration.pictures.clone().or(pictures::of_teacher(&teacher));
+    let dataset = pictures::load(&spec, wishes, configuration.search.seed, context)?;
     let (signing_key, bundle_number) = (home.signing_key(), home.bundle_number());
     let profile = configuration.profile.as_deref().map(profile::load).transpose()?;
     Ok(Plan {
@@ -77,7 +78,7 @@ pub(super) fn plan(
         resume,
         teacher,
         teacher_digest,
-        data_digest: dataset.digest(),
+        data_digest: dataset.digest()?,
         dataset,
         profile,
         endpoint,

@@ -25,6 +25,8 @@ pub(super) struct Compressed {
     pub teacher: Side,
     /// The student; `null` if none meets the limits.
     pub student: Option<Side>,
+    /// The class that lost most; `null` if none lost anything.
+    pub worst_loss: Option<Loss>,
     /// Candidates evaluated by the search.
     pub candidates: usize,
     /// Whether the student runs in the board's active slot.
@@ -49,6 +51,8 @@ pub(super) struct Limit {
 pub(super) struct Side {
     /// Share of right answers on the test images, 0 to 1.
     pub test_accuracy: f64,
+    /// The same by class, in label order.
+    pub classes: Vec<Class>,
     /// Parameters.
     pub params: u64,
     /// Multiply-accumulates of one inference.
@@ -59,6 +63,28 @@ pub(super) struct Side {
     pub model_memory_bytes: Option<u64>,
     /// Path of the ONNX file.
     pub file: String,
+}
+
+/// What one class lost.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Loss {
+    /// Its name.
+    pub class: String,
+    /// The teacher's share of right answers on its test images, 0 to 1.
+    pub teacher: f64,
+    /// The student's.
+    pub student: f64,
+}
+
+/// Accuracy on one class.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Class {
+    /// Its name.
+    pub name: String,
+    /// Its test images.
+    pub images: u32,
+    /// Share of right answers on them, 0 to 1; `null` without images.
+    pub test_accuracy: Option<f64>,
 }
 
 /// A median and its interval; the ends are `null` where too few processes ran for one.
@@ -103,6 +129,8 @@ pub(super) struct Measured {
     warmup: Vec<u32>,
     /// Largest difference from the host's logits, relative to the largest logit.
     golden_difference: Option<f32>,
+    /// Who else ran it: `host` (its reference) or `local agent`; `null` where the board's own engine is the only judge.
+    verified_by: Option<&'static str>,
     /// Condition before the first process.
     before: Condition,
     /// Condition after the last process.
@@ -364,6 +392,7 @@ impl Measured {
         model: &str,
         board: BoardIdentity,
         disturbances: Vec<String>,
+        verified_by: Option<&'static str>,
         it: &Measurement,
     ) -> Self {
         let interval = it.latency.interval.as_ref();
@@ -399,6 +428,7 @@ impl Measured {
             inferences_per_sample: it.inferences_per_sample,
             warmup: it.warmup.clone(),
             golden_difference: it.golden_difference,
+            verified_by,
             before: (&it.before).into(),
             after: (&it.after).into(),
             voided: it.voided,
@@ -508,6 +538,7 @@ mod tests {
     fn the_result_of_compress_has_exactly_the_promised_keys() {
         let side = Side {
             test_accuracy: 0.9,
+            classes: vec![Class { name: "ok".into(), images: 4, test_accuracy: None }],
             params: 1,
             macs: 2,
             latency_ns: Interval { median: 5, low: Some(4), high: None },
@@ -521,16 +552,17 @@ mod tests {
             limits: vec![Limit { metric: "latency", bound: 2.5e6 }],
             teacher: side.clone(),
             student: Some(side),
+            worst_loss: Some(Loss { class: "ok".into(), teacher: 1.0, student: 0.5 }),
             candidates: 3,
             shipped: true,
             not_shipped: None,
             wall_s: 1.5,
         };
-        let side = r#"{"test_accuracy":0.9,"params":1,"macs":2,"latency_ns":{"median":5,"low":4,"high":null},"model_memory_bytes":null,"file":"runs/a/student.onnx"}"#;
+        let side = r#"{"test_accuracy":0.9,"classes":[{"name":"ok","images":4,"test_accuracy":null}],"params":1,"macs":2,"latency_ns":{"median":5,"low":4,"high":null},"model_memory_bytes":null,"file":"runs/a/student.onnx"}"#;
         assert_eq!(
             serde_json::to_string(&object).unwrap(),
             format!(
-                r#"{{"schema":2,"run":"runs/a","board":"local","limits":[{{"metric":"latency","bound":2500000.0}}],"teacher":{side},"student":{side},"candidates":3,"shipped":true,"not_shipped":null,"wall_s":1.5}}"#
+                r#"{{"schema":2,"run":"runs/a","board":"local","limits":[{{"metric":"latency","bound":2500000.0}}],"teacher":{side},"student":{side},"worst_loss":{{"class":"ok","teacher":1.0,"student":0.5}},"candidates":3,"shipped":true,"not_shipped":null,"wall_s":1.5}}"#
             )
         );
     }

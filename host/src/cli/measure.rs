@@ -1,10 +1,11 @@
-//! `n2n measure`: any model of ours, on any board, with interval, memory by kind and conditions.
+//! `n2n measure`: any model, on any board, with interval, memory by kind and conditions.
 
 use std::time::Duration;
 
 use n2n_protocol::{Activity, Execution, Latency, MeasurePlan, Measurement, Model, Place};
 
-use super::{Context, json, model, target_board};
+use super::sendable::{self, Judge};
+use super::{Context, json, target_board};
 use crate::exit::{Code, Failure, ResultExt as _};
 use crate::view;
 
@@ -13,6 +14,7 @@ Examples:
   n2n measure zoo:vgg13@0.25                        on this machine, with seeded random weights
   n2n measure teacher.onnx --board pi-lab --json    the whole measurement, every sample, as JSON
   n2n measure runs/fashion-mnist-1 --board pi-lab   a run's student
+  n2n measure mobilenet.onnx --input 3x96x96        a file of another program, as it is
 
 A zoo network is for 1x28x28 images and 10 classes unless its name goes on: zoo:resnet18@0.5/3x32x32/100.";
 
@@ -36,6 +38,9 @@ pub(super) struct Args {
     /// An .onnx file, a run folder (its student), or zoo:ARCH[@WIDTH][/CxHxW/CLASSES]
     #[arg(value_name = "MODEL")]
     model: String,
+    /// Sizes of one input without the batch, where an .onnx file leaves them open, as in 3x96x96
+    #[arg(long, value_name = "SIZES")]
+    input: Option<String>,
     #[command(flatten)]
     board: target_board::Args,
     /// Threads of the engine; one that it cannot honour is refused
@@ -56,9 +61,9 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
     if !(0.1..=50.0).contains(&args.precision) {
         return Err(Failure::usage(format!("precision: expected 0.1 to 50 percent, got {}", args.precision)));
     }
-    let model = model::load(&args.model)?;
-    let file = model::measurable(&model)?;
+    let model = sendable::read(&args.model, args.input.as_deref())?;
     let mut board = args.board.connect(context)?;
+    let file = sendable::prepare(model, &mut board, context)?;
 
     let progress = context.ui.progress(format!("measuring {} on {}", args.model, board.place()), 0);
     let digest = board.client.put(&file.bytes, &mut |done, all| {
@@ -67,7 +72,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
     let engines = &board.client.welcome().board.engines;
     let engine = engines.first().map_or_else(String::new, |engine| engine.name.clone());
     let plan = MeasurePlan {
-        model: Model::onnx(digest),
+        model: Model { input: file.input, ..Model::onnx(digest) },
         place: Place::Store,
         execution: Execution { engine, threads: args.threads, batch: 1, pace_us: 0 },
         min_processes: MIN_PROCESSES,
@@ -98,9 +103,15 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
         tracing::warn!("{sign}: stop what else runs there and measure again before you trust this number");
     }
     let identity = json::BoardIdentity::new(&board.name, board.this_machine, it);
-    let object = json::Measured::new(&args.model, identity, disturbances.clone(), &measured);
+    let judge = file.judge;
+    let object = json::Measured::new(&args.model, identity, disturbances.clone(), judge.name(), &measured);
     context.ui.result(&object, || {
-        view::measurement(&args.model, &board.place(), &disturbances, &(&measured).into())
+        let mut it: crate::measurement::Measurement = (&measured).into();
+        // An engine that is compared with itself says nothing.
+        if judge == Judge::BoardAlone {
+            it.golden_difference = None;
+        }
+        view::measurement(&args.model, &board.place(), &disturbances, judge.words(), &it)
     })?;
     Ok(Code::Done)
 }

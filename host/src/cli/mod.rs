@@ -8,19 +8,24 @@ mod board;
 mod checkpoints;
 mod compress;
 mod context;
+mod data;
 mod device;
 mod doctor;
+mod export;
 mod interrupt;
 mod job;
 mod json;
 mod measure;
 mod model;
 mod outcome;
+mod output;
+mod pictures;
 mod profile;
 mod quickstart;
 mod report;
 mod rollback;
 mod search_settings;
+mod sendable;
 mod ship;
 mod status;
 mod target_board;
@@ -42,6 +47,7 @@ use crate::ui::{self, Ui, Verbosity};
 const EXAMPLES: &str = "\
 First steps:
   n2n quickstart                                   the whole job on this machine, in some minutes
+  n2n data inspect folder:photos                   classes, counts and parts of your pictures
   n2n teacher train --arch vgg13 --width 0.25 --data fashion-mnist --out teacher.onnx
   n2n compress --teacher teacher.onnx --data fashion-mnist --board local --limit latency=0.5x
   n2n report runs/fashion-mnist-1                  the run as one HTML page
@@ -92,6 +98,8 @@ enum Verb {
     Quickstart(quickstart::Args),
     Compress(compress::Args),
     #[command(subcommand)]
+    Data(data::Verb),
+    #[command(subcommand)]
     Teacher(teacher::Verb),
     Measure(measure::Args),
     #[command(subcommand)]
@@ -99,6 +107,7 @@ enum Verb {
     #[command(subcommand)]
     Profile(profile::Verb),
     Ship(ship::Args),
+    Export(export::Args),
     Status(status::Args),
     Rollback(rollback::Args),
     Report(report::Args),
@@ -110,11 +119,13 @@ impl Verb {
         match self {
             Self::Quickstart(args) => quickstart::run(&args, context),
             Self::Compress(args) => compress::run(&args, context),
+            Self::Data(verb) => data::run(verb, context),
             Self::Teacher(verb) => teacher::run(verb, context),
             Self::Measure(args) => measure::run(&args, context),
             Self::Board(verb) => board::run(verb, context),
             Self::Profile(verb) => profile::run(verb, context),
             Self::Ship(args) => ship::run(&args, context),
+            Self::Export(args) => export::run(&args, context),
             Self::Status(args) => status::run(&args, context),
             Self::Rollback(args) => rollback::run(&args, context),
             Self::Report(args) => report::run(&args, context),

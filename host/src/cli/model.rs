@@ -186,7 +186,7 @@ pub(super) fn measurable(model: &Model) -> Result<Measurable, Failure> {
         Filling::Weights(weights) => Filling::Weights(weights),
     };
     let bytes = onnx::write(&model.network, filling, &model.info)?;
-    Ok(Measurable { bytes, golden: golden(&model.network, &weights, SEED)? })
+    Ok(Measurable { bytes, golden: golden(&model.network, &weights, &model.info, SEED)? })
 }
 
 #[cfg(test)]

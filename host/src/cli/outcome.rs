@@ -6,11 +6,12 @@ use serde::Serialize;
 
 use super::Context;
 use super::json::{self, Compressed, SCHEMA};
+use super::ship::slot_paths;
 use crate::compress::Forecast;
 use crate::exit::{Code, Failure};
 use crate::run::summary::{Side, Student, Summary};
 use crate::search::{Budget, Resources, Settings};
-use crate::{ui, units, wording};
+use crate::{ui, units, view, wording};
 
 /// Prints the result; no student is exit code 3, one that the board does not run is 5.
 pub(super) fn show(summary: &Summary, context: &Context) -> Result<Code, Failure> {
@@ -99,6 +100,11 @@ fn object(summary: &Summary) -> Compressed {
             .collect(),
         teacher: side(&summary.teacher),
         student: summary.student.as_ref().map(|student| side(&student.side)),
+        worst_loss: summary
+            .student
+            .as_ref()
+            .and_then(|it| it.worst_loss(&summary.teacher))
+            .map(|(class, teacher, student)| json::Loss { class: class.into(), teacher, student }),
         candidates: summary.candidates,
         shipped: summary.student.as_ref().is_some_and(|student| student.shipped),
         not_shipped: summary.student.as_ref().and_then(|student| student.not_shipped.clone()),
@@ -110,6 +116,15 @@ fn side(side: &Side) -> json::Side {
     let ends = side.measurement.latency.ends_ns();
     json::Side {
         test_accuracy: side.test.fraction(),
+        classes: side
+            .classes
+            .iter()
+            .map(|it| json::Class {
+                name: it.class.clone(),
+                images: it.accuracy.total,
+                test_accuracy: (it.accuracy.total > 0).then(|| it.accuracy.fraction()),
+            })
+            .collect(),
         params: side.params,
         macs: side.macs,
         latency_ns: json::Interval {
@@ -126,7 +141,16 @@ fn text(summary: &Summary) -> String {
     let place = wording::measured_on(&summary.board, summary.this_machine);
     let mut text = table(&place, &summary.teacher, summary.student.as_ref());
     text.push_str("\n\n");
+    if !summary.teacher.classes.is_empty() {
+        let student = summary.student.as_ref();
+        let rows = wording::by_class(&summary.teacher.classes, student.map(|it| it.side.classes.as_slice()));
+        text += &ui::table(["test accuracy by class (images)", "teacher", "student", "points"], rows);
+        text.push_str("\n\n");
+    }
     let mut facts = Vec::new();
+    if let Some(loss) = summary.student.as_ref().and_then(|it| it.worst_loss(&summary.teacher)) {
+        facts.push(("worst loss", wording::worst_loss(loss)));
+    }
     for &(metric, bound) in &summary.limits {
         let value = summary.student.as_ref().and_then(|student| resources(&student.side).bound_value(metric));
         let kept = value.map_or_else(String::new, |value| {
@@ -152,7 +176,17 @@ fn text(summary: &Summary) -> String {
     let time = units::duration(Duration::from_secs_f64(summary.wall_s.max(0.0)));
     facts.push(("candidates", format!("{} in {time}", summary.candidates)));
     facts.push(("report", format!("n2n report {}", summary.run.display())));
-    text + &ui::facts(facts)
+    text += &ui::facts(facts);
+    if let Some(student) = &summary.student
+        && let Some(usage) = &student.usage
+    {
+        let file = student.side.file.display().to_string();
+        let (shown, path) =
+            if student.shipped { slot_paths(summary.this_machine) } else { (file.clone(), file) };
+        text.push_str("\n\n");
+        text += &view::usage(usage, &shown, &path);
+    }
+    text
 }
 
 /// What limits bind.
@@ -204,6 +238,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::training::{Accuracy, ClassAccuracy};
 
     /// A run that was recorded with its numbers, of a board with a name.
     fn recorded() -> Summary {
@@ -211,9 +246,24 @@ mod tests {
         Summary { board: "pi-lab".into(), this_machine: false, ..Summary::load(&run).unwrap().unwrap() }
     }
 
+    /// The same, with a class that was lost.
+    fn by_class() -> Summary {
+        let class = |class: &str, correct, total| ClassAccuracy {
+            class: class.into(),
+            accuracy: Accuracy { correct, total },
+        };
+        let mut summary = recorded();
+        summary.teacher.classes = vec![class("ok", 90, 90), class("dent", 30, 30), class("none", 0, 0)];
+        if let Some(student) = &mut summary.student {
+            student.side.classes = vec![class("ok", 90, 90), class("dent", 23, 30), class("none", 0, 0)];
+        }
+        summary
+    }
+
     #[test]
     fn a_result_is_shown_as_it_was_read() {
         insta::assert_snapshot!("result", text(&recorded()));
+        insta::assert_snapshot!("result_by_class", text(&by_class()));
         let without = Summary { student: None, ..recorded() };
         insta::assert_snapshot!("result_without_a_student", text(&without));
         insta::assert_snapshot!(

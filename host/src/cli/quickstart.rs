@@ -8,11 +8,13 @@ use super::teacher::{Wish, train};
 use super::{Context, device, job, outcome, search_settings, target_board};
 use crate::checkpoint;
 use crate::compress::{Configuration, Finale};
-use crate::data::{self, DataSpec, LoadOptions};
+use crate::data::{self, DataSpec, LoadOptions, Wishes};
 use crate::exit::{Code, Failure};
 use crate::network::zoo::Architecture;
+use crate::normalisation::InputForm;
 use crate::run::report;
 use crate::search::{Preset, Settings};
+use crate::training::Weighing;
 
 const EXAMPLES: &str = "\
 Example:
@@ -88,6 +90,8 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
     let configuration = Configuration {
         teacher: std::path::absolute(teacher)?,
         data: DataSpec::bundled().to_string(),
+        pictures: Wishes::default(),
+        input: InputForm::default(),
         profile: None,
         any_board: false,
         board,
@@ -95,10 +99,11 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
         device: device.to_string(),
         policy_from: None,
         ship: true,
+        reward: Weighing::default(),
         finale: FINALE,
         search,
     };
-    let plan = job::plan(configuration, out.clone(), false, job::WAIT_BOARD)?;
+    let plan = job::plan(configuration, out.clone(), false, job::WAIT_BOARD, context)?;
     let summary = job::run(&plan, context)?;
     let written = report::write(&out, None)?;
     tracing::info!("report: {}", written.display());

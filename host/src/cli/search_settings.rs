@@ -1,8 +1,9 @@
-//! The words of `--limit`, `--budget`, `--preset`, `--goal` and `--searchers` as checked settings of a search.
+//! The words of `--limit`, `--budget`, `--preset`, `--reward`, `--goal` and `--searchers` as checked settings of a search.
 
 use crate::exit::{Failure, ResultExt as _};
 use crate::search::registry::SEARCHERS;
 use crate::search::{Budget, Limit, Metric, Preset};
+use crate::training::Weighing;
 
 /// Most candidates that make sense to ask for.
 const MAX_CANDIDATES: usize = 1_000_000;
@@ -34,6 +35,15 @@ pub(super) fn preset(text: &str) -> Result<Preset, Failure> {
         "edge" => Ok(Preset::Edge),
         "paper" => Ok(Preset::Paper),
         _ => Err(Failure::usage(format!("preset `{text}`: expected edge or paper"))),
+    }
+}
+
+/// `images` or `balanced`.
+pub(super) fn weighing(text: &str) -> Result<Weighing, Failure> {
+    match text {
+        "images" => Ok(Weighing::Images),
+        "balanced" => Ok(Weighing::Classes),
+        _ => Err(Failure::usage(format!("reward `{text}`: expected images or balanced"))),
     }
 }
 

@@ -8,10 +8,12 @@ use crate::model_io::onnx;
 use crate::run::summary::Summary;
 use crate::search::{Bound, Limit, Metric};
 use crate::shipping::{self, Check, Facts, Shipment, SigningKey, Step, next_number};
+use crate::usage::{SLOT, Usage};
 use crate::{ui, units, view};
 
 use super::model::ModelRef;
-use super::{Context, json, model, target_board};
+use super::sendable::{self, Judge, Prepared, Sendable};
+use super::{Context, json, target_board};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -22,8 +24,8 @@ The board verifies signature, class of board, digest, golden answer and latency 
 the host asks the student in the active slot, the file that programs on the board open, and confirms it; else the board goes
 back, also when the host is gone. A student that is active already is not shipped again.";
 
-/// Seed of the golden input that travels with the student.
-const GOLDEN_SEED: u64 = 1;
+/// Data folder of an agent that the supplied service runs.
+const SERVICE: &str = "/var/lib/n2n-agent";
 
 /// Ships a student to a board, with a check and a way back
 #[derive(Debug, clap::Args)]
@@ -32,6 +34,9 @@ pub(super) struct Args {
     /// A run folder (its student) or an .onnx file
     #[arg(value_name = "RUN|MODEL")]
     model: String,
+    /// Sizes of one input without the batch, where an .onnx file leaves them open, as in 3x96x96
+    #[arg(long, value_name = "SIZES")]
+    input: Option<String>,
     #[command(flatten)]
     board: target_board::Args,
     /// Name in the slot; default: the file's or folder's name
@@ -50,18 +55,19 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
     let latency_limit_ns = args.limit.as_deref().map(latency_limit).transpose()?;
-    let it = model::load(&args.model)?;
-    let onnx::Filling::Weights(weights) = &it.filling else {
-        return Err(Failure::usage(format!(
-            "{}: expected a trained model, got one without weights",
-            args.model
-        )))
-        .hint("give a run folder or an .onnx file");
+    let it = folded(sendable::read(&args.model, args.input.as_deref())?, &args.model)?;
+    let usage = match &it {
+        Sendable::Ours(model) => Usage::of(&model.network, &model.info),
+        Sendable::Foreign(_) => None,
     };
-    // What ships has its batch norms folded; a file that has none is unchanged by this.
-    let (network, weights) = fold_batch_norm(&it.network, weights);
-    let bytes = onnx::write(&network, onnx::Filling::Weights(&weights), &it.info)?;
-    let name = args.name.clone().unwrap_or_else(|| short_name(&args.model));
+    let mut board = args.board.connect(context)?;
+    let Prepared { bytes, input, input_len, classes, golden, judge } =
+        sendable::prepare(it, &mut board, context)?;
+    let mut name = args.name.clone().unwrap_or_else(|| short_name(&args.model));
+    if judge == Judge::BoardAlone {
+        // Whoever looks at the slots later must see it too.
+        name = format!("{name} ({})", judge.words());
+    }
     let home = target_board::home()?;
     let key = SigningKey::load_or_create(&home.signing_key())?;
     let number_file = home.bundle_number();
@@ -70,16 +76,15 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
     let Searched { target, execution } = searched(&args.model)?;
     let facts = Facts {
         name: name.clone(),
+        input,
         execution: Execution { threads: args.threads.unwrap_or(execution.threads), ..execution },
-        classes: it.info.classes.clone(),
+        classes,
         target,
         number,
-        golden: shipping::golden(&network, &weights, GOLDEN_SEED)?,
+        golden,
         latency_limit_ns,
     };
-    let input_len = network.input_shape().elements();
     let shipment = Shipment { onnx: &bytes, input_len, facts, force: args.force };
-    let mut board = args.board.connect(context)?;
     let place = board.place();
     let progress = context.ui.progress(format!("shipping {name} to {place}"), 0);
     let shipped = shipping::ship(&mut board.client, &shipment, &key, &mut |step| {
@@ -87,20 +92,59 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
     })?;
     drop(progress);
     context.ui.result(&json::Slots::new(&board.name, &shipped.status), || {
-        format!("{}\n{}", said(&name, &place, shipped.check.as_ref()), view::slots(&place, &shipped.status))
+        let slots = view::slots(&place, &shipped.status);
+        let used = usage.map_or_else(String::new, |usage| {
+            let (shown, path) = slot_paths(board.this_machine);
+            format!("\n\n{}", view::usage(&usage, &shown, &path))
+        });
+        format!("{}\n{slots}{used}", said(&name, &place, judge, shipped.check.as_ref()))
     })?;
     Ok(Code::Done)
 }
 
+/// As it ships: batch norms folded. A file that has none, or is another program's, stays as it is.
+fn folded(it: Sendable, text: &str) -> Result<Sendable, Failure> {
+    let model = match it {
+        Sendable::Ours(model) => model,
+        foreign @ Sendable::Foreign(_) => return Ok(foreign),
+    };
+    let onnx::Filling::Weights(weights) = &model.filling else {
+        return Err(Failure::usage(format!("{text}: expected a trained model, got one without weights")))
+            .hint("give a run folder or an .onnx file");
+    };
+    let (network, weights) = fold_batch_norm(&model.network, weights);
+    Ok(Sendable::Ours(onnx::Model { network, filling: onnx::Filling::Weights(weights), info: model.info }))
+}
+
+/// Where the active student is: for people, and for a program on that machine.
+pub(super) fn slot_paths(this_machine: bool) -> (String, String) {
+    let home = this_machine.then(target_board::home).and_then(Result::ok);
+    if let Some(home) = home {
+        let path = home.local_agent().join(SLOT).display().to_string();
+        return (path.clone(), path);
+    }
+    let path = format!("{SERVICE}/{SLOT}");
+    (format!("{path}, or {SLOT} in the folder that `n2n-agent serve --data` names"), path)
+}
+
 /// What became of it, for people.
-fn said(name: &str, place: &str, check: Option<&Check>) -> String {
+fn said(name: &str, place: &str, judge: Judge, check: Option<&Check>) -> String {
     let Some(check) = check else {
         return format!("{name} is already active on {place}; nothing changed\n");
     };
     let difference = check.golden_difference;
     ui::facts([
         ("shipped", name.to_owned()),
-        ("answer", format!("differs from the host's by {difference:.1e} of its largest logit")),
+        (
+            "answer",
+            match judge {
+                Judge::BoardAlone => judge.words().to_owned(),
+                _ => format!(
+                    "differs from the host's by {difference:.1e} of its largest logit, {}",
+                    judge.words()
+                ),
+            },
+        ),
         (
             "latency in the slot",
             format!("{}, measured on {place}", units::latency(check.measurement.latency.median_ns)),

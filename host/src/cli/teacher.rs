@@ -10,6 +10,7 @@ use crate::exit::{Code, Failure};
 
 /// Trains a teacher, or shows what a model is made of
 #[derive(Debug, clap::Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "one exists, once")]
 pub(super) enum Verb {
     Train(train::Args),
     Inspect(inspect::Args),

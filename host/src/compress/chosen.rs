@@ -181,10 +181,12 @@ fn retrained<'a>(
             let accuracy = job.lab.distiller.accuracy(network, start, &job.dataset.validation_select)?;
             tried.push(Distilled { weights: (**start).clone(), accuracy });
         }
-        let accuracy = tried.iter().map(|one| one.accuracy.fraction()).sum::<f64>() / tried.len() as f64;
-        let correct = |index: usize| tried[index].accuracy.correct;
-        let best =
-            (1..tried.len()).fold(0, |best, index| if correct(index) > correct(best) { index } else { best });
+        let mut shares = Vec::with_capacity(tried.len());
+        for one in &tried {
+            shares.push(job.lab.distiller.share(network, &one.weights, &job.dataset.validation_select)?);
+        }
+        let accuracy = shares.iter().sum::<f64>() / shares.len() as f64;
+        let best = (1..tried.len()).fold(0, |best, index| if shares[index] > shares[best] { index } else { best });
         contenders.push(Contender { finalist, weights: tried.swap_remove(best).weights, accuracy });
     }
     Ok(contenders)

@@ -21,8 +21,8 @@ use crate::search::laboratory::{Fault, Job, Outcome, Rung, StartingWeights, Trai
 use crate::training::inheritance::{inherit, initial_weights};
 use crate::training::recipe::{Length, Recipe};
 use crate::training::{
-    Accuracy, Augmentation, Checkpoints, Classifier, Classify as _, Device, TeacherLogits, TrainProgress,
-    TrainingError, TrainingJob, TrainingState, evaluation,
+    Accuracy, Augmentation, Checkpoints, Classifier, Classify as _, Device, TeacherLogits,
+    TrainProgress, TrainingError, TrainingJob, TrainingState, Weighing, evaluation,
 };
 
 /// Images for batch-norm re-estimation (docs/method.md#evaluation-cascade).
@@ -78,6 +78,8 @@ type Training<'a, J, T> = dyn Fn(&J, &mut Tell<'_>) -> T + Sync + 'a;
 /// Trains candidates and finalists.
 pub(super) struct Distiller<'a> {
     dataset: &'a Dataset,
+    /// What accuracies are averages over.
+    weighing: Weighing,
     teacher: Classifier,
     /// Of the plain training images: what the short trainings of the search use; computed when a search asks.
     plain: Option<TeacherLogits>,
@@ -96,6 +98,7 @@ impl<'a> Distiller<'a> {
     /// Of a teacher, for a data set.
     pub(super) fn new(
         dataset: &'a Dataset,
+        weighing: Weighing,
         teacher: Classifier,
         device: Device,
         proxy: Recipe,
@@ -106,6 +109,7 @@ impl<'a> Distiller<'a> {
         let store = WeightStore::open(candidates)?;
         Ok(Self {
             dataset,
+            weighing,
             teacher,
             plain: None,
             validation: Vec::new(),
@@ -122,7 +126,6 @@ impl<'a> Distiller<'a> {
     pub(super) fn answer_plain(&mut self) -> Result<(), TrainingError> {
         if self.plain.is_none() {
             let Dataset { train, normalisation, .. } = self.dataset;
-            self.validation = self.teacher.logits(&self.dataset.validation_search, normalisation)?;
             self.validation = self.teacher.logits(&self.dataset.validation_search, normalisation)?;
             self.plain = Some(self.teacher.answers(train, normalisation, Augmentation::NONE, 1, 0)?);
         }
@@ -264,6 +267,22 @@ impl<'a> Distiller<'a> {
         evaluation::evaluate(&model, samples, &self.dataset.normalisation)
     }
 
+    /// Share of right answers of a network with these weights, as rewards weigh them.
+    pub(super) fn share(
+        &self,
+        network: &Network,
+        weights: &Weights,
+        samples: &Samples,
+    ) -> Result<f64, TrainingError> {
+        let model = Classifier::new(network, weights, &self.device)?;
+        self.share_of(&model, samples)
+    }
+
+    fn share_of(&self, model: &Classifier, samples: &Samples) -> Result<f64, TrainingError> {
+        let confusion = evaluation::confusion(model, samples, &self.dataset.normalisation)?;
+        Ok(confusion.share(self.weighing))
+    }
+
     /// Predicted classes of a network with these weights.
     pub(super) fn predictions(
         &self,
@@ -312,7 +331,7 @@ impl<'a> Distiller<'a> {
         let samples = self.dataset.validation_search.first(images);
         let logits = model.logits(&samples, &self.dataset.normalisation)?;
         let classes = self.dataset.classes.len();
-        Ok(Look::of(&logits, &self.validation, &samples.labels, classes))
+        Ok(Look::of(&logits, &self.validation, &samples.labels, classes, self.weighing))
     }
 
     /// Trains by a recipe until it ends or the user stops it; from where its checkpoint was left.
@@ -382,19 +401,30 @@ struct Look {
 
 impl Look {
     /// From logits, row-major; the teacher's may be of more images.
-    fn of(logits: &[f32], teacher: &[f32], labels: &[u16], classes: usize) -> Self {
+    fn of(logits: &[f32], teacher: &[f32], labels: &[u16], classes: usize, weighing: Weighing) -> Self {
         let rows = logits.chunks_exact(classes.max(1));
-        let (mut right, mut alike, mut nll) = (0.0, 0.0, 0.0);
+        let mut images = vec![0_usize; classes];
+        for &label in labels {
+            if let Some(count) = images.get_mut(usize::from(label)) {
+                *count += 1;
+            }
+        }
+        let weight = |label: u16| match weighing {
+            Weighing::Images => 1.0,
+            Weighing::Classes => 1.0 / images.get(usize::from(label)).map_or(1.0, |&count| count.max(1) as f64),
+        };
+        let (mut right, mut alike, mut nll, mut count) = (0.0, 0.0, 0.0, 0.0);
         for ((row, teacher), &label) in rows.zip(teacher.chunks_exact(classes.max(1))).zip(labels) {
-            let answer = evaluation::largest(row);
-            right += f64::from(u8::from(answer == label));
-            alike += f64::from(u8::from(answer == evaluation::largest(teacher)));
+            let (answer, weight) = (evaluation::largest(row), weight(label));
+            count += weight;
+            right += weight * f64::from(u8::from(answer == label));
+            alike += weight * f64::from(u8::from(answer == evaluation::largest(teacher)));
             let top = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let sum: f64 = row.iter().map(|&logit| f64::from(logit - top).exp()).sum();
             let own = row.get(usize::from(label)).map_or(0.0, |&logit| f64::from(logit - top));
-            nll += (sum.ln() - own).min(WORST_NLL);
+            nll += weight * (sum.ln() - own).min(WORST_NLL);
         }
-        let count = labels.len().max(1) as f64;
+        let count = f64::max(count, f64::MIN_POSITIVE);
         Self { accuracy: right / count, agreement: alike / count, nll: nll / count }
     }
 }

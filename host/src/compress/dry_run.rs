@@ -46,7 +46,8 @@ pub fn dry_run(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> R
     observer(&Event::Phase(Phase::Teacher));
     let dataset = matched_dataset(plan)?;
     let weights = Arc::new(plan.teacher.weights().into_owned());
-    let (mut lab, accuracy) = open_laboratory(plan, &dataset, &weights, folder.layout(), stop, observer)?;
+    let (mut lab, guessing) =
+        open_laboratory(plan, &dataset, &weights, folder.layout(), stop, observer)?;
     lab.distiller.answer_plain()?;
     observer(&Event::Phase(Phase::Board));
     let settings = Settings {
@@ -55,7 +56,7 @@ pub fn dry_run(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> R
         ..plan.configuration.search.clone()
     };
     let on_board = greet_teacher(&mut lab, plan, &settings, None)?;
-    let teacher = prepared::teacher(plan, &dataset, &weights, accuracy, on_board.measured);
+    let teacher = prepared::teacher(plan, &weights, &guessing, on_board.measured);
 
     observer(&Event::Phase(Phase::Search));
     let began = Instant::now();

@@ -10,13 +10,13 @@ use crate::training::TrainingError;
 /// Why there is no student.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The teacher is hardly better than guessing, so the images are not what it was trained on.
-    #[error("the teacher is right on {accuracy:.1} % of the validation images; guessing gives {chance:.1} %")]
+    /// The teacher is no better than guessing, so the images are not what it was trained on.
+    #[error("the teacher is {words}")]
     WeakTeacher {
-        /// Percent.
-        accuracy: f64,
-        /// Percent.
-        chance: f64,
+        /// Its accuracy beside guessing's.
+        words: String,
+        /// The order of the classes that would fit its answers.
+        order: Option<String>,
     },
     /// Teacher and data set do not belong together.
     #[error("{what}: the teacher has {teacher}, the data set {dataset}")]
@@ -81,7 +81,16 @@ pub enum Error {
 
 impl Error {
     /// The next step for a user, where there is one.
-    pub fn hint(&self) -> Option<&'static str> {
+    pub fn hint(&self) -> Option<String> {
+        if let Self::WeakTeacher { order: Some(order), .. } = self {
+            return Some(format!(
+                "the classes seem to be in another order: {order}; name the folders as the teacher does"
+            ));
+        }
+        self.fixed_hint().map(str::to_owned)
+    }
+
+    fn fixed_hint(&self) -> Option<&'static str> {
         match self {
             Self::WeakTeacher { .. } => Some(
                 "is this the data set that the teacher was trained on, with the same normalisation and class order?",
@@ -132,7 +141,7 @@ impl Diagnostic for Error {
     fn next_step(&self) -> Option<String> {
         match self {
             Self::Other(failure) => failure.next_step().map(str::to_owned),
-            known => known.hint().map(str::to_owned),
+            known => known.hint(),
         }
     }
 }

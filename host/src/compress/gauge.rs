@@ -76,6 +76,8 @@ struct Reference {
 pub(super) struct Specimen {
     pub(super) bytes: Vec<u8>,
     pub(super) golden: Golden,
+    /// What the file takes.
+    pub(super) input: wire::Input,
     /// Size of the file with its weights.
     pub(super) file_bytes: u64,
 }
@@ -87,7 +89,8 @@ impl Specimen {
         let weights = filled(&network, SEED);
         let bytes = onnx::write(&network, Filling::Seed(SEED), info)?;
         let file_bytes = onnx::write(&network, Filling::Weights(&weights), info)?.len() as u64;
-        Ok(Self { bytes, golden: golden(&network, &weights, SEED)?, file_bytes })
+        let golden = golden(&network, &weights, info, SEED)?;
+        Ok(Self { bytes, golden, input: info.wire_input(), file_bytes })
     }
 
     /// The file that ships: batch norm folded.
@@ -95,7 +98,8 @@ impl Specimen {
         let (network, weights) = fold_batch_norm(network, weights);
         let bytes = onnx::write(&network, Filling::Weights(&weights), info)?;
         let file_bytes = bytes.len() as u64;
-        Ok(Self { bytes, golden: golden(&network, &weights, SEED)?, file_bytes })
+        let golden = golden(&network, &weights, info, SEED)?;
+        Ok(Self { bytes, golden, input: info.wire_input(), file_bytes })
     }
 }
 
@@ -228,7 +232,7 @@ impl Gauge {
     /// The quick plan.
     fn plan(&self, model: n2n_protocol::Digest, specimen: &Specimen) -> MeasurePlan {
         MeasurePlan {
-            model: Model::onnx(model),
+            model: Model { input: specimen.input, ..Model::onnx(model) },
             place: Place::Store,
             execution: self.execution(),
             min_processes: PROBE_PROCESSES,

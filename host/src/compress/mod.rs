@@ -14,6 +14,7 @@
 //! | `drift` | whether the board is still as fast as it was |
 //! | `distiller`, `weight_store`, `student_store` | a job to an accuracy; the weights that are kept |
 //! | `laboratory` | both, as the search sees them |
+//! | `classes` | whether teacher and images mean the same classes |
 //! | `smallest` | whether the limits can be kept at all |
 //! | `teacher`, `side_by_side` | the teacher on the board, and the limits that follow; teacher and student measured at one time |
 //! | `dry_run` | what the budget buys |
@@ -22,6 +23,7 @@
 //! Only order lives here; arithmetic belongs to the rooms below.
 
 mod chosen;
+mod classes;
 mod context;
 mod distiller;
 mod drift;
@@ -56,21 +58,34 @@ pub use plan::{Configuration, Finale, Plan};
 use prepared::{Prepared, matched_dataset};
 use stopwatch::Stopwatch;
 
-use crate::run::folder::Folder;
+use crate::run::folder::{Folder, Layout};
 use crate::run::manifest::Manifest;
 use crate::run::summary::Summary;
+use crate::wording;
 
 /// Compresses the plan's teacher. `stop` ends it early, resumably: a resumed job does nothing again that its journals know.
 ///
 /// # Errors
-/// See [`Error`]. A run whose finalists all break a limit is no error: its summary has no student.
+/// See [`Error`]. A run whose finalists all break a limit is no error: its summary has no student. One that is refused before
+/// its search began leaves no folder behind.
 pub fn run(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> Result<Summary, Error> {
+    let made = !plan.resume && !plan.out.exists();
+    let outcome = whole(plan, stop, observer);
+    let begun = std::fs::metadata(Layout::of(&plan.out).journal()).is_ok_and(|journal| journal.len() > 0);
+    if outcome.is_err() && made && !begun {
+        // What stays behind in spite of that is in nobody's way.
+        let _ = std::fs::remove_dir_all(&plan.out);
+    }
+    outcome
+}
+
+fn whole(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> Result<Summary, Error> {
     let mut clock = Stopwatch::new(observer);
     let folder = if plan.resume { Folder::open(&plan.out)? } else { Folder::create(&plan.out)? };
     let manifest = Manifest::new(&plan.configuration).map_err(Error::other)?;
     let manifest =
         manifest.with_digest("teacher", &plan.teacher_digest).with_digest("data", &plan.data_digest);
-    folder.begin(manifest)?;
+    folder.begin(manifest.with_left_out(plan.dataset.facts.skipped.map(wording::skipped)))?;
     clock.begin(Phase::Teacher);
     let dataset = matched_dataset(plan)?;
     let prepared = Prepared::new(plan, &folder, &dataset, stop, clock, observer)?;

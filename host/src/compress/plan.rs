@@ -6,10 +6,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::board::Endpoint;
-use crate::data::Dataset;
+use crate::data::{Dataset, Wishes};
 use crate::model_io::onnx;
+use crate::normalisation::InputForm;
 use crate::profile::Profile;
 use crate::search::{Budget, Settings};
+use crate::training::Weighing;
 
 /// The resolved configuration: enough to build the same [`Plan`] again when the run is resumed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,6 +21,12 @@ pub struct Configuration {
     pub teacher: PathBuf,
     /// Images, as in `--data`.
     pub data: String,
+    /// How a folder's pictures are read, as far as the user says; else as the teacher's were.
+    #[serde(default, skip_serializing_if = "Wishes::none")]
+    pub pictures: Wishes,
+    /// What candidates and student take.
+    #[serde(default = "normalised")]
+    pub input: InputForm,
     /// Kind of board, as in `--profile`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<String>,
@@ -36,10 +44,18 @@ pub struct Configuration {
     pub policy_from: Option<PathBuf>,
     /// Whether the student goes into the board's active slot.
     pub ship: bool,
+    /// What accuracies are averages over, in rewards and among finalists.
+    #[serde(default)]
+    pub reward: Weighing,
     /// How the student is chosen and finished.
     pub finale: Finale,
     /// Limits, budget, preset, seed, rungs. `board_key` stays empty here; the greeting fills it in.
     pub search: Settings,
+}
+
+/// Of runs that were begun before students normalised themselves.
+fn normalised() -> InputForm {
+    InputForm::Normalised
 }
 
 /// From finalists to the student (docs/method.md#final-student).

@@ -15,10 +15,11 @@ use super::laboratory::{Live, Spent};
 use super::stopwatch::Stopwatch;
 use super::student_store::StudentStore;
 use super::teacher::{limits_now, measure_teacher};
-use super::{Error, Observer, Phase, Plan, smallest};
+use super::{Error, Observer, Phase, Plan, classes, smallest};
 use crate::board::Endpoint;
 use crate::data::Dataset;
 use crate::model_io::Weights;
+use crate::model_io::onnx::ModelInfo;
 use crate::run::folder::{Folder, Layout};
 use crate::run::journal::Journal;
 use crate::run::journey::{Milestone, OnBoard};
@@ -27,10 +28,7 @@ use crate::search::replay::Replay;
 use crate::search::{Bound, Metric, Preset, Record, Settings, Teacher};
 use crate::training::device::DeviceError;
 use crate::training::recipe::Recipe;
-use crate::training::{Accuracy, Classifier, device, evaluation};
-
-/// A teacher must be right this many times as often as a guess; the usual cause of less is wrong preprocessing.
-const WEAK_TEACHER: f64 = 3.0;
+use crate::training::{Classifier, Guessing, device, evaluation};
 
 /// Best candidates that the search names, of which the finale takes the first that keep the limits by a careful measurement.
 const FINALIST_POOL: usize = 24;
@@ -60,7 +58,7 @@ impl<'a> Prepared<'a> {
     ) -> Result<Self, Error> {
         let (mut journey, (journal, recorded)) = (folder.journey()?, folder.journal()?);
         let weights = Arc::new(plan.teacher.weights().into_owned());
-        let (mut lab, accuracy) = open_laboratory(plan, dataset, &weights, folder.layout(), stop, observer)?;
+        let (mut lab, guessing) = open_laboratory(plan, dataset, &weights, folder.layout(), stop, observer)?;
         lab.before = Replay::new(&recorded).elapsed();
         journey.took_before(lab.before);
         let begun = plan.configuration.search.budget;
@@ -84,7 +82,7 @@ impl<'a> Prepared<'a> {
             journey.note(Milestone::Prepared(Box::new(on_board.clone())))?;
             on_board
         };
-        let teacher = teacher(plan, dataset, &weights, accuracy, on_board.measured);
+        let teacher = teacher(plan, &weights, &guessing, on_board.measured);
         let students = StudentStore::of(&folder.layout().students());
         let job = JobContext { plan, folder, dataset, weights, lab, clock, journey, students };
         Ok(Self { job, settings, teacher, on_board, journal, recorded })
@@ -99,17 +97,11 @@ pub(super) fn matched_dataset(plan: &Plan) -> Result<Dataset, Error> {
     if network.input_shape().to_string() != shape {
         return differs("images", network.input_shape().to_string(), shape);
     }
-    if network.classes() != plan.dataset.classes.len() {
-        return differs("classes", network.classes().to_string(), plan.dataset.classes.len().to_string());
-    }
-    Ok(Dataset { normalisation: plan.teacher.info.normalisation.clone(), ..plan.dataset.clone() })
+    let dataset = Dataset { normalisation: plan.teacher.info.normalisation.clone(), ..plan.dataset.clone() };
+    classes::in_teachers_order(dataset, &plan.teacher.info.classes, network.classes())
 }
 
-fn chance(dataset: &Dataset) -> f64 {
-    1.0 / dataset.classes.len().max(1) as f64
-}
-
-/// Evaluates the teacher, refuses a weak one before anything costly is done, and greets the board.
+/// Evaluates the teacher, refuses one that guesses before anything costly is done, and greets the board.
 pub(super) fn open_laboratory<'a>(
     plan: &Plan,
     dataset: &'a Dataset,
@@ -117,17 +109,13 @@ pub(super) fn open_laboratory<'a>(
     layout: &Layout,
     stop: &Arc<AtomicBool>,
     observer: Observer<'a>,
-) -> Result<(Live<'a>, Accuracy), Error> {
+) -> Result<(Live<'a>, Guessing), Error> {
     let choice = plan.configuration.device.parse().map_err(Error::telling::<DeviceError>)?;
     let device = device::open(choice).map_err(Error::telling)?;
     let model = Classifier::new(&plan.teacher.network, weights, &device)?;
-    let accuracy = evaluation::evaluate(&model, &dataset.validation_search, &dataset.normalisation)?;
-    if accuracy.fraction() < WEAK_TEACHER * chance(dataset) {
-        return Err(Error::WeakTeacher {
-            accuracy: 100.0 * accuracy.fraction(),
-            chance: 100.0 * chance(dataset),
-        });
-    }
+    let weighing = plan.configuration.reward;
+    let confusion = evaluation::confusion(&model, &dataset.validation_search, &dataset.normalisation)?;
+    let guessing = classes::known(&confusion, &dataset.classes, weighing)?;
     let gauge = Gauge::connect(plan, Arc::clone(stop))?;
     check_profile(plan, gauge.board())?;
     let proxy = match plan.configuration.search.preset {
@@ -141,13 +129,21 @@ pub(super) fn open_laboratory<'a>(
         device: plan.configuration.device.clone(),
         interval: plan.checkpoint_interval,
     };
-    let distiller =
-        Distiller::new(dataset, model, device, proxy, &layout.candidates(), keeping, Arc::clone(stop))?;
+    let distiller = Distiller::new(
+        dataset,
+        weighing,
+        model,
+        device,
+        proxy,
+        &layout.candidates(),
+        keeping,
+        Arc::clone(stop),
+    )?;
     let relative = |bound| matches!(bound, Bound::Relative(_));
     let lab = Live {
         gauge,
         distiller,
-        info: plan.teacher.info.clone(),
+        info: ModelInfo { input: plan.configuration.input, ..plan.teacher.info.clone() },
         anchored: plan
             .configuration
             .search
@@ -161,7 +157,7 @@ pub(super) fn open_laboratory<'a>(
         stop: Arc::clone(stop),
         observer,
     };
-    Ok((lab, accuracy))
+    Ok((lab, guessing))
 }
 
 /// Refuses a board of another kind than the plan's profile is about: its limits and widths would bind the wrong machine.
@@ -192,16 +188,15 @@ pub(super) fn greet_teacher(
 /// The teacher as the search sees it.
 pub(super) fn teacher(
     plan: &Plan,
-    dataset: &Dataset,
     weights: &Arc<Weights>,
-    accuracy: Accuracy,
+    guessing: &Guessing,
     measured: Measured,
 ) -> Teacher {
     Teacher {
         network: plan.teacher.network.clone(),
         weights: Arc::clone(weights),
-        accuracy: accuracy.fraction(),
-        chance: chance(dataset),
+        accuracy: guessing.model,
+        chance: guessing.guess,
         measured,
     }
 }

@@ -65,6 +65,7 @@ fn ship(job: &mut JobContext<'_>, limits: &Limits, chosen: &ChosenStudent) -> an
     let bound = limits.0.iter().find(|(metric, _)| *metric == Metric::Latency);
     let facts = Facts {
         name,
+        input: chosen.specimen.input,
         execution: lab.gauge.execution(),
         classes: lab.info.classes.clone(),
         target: lab.gauge.welcome().board.class.clone(),
@@ -96,10 +97,13 @@ fn agreed(job: &mut JobContext<'_>, chosen: &ChosenStudent) -> anyhow::Result<Ac
     let select = &job.dataset.validation_select;
     let count = select.len().min(AGREEMENT_IMAGES);
     let images = select.select(&(0..count).collect::<Vec<_>>());
-    let inputs = evaluation::inputs(&images, &job.dataset.normalisation)?;
+    let form = job.lab.info.input;
+    let inputs: Vec<Vec<f32>> = (0..images.len())
+        .map(|index| Ok(form.of_pixels(&images.image(index)?, &job.dataset.normalisation)))
+        .collect::<std::io::Result<_>>()?;
     let gauge = &mut job.lab.gauge;
     let plan = InferPlan {
-        model: Model::onnx(Digest::of(&chosen.specimen.bytes)),
+        model: Model { input: chosen.specimen.input, ..Model::onnx(Digest::of(&chosen.specimen.bytes)) },
         place: Place::ActiveSlot,
         execution: gauge.execution(),
         max_memory_bytes: AGREEMENT_MEMORY_BYTES,

@@ -7,12 +7,14 @@ use n2n_protocol::Digest;
 use super::chosen::{Chosen, ChosenStudent};
 use super::context::JobContext;
 use super::{Error, Phase};
+use crate::data::Dataset;
 use crate::model_io::{Weights, atomic_file, onnx, safetensors};
 use crate::network::Network;
 use crate::run::journey::{Milestone, OnBoard};
 use crate::run::summary::{SCHEMA, Side, Student, Summary};
 use crate::search::Limits;
-use crate::training::{Accuracy, PairedDifference};
+use crate::training::{Accuracy, ClassAccuracy, Confusion, PairedDifference};
+use crate::usage::Usage;
 
 /// A job whose result is known.
 pub(super) struct Verified<'a> {
@@ -100,6 +102,7 @@ fn of_student(job: &JobContext<'_>, teacher: &Judged, chosen: &ChosenStudent) ->
         difference: PairedDifference::new(&teacher.predictions, &student.predictions, labels),
         side: student.side,
         searcher: chosen.searcher.clone(),
+        usage: Usage::of(&shipped.network, &shipped.info),
         shipped: false,
         not_shipped: None,
         board_agreement: None,
@@ -119,6 +122,7 @@ fn judged(
         file: std::path::PathBuf::new(),
         network: structure.clone(),
         test: score(&predictions, &job.dataset.test.labels),
+        classes: by_class(&predictions, job.dataset),
         validation: job.lab.distiller.accuracy(network, weights, &job.dataset.validation_select)?,
         params: structure.cost().params,
         macs: structure.cost().macs,
@@ -126,6 +130,12 @@ fn judged(
         measurement,
     };
     Ok(Judged { side, predictions })
+}
+
+fn by_class(predictions: &[u16], dataset: &Dataset) -> Vec<ClassAccuracy> {
+    let confusion = Confusion::new(predictions, &dataset.test.labels, dataset.classes.len());
+    let named = dataset.classes.iter().zip(confusion.by_class());
+    named.map(|(class, accuracy)| ClassAccuracy { class: class.clone(), accuracy }).collect()
 }
 
 /// How many predictions are the labels.

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use super::error::DataError;
-use super::idx::{self, FASHION_MNIST};
+use super::idx::{self, CLOTHES};
 use super::samples::Samples;
 use super::source;
 use super::split::Parts;
@@ -35,13 +35,13 @@ pub(super) fn load() -> Result<(Vec<String>, Parts), DataError> {
         train: train.select(&(0..TRAIN_LEN.min(train.len())).collect::<Vec<_>>()),
         test,
     };
-    Ok((FASHION_MNIST.classes(), parts))
+    Ok((CLOTHES.map(String::from).into(), parts))
 }
 
 fn unpack(name: &str, images: &[u8], labels: &[u8]) -> Result<Samples, DataError> {
     let path = Path::new("bundled").join(name);
     let open = |bytes| source::decoder(bytes).map_err(|source| DataError::Io { path: path.clone(), source });
-    idx::samples((open(images)?, &path), (open(labels)?, &path), &FASHION_MNIST)
+    idx::samples((open(images)?, &path), (open(labels)?, &path))
 }
 
 #[cfg(test)]
@@ -72,7 +72,7 @@ mod tests {
     #[ignore = "needs the published files: apt install dataset-fashion-mnist"]
     fn is_the_documented_cut_of_the_published_files() {
         let folder = Path::new("/usr/share/datasets/fashion-mnist");
-        let whole = idx::load(folder, &FASHION_MNIST).unwrap();
+        let whole = idx::load(folder, crate::data::DataKind::FashionMnist).unwrap();
         let turns = |samples: &Samples, turns: usize| {
             let mut members = vec![Vec::new(); CLASSES];
             samples

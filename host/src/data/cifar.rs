@@ -5,7 +5,6 @@
 use std::path::{Path, PathBuf};
 
 use super::error::DataError;
-use super::idx::checked_labels;
 use super::kind::DataKind;
 use super::samples::{Samples, Whole};
 use super::source::{self, existing};
@@ -66,18 +65,30 @@ pub(super) fn load(folder: &Path, set: &CifarSet) -> Result<Whole, DataError> {
     let inner = folder.join(set.archive_folder);
     let folder: PathBuf = if inner.is_dir() { inner } else { folder.into() };
     let classes: Vec<String> = set.classes.split_whitespace().map(String::from).collect();
-    let read = |name: &str, into: &mut Samples| {
+    let read = |name: &str, into: &mut Records| {
         let path = folder.join(name);
         existing(&path, "a CIFAR binary file", set.kind)?;
         let limit = (MAX_RECORDS * (set.label_bytes + PIXELS)) as u64;
         let bytes = source::at_most(&mut source::open(&path)?, limit, &path, "bytes of images")?;
         append(&bytes, set.label_bytes, classes.len(), &path, into)
     };
-    let empty = Samples { channels: CHANNELS, height: EDGE, width: EDGE, ..Samples::default() };
-    let (mut train, mut test) = (empty.clone(), empty);
+    let (mut train, mut test) = (Records::default(), Records::default());
     set.train.iter().try_for_each(|name| read(name, &mut train))?;
     read(set.test, &mut test)?;
-    Ok(Whole { classes, train, test })
+    Ok(Whole { classes, train: train.into(), test: test.into() })
+}
+
+/// Images and labels of one part.
+#[derive(Debug, Default)]
+struct Records {
+    pixels: Vec<u8>,
+    labels: Vec<u16>,
+}
+
+impl From<Records> for Samples {
+    fn from(Records { pixels, labels }: Records) -> Self {
+        Self { channels: CHANNELS, height: EDGE, width: EDGE, pixels: pixels.into(), labels }
+    }
 }
 
 fn append(
@@ -85,7 +96,7 @@ fn append(
     label_bytes: usize,
     classes: usize,
     path: &Path,
-    into: &mut Samples,
+    into: &mut Records,
 ) -> Result<(), DataError> {
     let record = label_bytes + PIXELS;
     if bytes.is_empty() || !bytes.len().is_multiple_of(record) {
@@ -99,6 +110,27 @@ fn append(
     into.labels.extend(checked_labels(records.clone().map(|record| record[label_bytes - 1]), classes, path)?);
     records.for_each(|record| into.pixels.extend_from_slice(&record[label_bytes..]));
     Ok(())
+}
+
+/// Labels below the number of classes; otherwise says which one is wrong.
+fn checked_labels(
+    labels: impl Iterator<Item = u8>,
+    classes: usize,
+    path: &Path,
+) -> Result<Vec<u16>, DataError> {
+    labels
+        .enumerate()
+        .map(|(index, label)| {
+            if usize::from(label) < classes {
+                return Ok(u16::from(label));
+            }
+            Err(DataError::Format {
+                path: path.into(),
+                expected: format!("labels below {classes}"),
+                got: format!("{label} for image {index}"),
+            })
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -131,8 +163,11 @@ mod tests {
         cifar_10(folder.path());
         let whole = load(folder.path(), &CIFAR_10).unwrap();
         assert_eq!(whole.train.labels, [0, 9, 1, 9, 2, 9, 3, 9, 4, 9]);
-        assert_eq!(whole.train.image(2)[..3], [1, 2, 3]);
-        assert_eq!((whole.test.labels[0], whole.test.image(0)[0], whole.classes.len()), (3, 200, 10));
+        assert_eq!(whole.train.image(2).unwrap()[..3], [1, 2, 3]);
+        assert_eq!(
+            (whole.test.labels[0], whole.test.image(0).unwrap()[0], whole.classes.len()),
+            (3, 200, 10)
+        );
     }
 
     #[test]
@@ -171,9 +206,9 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_bytes_never_panic(bytes: Vec<u8>, repeat in 0_usize..80, label_bytes in 1_usize..3) {
-            let mut samples = Samples { channels: CHANNELS, height: EDGE, width: EDGE, ..Samples::default() };
+            let mut samples = Records::default();
             if append(&bytes.repeat(repeat), label_bytes, 10, Path::new("x"), &mut samples).is_ok() {
-                prop_assert_eq!(samples.pixels.len(), samples.len() * PIXELS);
+                prop_assert_eq!(samples.pixels.len(), samples.labels.len() * PIXELS);
             }
         }
     }

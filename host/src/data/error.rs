@@ -15,6 +15,8 @@ pub enum DataError {
         text: String,
         /// What would be right.
         expected: String,
+        /// What was probably meant.
+        meant: Option<String>,
     },
     /// A file or folder is not there.
     #[error("{path}: not found, expected {what}")]
@@ -44,6 +46,18 @@ pub enum DataError {
         /// In the file.
         got: String,
     },
+    /// What lies there is whole, and not what it was taken for.
+    #[error("{path}: expected {expected}, got {got}")]
+    Layout {
+        /// The file or folder.
+        path: PathBuf,
+        /// What it was taken for.
+        expected: String,
+        /// What it is.
+        got: String,
+        /// The next step.
+        hint: String,
+    },
     /// The file wants more memory than a data set may take.
     #[error("{path}: {what}: expected at most {limit}, got {got}")]
     Limit {
@@ -55,6 +69,35 @@ pub enum DataError {
         limit: u64,
         /// How much there is.
         got: u64,
+    },
+    /// Pictures that cannot be read.
+    #[error("{path}: {} of {pictures} pictures cannot be read: {}", files.len(), listed(.path, .files))]
+    Bad {
+        /// The data set.
+        path: PathBuf,
+        /// All that there are.
+        pictures: usize,
+        /// Each with its reason.
+        files: Vec<(PathBuf, String)>,
+        /// Whether they were to be left out.
+        skip: bool,
+    },
+    /// A class has no pictures in a part.
+    #[error(
+        "{path}: class `{class}` has no picture in {}: {} train, {} + {} validation, {} test",
+        PARTS[*part], counts[0], counts[1], counts[2], counts[3]
+    )]
+    EmptyPart {
+        /// The data set.
+        path: PathBuf,
+        /// The class.
+        class: String,
+        /// 0 to 3: training, the two halves of validation, test.
+        part: usize,
+        /// Its pictures by part.
+        counts: [usize; 4],
+        /// A salt by which no part is empty.
+        salt: Option<String>,
     },
     /// Too few images for the cut that was asked for.
     #[error("{path}: expected at least {expected} images{}, got {got}", class_suffix(.class.as_deref()))]
@@ -70,6 +113,20 @@ pub enum DataError {
     },
 }
 
+/// The parts, in order.
+const PARTS: [&str; 4] =
+    ["train", "the search's half of validation", "the finalists' half of validation", "test"];
+/// Files named in an error.
+const FILES_SHOWN: usize = 100;
+
+fn listed(folder: &std::path::Path, files: &[(PathBuf, String)]) -> String {
+    let names: Vec<String> = files
+        .iter()
+        .map(|(file, reason)| format!("{} ({reason})", file.strip_prefix(folder).unwrap_or(file).display()))
+        .collect();
+    crate::units::listed(&names, FILES_SHOWN)
+}
+
 fn class_suffix(class: Option<&str>) -> String {
     class.map_or_else(String::new, |class| format!(" of class `{class}`"))
 }
@@ -78,15 +135,31 @@ impl DataError {
     /// The next step, for the line after the error.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Spec { .. } => Some(format!("write {}", DataKind::usage())),
+            Self::Spec { meant: Some(meant), .. } => Some(format!("did you mean {meant}?")),
+            Self::Spec { meant: None, .. } => {
+                Some("`n2n data inspect` shows what a folder of pictures holds, as in folder:photos; fashion-mnist needs no path".into())
+            }
             Self::Missing { kind, .. } => Some(kind.how_to_get().to_owned()),
             Self::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
                 Some("check who may read the file".into())
             }
             Self::Io { .. } => None,
             Self::Format { .. } => Some("the file is damaged or of another kind: fetch it again".into()),
+            Self::Layout { hint, .. } => Some(hint.clone()),
             Self::Limit { .. } => Some("use a smaller data set".into()),
-            Self::TooFew { .. } => Some("add images, or ask for a smaller validation set".into()),
+            Self::Bad { skip: false, .. } => {
+                Some("mend or remove them, or leave them out with --skip-bad".into())
+            }
+            Self::Bad { skip: true, .. } => {
+                Some("--skip-bad leaves out at most 5 %: mend or remove the files".into())
+            }
+            Self::EmptyPart { salt: Some(salt), .. } => {
+                Some(format!("--split-salt {salt} deals them so that no part is empty; or add pictures"))
+            }
+            Self::EmptyPart { salt: None, .. } => Some(
+                "add pictures: each class needs some in training, both halves of validation and test".into(),
+            ),
+            Self::TooFew { .. } => Some("add images: each class needs some in every part".into()),
         }
     }
 }
@@ -98,7 +171,10 @@ impl Diagnostic for DataError {
             Self::Missing { .. }
             | Self::Io { .. }
             | Self::Format { .. }
+            | Self::Layout { .. }
             | Self::Limit { .. }
+            | Self::Bad { .. }
+            | Self::EmptyPart { .. }
             | Self::TooFew { .. } => Code::Failed,
         }
     }

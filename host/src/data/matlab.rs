@@ -47,6 +47,15 @@ const COMPLEX_FLAG: u32 = 0x0800;
 /// Reads all arrays of a file. Values of any numeric type must be whole numbers from 0 to 255.
 pub(super) fn read(file: &[u8], path: &Path) -> Result<Vec<MatArray>, DataError> {
     let reader = Reader { path };
+    // HDF5's signature, after MATLAB's own header or in its place.
+    if file.starts_with(b"MATLAB 7.3") || file.starts_with(b"\x89HDF") {
+        return Err(DataError::Layout {
+            path: path.into(),
+            expected: "a MATLAB level 5 file".into(),
+            got: "one of MATLAB 7.3 (HDF5)".into(),
+            hint: "save it in MATLAB with save(NAME, '-v7')".into(),
+        });
+    }
     let header = file.get(..HEADER_BYTES).ok_or_else(|| {
         reader.wrong("a MATLAB file header of 128 bytes", format!("a file of {} bytes", file.len()))
     })?;

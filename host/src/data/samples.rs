@@ -1,4 +1,9 @@
-//! Images and labels in memory, as every loader returns them and every trainer reads them. Reads no file.
+//! Images and labels, as every loader returns them and every trainer reads them.
+
+use std::borrow::Cow;
+use std::io;
+
+use super::pixels::Pixels;
 
 /// Images and labels of one split. Pixels are channels x height x width per image, row-major, 0-255.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -10,7 +15,7 @@ pub struct Samples {
     /// Columns.
     pub width: usize,
     /// `len() * channels * height * width` bytes.
-    pub pixels: Vec<u8>,
+    pub pixels: Pixels,
     /// Class of each image, below the data set's class count.
     pub labels: Vec<u16>,
 }
@@ -31,9 +36,7 @@ impl Samples {
 
     /// The first so many, or all.
     pub fn first(&self, count: usize) -> Self {
-        let count = count.min(self.len());
-        let pixels = self.pixels.get(..count * self.image_len()).unwrap_or_default().to_vec();
-        Self { pixels, labels: self.labels.get(..count).unwrap_or_default().to_vec(), ..*self }
+        self.select(&(0..count.min(self.len())).collect::<Vec<_>>())
     }
 
     /// Whether there are none.
@@ -48,10 +51,10 @@ impl Samples {
 
     /// The pixels of one image.
     ///
-    /// # Panics
-    /// When there is no image of that index.
-    pub fn image(&self, index: usize) -> &[u8] {
-        &self.pixels[index * self.image_len()..(index + 1) * self.image_len()]
+    /// # Errors
+    /// There is no image of that index, or its file cannot be read.
+    pub fn image(&self, index: usize) -> io::Result<Cow<'_, [u8]>> {
+        self.pixels.image(index, self.image_len())
     }
 
     /// Copies of the images of these indices, in that order.
@@ -60,11 +63,14 @@ impl Samples {
     /// When there is no image of one of the indices.
     #[must_use]
     pub fn select(&self, indices: &[usize]) -> Self {
-        let mut pixels = Vec::with_capacity(indices.len() * self.image_len());
-        for &index in indices {
-            pixels.extend_from_slice(self.image(index));
+        let pixels = self.pixels.select(indices, self.image_len());
+        Self {
+            pixels,
+            labels: indices.iter().map(|&index| self.labels[index]).collect(),
+            channels: self.channels,
+            height: self.height,
+            width: self.width,
         }
-        Self { pixels, labels: indices.iter().map(|&index| self.labels[index]).collect(), ..*self }
     }
 }
 
@@ -78,10 +84,10 @@ mod tests {
             channels: 1,
             height: 1,
             width: 2,
-            pixels: vec![1, 2, 3, 4, 5, 6],
+            pixels: vec![1, 2, 3, 4, 5, 6].into(),
             labels: vec![7, 8, 9],
         };
         let some = samples.select(&[2, 0]);
-        assert_eq!((some.pixels, some.labels), (vec![5, 6, 1, 2], vec![9, 7]));
+        assert_eq!((some.pixels, some.labels), (vec![5, 6, 1, 2].into(), vec![9, 7]));
     }
 }

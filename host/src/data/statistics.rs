@@ -1,5 +1,7 @@
 //! The normalisation of a data set: mean and deviation of its training pixels.
 
+use std::io;
+
 use super::samples::Samples;
 use crate::normalisation::Normalisation;
 
@@ -8,15 +10,19 @@ impl Normalisation {
     const MIN_DEVIATION: f64 = 1e-3;
 
     /// Of all pixels, per channel. Of no images: mean 0, deviation 1.
-    pub fn of(samples: &Samples) -> Self {
+    ///
+    /// # Errors
+    /// Their file cannot be read.
+    pub fn of(samples: &Samples) -> io::Result<Self> {
         let plane = samples.height * samples.width;
         // Whole numbers: sums are exact, so the result does not depend on any order.
         let mut sums = vec![(0_u64, 0_u64); samples.channels];
         if plane > 0 && samples.channels > 0 {
-            for (index, pixels) in samples.pixels.chunks_exact(plane).enumerate() {
-                let (sum, squares) = &mut sums[index % samples.channels];
-                *sum += pixels.iter().map(|&pixel| u64::from(pixel)).sum::<u64>();
-                *squares += pixels.iter().map(|&pixel| u64::from(pixel).pow(2)).sum::<u64>();
+            for index in 0..samples.len() {
+                for (pixels, (sum, squares)) in samples.image(index)?.chunks_exact(plane).zip(&mut sums) {
+                    *sum += pixels.iter().map(|&pixel| u64::from(pixel)).sum::<u64>();
+                    *squares += pixels.iter().map(|&pixel| u64::from(pixel).pow(2)).sum::<u64>();
+                }
             }
         }
         let count = (samples.len() * plane) as f64;
@@ -31,7 +37,7 @@ impl Normalisation {
                 (mean as f32, variance.max(0.0).sqrt().max(Self::MIN_DEVIATION) as f32)
             })
             .unzip();
-        Self { mean, deviation }
+        Ok(Self { mean, deviation })
     }
 }
 
@@ -45,12 +51,15 @@ mod tests {
             channels: 2,
             height: 1,
             width: 2,
-            pixels: vec![0, 255, 255, 255, 0, 255, 255, 255],
+            pixels: vec![0, 255, 255, 255, 0, 255, 255, 255].into(),
             labels: vec![0, 1],
         };
-        let normalisation = Normalisation::of(&samples);
+        let normalisation = Normalisation::of(&samples).unwrap();
         assert_eq!(normalisation.mean, [0.5, 1.0]);
         assert_eq!(normalisation.deviation, [0.5, 1e-3]);
-        assert_eq!(Normalisation::of(&Samples { channels: 1, ..Samples::default() }).deviation, [1.0]);
+        assert_eq!(
+            Normalisation::of(&Samples { channels: 1, ..Samples::default() }).unwrap().deviation,
+            [1.0]
+        );
     }
 }

@@ -59,14 +59,14 @@ fn samples(arrays: &[MatArray], path: &Path) -> Result<Samples, DataError> {
             _ => Err(wrong("labels from 1 to 10", format!("{label} for image {index}"))),
         })
         .collect::<Result<_, _>>()?;
-    let mut pixels = Vec::with_capacity(images.values.len());
+    let mut pixels: Vec<u8> = Vec::with_capacity(images.values.len());
     // Column-major: rows run fastest, then columns, channels, images.
     for plane in images.values.chunks_exact(EDGE * EDGE) {
         for row in 0..EDGE {
             pixels.extend(plane[row..].iter().step_by(EDGE));
         }
     }
-    Ok(Samples { channels: CHANNELS, height: EDGE, width: EDGE, pixels, labels })
+    Ok(Samples { channels: CHANNELS, height: EDGE, width: EDGE, pixels: pixels.into(), labels })
 }
 
 #[cfg(test)]
@@ -108,7 +108,7 @@ mod tests {
         assert_eq!((whole.train.labels, whole.test.labels), (vec![0, 9, 1], vec![2]));
         for (channel, row, column) in [(0, 0, 0), (1, 3, 9), (2, 31, 30)] {
             let index = 2 * 3072 + channel * 1024 + row * 32 + column;
-            assert_eq!(whole.train.pixels[index], pixel(2, channel, row, column));
+            assert_eq!(whole.train.pixels.bytes().unwrap()[index], pixel(2, channel, row, column));
         }
     }
 

@@ -6,6 +6,7 @@
 //! | `fold` | batch norm into convolutions: the numbers |
 //! | `filled` | weights out of a seed, as a board makes them |
 //! | `onnx` | the model file: written and read back |
+//! | `foreign` | ONNX files of other programs, sent as they are |
 //! | `safetensors` | weights alone |
 //! | `reference` | a forward pass to compare everything with |
 //! | `atomic_file` | the one way to write a file that matters |
@@ -16,6 +17,7 @@
 pub mod atomic_file;
 mod filled;
 pub mod fold;
+pub mod foreign;
 pub mod onnx;
 pub mod reference;
 pub mod safetensors;

@@ -60,6 +60,9 @@ pub struct Manifest {
     /// Of the program that began it. A resumed run may be continued by a newer one: the journal's replay shows whether
     /// that still proposes the same candidates.
     pub version: String,
+    /// Pictures of the data set that were left out because they cannot be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<String>,
     /// SHA-256 of what the configuration only names: teacher, data, starting policies.
     #[serde(default)]
     pub digests: BTreeMap<String, String>,
@@ -77,6 +80,7 @@ impl Manifest {
         Ok(Self {
             schema: SCHEMA,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            left_out: None,
             digests: BTreeMap::new(),
             configuration: table.map_err(|error| ManifestError::Configuration(error.to_string()))?,
         })
@@ -87,6 +91,12 @@ impl Manifest {
     pub fn with_digest(mut self, name: &str, digest: impl Into<String>) -> Self {
         self.digests.insert(name.to_owned(), digest.into());
         self
+    }
+
+    /// With what was left out of the data set.
+    #[must_use]
+    pub fn with_left_out(self, left_out: Option<String>) -> Self {
+        Self { left_out, ..self }
     }
 
     /// Writes it, whole or not at all.

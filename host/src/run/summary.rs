@@ -15,7 +15,8 @@ use crate::model_io::atomic_file;
 use crate::network::Network;
 use crate::search::constraint::Metric;
 use crate::search::laboratory::Measured;
-use crate::training::{Accuracy, PairedDifference};
+use crate::training::{Accuracy, ClassAccuracy, PairedDifference};
+use crate::usage::Usage;
 
 /// Version of the file. 1 had no number, and wrote digests as lists of bytes.
 pub const SCHEMA: u32 = 2;
@@ -67,6 +68,9 @@ pub struct Side {
     pub network: Network,
     /// On the test split.
     pub test: Accuracy,
+    /// The same by class, in label order; empty in runs of older versions.
+    #[serde(default)]
+    pub classes: Vec<ClassAccuracy>,
     /// On the second half of the validation split.
     pub validation: Accuracy,
     /// Trained parameters.
@@ -88,6 +92,9 @@ pub struct Student {
     pub difference: PairedDifference,
     /// Which searcher found it.
     pub searcher: String,
+    /// What a program has to know to feed it; unknown in runs of older versions.
+    #[serde(default)]
+    pub usage: Option<Usage>,
     /// Whether it runs in the board's active slot.
     pub shipped: bool,
     /// Why it does not, when it was to.
@@ -95,6 +102,21 @@ pub struct Student {
     pub not_shipped: Option<String>,
     /// Share of images on which board and host name the same class, of those that were compared.
     pub board_agreement: Option<Accuracy>,
+}
+
+impl Student {
+    /// The class that lost most against the teacher: its name, the teacher's share of right answers and the student's.
+    /// `None` if none lost anything, or nothing is known by class.
+    pub fn worst_loss<'a>(&self, teacher: &'a Side) -> Option<(&'a str, f64, f64)> {
+        let pairs = teacher.classes.iter().zip(&self.side.classes);
+        let known = pairs.filter(|(teacher, _)| teacher.accuracy.total > 0);
+        known
+            .map(|(teacher, student)| {
+                (teacher.class.as_str(), teacher.accuracy.fraction(), student.accuracy.fraction())
+            })
+            .filter(|(_, teacher, student)| student < teacher)
+            .max_by(|a, b| (a.1 - a.2).total_cmp(&(b.1 - b.2)))
+    }
 }
 
 /// Why a summary cannot be read or written.

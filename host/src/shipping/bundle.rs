@@ -1,7 +1,7 @@
 //! What goes to a board beside the model: what it is, how it runs, whom it is for, its golden answer, and a signature over
 //! all of it.
 
-use n2n_protocol::{Artifact, BundleManifest, Digest, Execution, Golden, Model, limits};
+use n2n_protocol::{Artifact, BundleManifest, Digest, Execution, Golden, Input, Model, limits};
 
 use super::SigningKey;
 
@@ -10,6 +10,8 @@ use super::SigningKey;
 pub struct Facts {
     /// The name users gave it.
     pub name: String,
+    /// What the model takes.
+    pub input: Input,
     /// Engine, threads, batch and pace that it was searched with.
     pub execution: Execution,
     /// Names of the classes, in the order of the logits; empty if unknown.
@@ -43,7 +45,7 @@ pub enum BundleError {
 /// # Errors
 /// When the name, the classes or the golden answer are not what a board takes.
 pub fn bundle(onnx: &[u8], facts: Facts, key: &SigningKey) -> Result<BundleManifest, BundleError> {
-    let Facts { name, execution, classes, target, number, golden, latency_limit_ns } = facts;
+    let Facts { name, input, execution, classes, target, number, golden, latency_limit_ns } = facts;
     if name.is_empty() || name.len() > limits::NAME_BYTES || name.chars().any(char::is_control) {
         return Err(BundleError::Name(name));
     }
@@ -53,9 +55,10 @@ pub fn bundle(onnx: &[u8], facts: Facts, key: &SigningKey) -> Result<BundleManif
     if classes.len() > limits::LOGITS {
         return Err(BundleError::Classes(classes.len()));
     }
+    let model = Model { input, ..Model::onnx(Digest::of(onnx)) };
     let mut manifest = BundleManifest {
         name,
-        artifact: Artifact { model: Model::onnx(Digest::of(onnx)), execution, classes, target, number },
+        artifact: Artifact { model, execution, classes, target, number },
         golden,
         latency_limit_ns,
         signer: key.public(),
@@ -73,6 +76,7 @@ mod tests {
     fn facts() -> Facts {
         Facts {
             name: "student".into(),
+            input: Model::onnx(Digest([0; 32])).input,
             execution: Execution { engine: "tract".into(), threads: 1, batch: 1, pace_us: 0 },
             classes: vec!["ok".into()],
             target: "pi".into(),

@@ -26,8 +26,8 @@ const CHECK_HALF_WIDTH_PPM: u32 = 50_000;
 const CHECK_BUDGET_MS: u32 = 60_000;
 /// One inference of the check, milliseconds.
 const CHECK_INFERENCE_MS: u32 = 10_000;
-/// Memory of the check's workers, bytes.
-const CHECK_MEMORY_BYTES: u64 = 1 << 30;
+/// Memory of the check's workers, bytes: as much as the board has and its agent can spare, which the agent knows.
+const CHECK_MEMORY_BYTES: u64 = u64::MAX;
 /// For another agent on the board's machine to give the slots free: one that a finished command started needs seconds.
 const OWNED_PATIENCE: Duration = Duration::from_secs(20);
 /// Between two looks.
@@ -283,7 +283,9 @@ fn check(
     shipment: &Shipment<'_>,
 ) -> Result<Check, String> {
     let golden: &Golden = &shipment.facts.golden;
-    let input = generator::input(golden.input_seed, shipment.input_len);
+    let element = model.input.element;
+    let input = generator::input_as(golden.input_seed, shipment.input_len, element)
+        .ok_or_else(|| format!("inputs of {element:?} cannot be generated"))?;
     let plan = InferPlan {
         model,
         place: Place::ActiveSlot,

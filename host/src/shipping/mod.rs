@@ -20,6 +20,6 @@ pub mod number;
 
 pub use bundle::{BundleError, Facts, bundle};
 pub use deploy::{Check, ShipError, Shipment, Shipped, Step, ship};
-pub use golden::golden;
+pub use golden::{TOLERANCE, golden};
 pub use key::{KeyFileError, SigningKey};
 pub use number::next_number;

@@ -1,8 +1,9 @@
 //! Accuracy, predictions and logits of a model over a sample set; the model is not changed.
 
+use super::accuracy::Accuracy;
 use super::batches::{Pick, View, source};
+use super::confusion::Confusion;
 use super::kernels::Backend;
-use super::kernels::source::Order;
 use super::model::Model;
 use super::{TrainingError, mismatch};
 use crate::data::{Normalisation, Samples};
@@ -10,28 +11,6 @@ use crate::network::Network;
 
 /// Images a batch when nothing is learned: large enough to fill the threads, small enough for the caches.
 pub(super) const EVALUATION_BATCH: usize = 128;
-
-/// How often the largest logit was the label's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Accuracy {
-    /// Images classified rightly.
-    pub correct: u32,
-    /// Images seen.
-    pub total: u32,
-}
-
-impl Accuracy {
-    /// Share of rightly classified images, 0 of none.
-    pub fn fraction(self) -> f64 {
-        if self.total == 0 { 0.0 } else { f64::from(self.correct) / f64::from(self.total) }
-    }
-}
-
-impl std::fmt::Display for Accuracy {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:.2} %", 100.0 * self.fraction())
-    }
-}
 
 /// Something that classifies images.
 pub trait Classify {
@@ -109,12 +88,15 @@ pub fn evaluate(
     Ok(Accuracy { correct: correct as u32, total: samples.len() as u32 })
 }
 
-/// Normalised images as plain values, `channels * height * width` each: what a board's engine is fed.
+/// Counts predictions by label.
 ///
 /// # Errors
 /// As [`Classify::logits`].
-pub fn inputs(samples: &Samples, normalisation: &Normalisation) -> Result<Vec<Vec<f32>>, TrainingError> {
-    let picks: Vec<Pick> = (0..samples.len()).map(|image| Pick::of(image, View::PLAIN)).collect();
-    let values = source(samples, normalisation)?.values(&picks, Order::ChannelsFirst)?;
-    Ok(values.chunks_exact(samples.image_len()).map(<[f32]>::to_vec).collect())
+pub fn confusion(
+    model: &dyn Classify,
+    samples: &Samples,
+    normalisation: &Normalisation,
+) -> Result<Confusion, TrainingError> {
+    let predicted = predictions(model, samples, normalisation)?;
+    Ok(Confusion::new(&predicted, &samples.labels, model.network().classes()))
 }

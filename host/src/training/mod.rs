@@ -11,6 +11,7 @@
 //! | `teacher_logits` | a teacher's answers, computed once |
 //! | `evaluation`, `batch_norm` | accuracy, logits; statistics anew after surgery |
 //! | `paired` | two models on the same images |
+//! | `accuracy`, `confusion`, `guessing` | right answers; by class; beside guessing |
 //! | `inheritance` | initial weights, and what a student takes from its teacher |
 //! | `device` | CPU or GPU, probed |
 //! | `classifier` | a model on either: the room's front |
@@ -21,11 +22,14 @@
 // A new kind of layer, activation or tensor must be thought about wherever one is told from another.
 #![deny(clippy::wildcard_enum_match_arm, clippy::match_wildcard_for_single_variants)]
 
+mod accuracy;
 pub mod batch_norm;
 pub mod batches;
 mod classifier;
+mod confusion;
 pub mod device;
 pub mod evaluation;
+mod guessing;
 pub mod inheritance;
 pub mod kernels;
 pub mod model;
@@ -41,10 +45,13 @@ pub mod trainer;
 #[cfg(test)]
 mod tests;
 
+pub use accuracy::{Accuracy, ClassAccuracy};
 pub use batches::Augmentation;
 pub use classifier::Classifier;
+pub use confusion::{Confusion, Weighing};
 pub use device::{Device, DeviceChoice};
-pub use evaluation::{Accuracy, Classify};
+pub use evaluation::Classify;
+pub use guessing::{Guessing, Verdict};
 pub use paired::PairedDifference;
 pub use recipe::Recipe;
 pub use state::TrainingState;

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Normal quantile of a two-sided 95 % interval.
-const Z_95: f64 = 1.959_964;
+pub(super) const Z_95: f64 = 1.959_964;
 
 /// Student accuracy minus teacher accuracy, on one set of images.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -3,7 +3,7 @@
 //! Order, augmentation and the teacher's views are functions of seed, epoch and image, and the learning rate is one of the
 //! step, so the position stands for all of them. The same state gives the same weights, bit for bit on a CPU.
 
-use super::evaluation::Accuracy;
+use super::accuracy::Accuracy;
 use super::kernels::Backend;
 use super::model::{Model, to_host, to_kernels};
 use super::optimiser::Optimiser;

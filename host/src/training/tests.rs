@@ -74,6 +74,7 @@ fn network(width: usize, dropout: f64) -> Network {
 fn bars(count: usize, seed: u64) -> Samples {
     let mut generator = ChaCha8Rng::seed_from_u64(seed);
     let mut samples = Samples { channels: 2, height: SIZE, width: SIZE, ..Samples::default() };
+    let mut pixels = Vec::new();
     for index in 0..count {
         let (standing, colour) = (index % 2, index / 2 % 2);
         let place = generator.random_range(1..SIZE - 1);
@@ -82,12 +83,13 @@ fn bars(count: usize, seed: u64) -> Samples {
                 for column in 0..SIZE {
                     let on = (if standing == 1 { column } else { row }) == place && channel == colour;
                     let noise: u8 = generator.random_range(0..110);
-                    samples.pixels.push(if on { 90 + noise } else { noise });
+                    pixels.push(if on { 90 + noise } else { noise });
                 }
             }
         }
         samples.labels.push((standing * 2 + colour) as u16);
     }
+    samples.pixels = pixels.into();
     samples
 }
 
@@ -426,7 +428,7 @@ fn what_does_not_fit_is_named() {
     let error = train(&mut model, TrainingJob::new(&samples, &normalisation(), None, &recipe()), &mut quiet)
         .unwrap_err();
     assert_eq!(error.to_string(), "label: expected below the network's 4 classes, got 4");
-    let small = Samples { height: 4, width: 4, channels: 2, pixels: vec![0; 32], labels: vec![0] };
+    let small = Samples { height: 4, width: 4, channels: 2, pixels: vec![0; 32].into(), labels: vec![0] };
     let error = predictions(&model, &small, &normalisation()).unwrap_err();
     assert_eq!(error.to_string(), "images: expected [N, [2, 8, 8]], got [1, 2, 4, 4]");
     let mut short = initial_weights(&network, 1);

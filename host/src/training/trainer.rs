@@ -6,7 +6,8 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use super::batches::{Pick, draw, order, source};
-use super::evaluation::{Accuracy, evaluate};
+use super::accuracy::Accuracy;
+use super::evaluation::evaluate;
 use super::kernels::source::Source;
 use super::kernels::{Backend, Terms};
 use super::model::Model;

@@ -8,26 +8,28 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::super::json::SCHEMA;
-use super::super::{Context, checkpoints, device, model};
+use super::super::{Context, checkpoints, device, model, output, pictures};
 use crate::checkpoint::{Checkpoint, Owner};
-use crate::data::{self, DataSpec, Dataset, LoadOptions};
+use crate::data::{DataSpec, Dataset};
 use crate::exit::{Code, Failure};
 use crate::model_io::onnx::{self, Filling, ModelInfo};
 use crate::model_io::{Weights, atomic_file};
 use crate::network::Network;
 use crate::network::layer::Input;
 use crate::network::zoo;
+use crate::normalisation::InputForm;
 use crate::training::recipe::Length;
 use crate::training::state::EpochResult;
 use crate::training::{
-    Accuracy, Checkpoints, Classifier, DeviceChoice, Recipe, TrainingError, TrainingJob, TrainingState,
-    inheritance,
+    Accuracy, Checkpoints, Classifier, Confusion, DeviceChoice, Guessing, Recipe, TrainingError, TrainingJob,
+    TrainingState, Weighing, evaluation, inheritance,
 };
-use crate::{training, ui, units};
+use crate::{training, ui, units, wording};
 
 const EXAMPLES: &str = "\
 Examples:
   n2n teacher train --arch vgg13 --width 0.25 --data fashion-mnist --epochs 20 --out teacher.onnx
+  n2n teacher train --arch resnet10 --width 0.5 --data folder:photos --image-size 96x96 --out photos.onnx
   n2n teacher train --arch resnet18 --data cifar10:/data/cifar-10-batches-bin --out resnet18.onnx
 
 The file is written by a training that went to its end. One that was interrupted, by
@@ -46,7 +48,7 @@ pub(crate) struct Args {
     /// Multiplier of all widths
     #[arg(long, value_name = "SHARE", default_value = "1.0")]
     width: String,
-    /// Images: bundled, or KIND:PATH with KIND one of fashion-mnist, mnist, cifar10, cifar100, svhn, folder
+    /// Images: bundled, or KIND:PATH with KIND one of fashion-mnist, mnist, idx, cifar10, cifar100, svhn, folder, npz
     #[arg(long, value_name = "KIND:PATH")]
     data: String,
     /// Passes over the training images
@@ -58,6 +60,8 @@ pub(crate) struct Args {
     /// ONNX file to write
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    #[command(flatten)]
+    pictures: pictures::Args,
     #[command(flatten)]
     device: device::Args,
     #[command(flatten)]
@@ -133,7 +137,9 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
     };
     let spec: DataSpec = args.data.parse()?;
     let began = std::time::Instant::now();
-    let dataset = data::load(&spec, &LoadOptions { seed: args.seed, ..LoadOptions::default() })?;
+    let wishes = args.pictures.wishes()?;
+    output::check(&args.out)?;
+    let dataset = pictures::load(&spec, wishes, args.seed, context)?;
     let trained = train(&wish, &dataset, context)?;
     trained.write()?;
 
@@ -173,7 +179,7 @@ pub(in crate::cli) fn train(wish: &Wish, dataset: &Dataset, context: &Context) -
     let title = format!("training {} on {}", wish.architecture, dataset.name);
     tracing::info!("{title}: {} epochs of {} images", wish.epochs, images.len());
     let progress = context.ui.progress(title, recipe.steps(images.len()) as u64);
-    let owner = Owner::new(&network, &weights, &recipe, &dataset.digest(), None, &wish.device.to_string());
+    let owner = Owner::new(&network, &weights, &recipe, &dataset.digest()?, None, &wish.device.to_string());
     let checkpoint = Checkpoint::new(beside(&wish.out), &network, owner, wish.checkpoint_interval);
     let from = checkpoint.resume();
     if let Some(state) = &from {
@@ -209,15 +215,22 @@ pub(in crate::cli) fn train(wish: &Wish, dataset: &Dataset, context: &Context) -
         }
         Err(error) => return Err(error.into()),
     };
+    let validation = validate(&model, dataset)?;
+    if let Some(warning) = wording::weak(&Guessing::of(&validation, Weighing::Images)) {
+        tracing::warn!("the teacher {warning}");
+    }
     let info = ModelInfo {
         dataset: dataset.name.clone(),
         classes: dataset.classes.clone(),
         normalisation: dataset.normalisation.clone(),
+        fit: dataset.facts.fit,
+        split: dataset.facts.split(),
+        input: InputForm::Normalised,
     };
     let epoch = |it: &EpochResult| Epoch { loss: it.loss, validation_accuracy: it.validation.fraction() };
     Ok(Trained {
         network,
-        validation: summary.epochs.last().map(|epoch| epoch.validation).unwrap_or_default(),
+        validation: validation.accuracy(),
         epochs: summary.epochs.iter().map(epoch).collect(),
         weights: model.weights()?,
         info,
@@ -231,6 +244,12 @@ fn beside(out: &Path) -> PathBuf {
     let mut name = out.as_os_str().to_owned();
     name.push(".checkpoint");
     name.into()
+}
+
+/// Answers on both validation halves together.
+fn validate(model: &Classifier, dataset: &Dataset) -> Result<Confusion, TrainingError> {
+    let half = |samples| evaluation::confusion(model, samples, &dataset.normalisation);
+    Ok(half(&dataset.validation_search)?.and(&half(&dataset.validation_select)?))
 }
 
 impl Trained {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{MAX_BYTES, Model, ReadError, read};
 use crate::exit::Diagnostic;
+use crate::model_io::foreign::recognise;
 
 /// A model file that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +18,16 @@ pub enum ModelFileError {
         path: PathBuf,
         /// Its reason.
         source: io::Error,
+    },
+    /// No ONNX at all.
+    #[error("{path}: expected an ONNX file, got {what}")]
+    Other {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+        /// What mends it.
+        hint: &'static str,
     },
     /// The content is not a model that can be read here.
     #[error("{path}: {source}")]
@@ -36,6 +47,7 @@ impl ModelFileError {
                 Some("`n2n teacher train` makes a model file")
             }
             Self::Io { .. } => None,
+            Self::Other { hint, .. } => Some(hint),
             Self::Content { source, .. } => Some(source.hint()),
         }
     }
@@ -56,5 +68,8 @@ pub fn load(path: &Path) -> Result<Model, ModelFileError> {
     let mut bytes = Vec::new();
     // One byte more than allowed, so that `read` sees that there is more.
     File::open(path).map_err(io)?.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(io)?;
+    if let Some((what, hint)) = recognise(&bytes) {
+        return Err(ModelFileError::Other { path: path.into(), what, hint });
+    }
     read(&bytes).map_err(|source| ModelFileError::Content { path: path.into(), source })
 }

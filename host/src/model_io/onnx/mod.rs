@@ -14,20 +14,25 @@
 //! | global average pool | GlobalAveragePool, then Flatten (`NAME.flatten`) |
 //! | flatten, linear, add, softmax | Flatten, Gemm (transB), Add, Softmax (axis 1) |
 //! | dropout | nothing: it is the identity in a finished model |
+//! | none: normalisation of plain pixels | Cast of bytes, Mul and Add by channel, before the first layer (`head`) |
 //!
 //! A candidate travels as the very same file with its initialisers' data emptied and a seed in the metadata.
 
 mod file;
+mod head;
 mod read;
 #[cfg(test)]
 pub(crate) mod tests;
 mod write;
 
 use n2n_protocol::generator::WEIGHTS_SEED_KEY;
+use n2n_protocol::{Element, Layout};
 
 use super::Weights;
+use crate::data::Split;
 use crate::network::Network;
-use crate::normalisation::Normalisation;
+use crate::normalisation::{InputForm, Normalisation};
+use crate::scaling::Fit;
 
 pub use file::{ModelFileError, load};
 pub use read::{ReadError, read};
@@ -59,6 +64,14 @@ mod key {
     pub(super) const MEAN: &str = "n2n.normalisation.mean";
     /// Deviation per channel, separated by spaces.
     pub(super) const DEVIATION: &str = "n2n.normalisation.deviation";
+    /// What happened to pictures in other proportions; absent where they were as published.
+    pub(super) const RESIZE: &str = "n2n.resize";
+    /// Which pictures of a folder were kept together; absent for other data sets.
+    pub(super) const SERIES: &str = "n2n.split.series";
+    /// The salt that they were dealt by.
+    pub(super) const SALT: &str = "n2n.split.salt";
+    /// What the file takes; absent in files that normalise nothing.
+    pub(super) const INPUT: &str = "n2n.input";
 }
 
 /// Version of this mapping; another one is refused by name.
@@ -73,6 +86,12 @@ pub struct ModelInfo {
     pub classes: Vec<String>,
     /// How pixels (0-1) become inputs.
     pub normalisation: Normalisation,
+    /// How pictures of any size become images of the network's; `None` where they were as published.
+    pub fit: Option<Fit>,
+    /// How a folder's pictures were dealt to training, validation and test.
+    pub split: Option<Split>,
+    /// What the file takes: whether it normalises itself.
+    pub input: InputForm,
 }
 
 /// Where a model's numbers come from.
@@ -103,7 +122,21 @@ impl ModelInfo {
             dataset: String::new(),
             classes: (0..network.classes()).map(|class| class.to_string()).collect(),
             normalisation: Normalisation { mean: vec![0.0; channels], deviation: vec![1.0; channels] },
+            fit: None,
+            split: None,
+            input: InputForm::Normalised,
         }
+    }
+
+    /// What a board is told of the file's input.
+    pub fn wire_input(&self) -> n2n_protocol::Input {
+        let range = |white| Some(n2n_protocol::Range { black: 0.0, white });
+        let (element, range) = match self.input {
+            InputForm::Plain => (Element::F32, range(1.0)),
+            InputForm::Uint8 => (Element::U8, range(255.0)),
+            InputForm::Normalised => (Element::F32, None),
+        };
+        n2n_protocol::Input { element, layout: Layout::Nchw, range }
     }
 
     /// What does not fit the network: (what, expected, got).

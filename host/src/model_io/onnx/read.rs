@@ -8,6 +8,7 @@ mod operator;
 mod tensors;
 
 use std::collections::{BTreeMap, HashMap};
+use std::str::FromStr;
 
 use prost::Message as _;
 use tract_onnx::pb::tensor_shape_proto::dimension;
@@ -19,12 +20,14 @@ use limits::{MAX_EDGE, MAX_NODES, MAX_STRUCTURE_BYTES, at_most, bounded};
 use operator::Operator;
 use tensors::Tensors;
 
+use super::head::Head;
 use super::{
     FORMAT, Filling, INPUT, MAX_BYTES, Model, ModelInfo, OPSET, OUTPUT, PRODUCER, WEIGHTS_SEED_KEY, key,
 };
+use crate::data::Split;
 use crate::network::layer::Input;
 use crate::network::{Layer, Network, Node};
-use crate::normalisation::Normalisation;
+use crate::normalisation::{InputForm, Normalisation};
 
 /// Reads a model file's bytes.
 ///
@@ -56,17 +59,11 @@ pub fn read(bytes: &[u8]) -> Result<Model, ReadError> {
         let got = format!("{opsets:?}");
         return Err(ReadError::Version { what: "operator set", expected: OPSET.to_string(), got });
     }
-    let graph = model.graph.ok_or_else(|| wrong("file", "a graph", "none"))?;
+    let mut graph = model.graph.ok_or_else(|| wrong("file", "a graph", "none"))?;
     let seed = metadata
         .get(WEIGHTS_SEED_KEY)
         .map(|text| text.parse().map_err(|_| wrong(format!("metadata `{WEIGHTS_SEED_KEY}`"), "a seed", text)))
         .transpose()?;
-    let tensors = Tensors::new(&graph.initializer)?;
-    let network = network(&graph, entry(key::INPUT_NODE)?, &tensors)?;
-    let filling = match seed {
-        Some(seed) => tensors.verify_empty(&network).map(|()| Filling::Seed(seed))?,
-        None => Filling::Weights(tensors.weights(&network)?),
-    };
     let info = ModelInfo {
         dataset: entry(key::DATASET)?.into(),
         classes: serde_json::from_str(entry(key::CLASSES)?).map_err(|error| {
@@ -76,11 +73,29 @@ pub fn read(bytes: &[u8]) -> Result<Model, ReadError> {
             mean: numbers(key::MEAN, entry(key::MEAN)?)?,
             deviation: numbers(key::DEVIATION, entry(key::DEVIATION)?)?,
         },
+        fit: optional(key::RESIZE, metadata.get(key::RESIZE))?,
+        split: optional(key::SERIES, metadata.get(key::SERIES))?
+            .map(|series| Split { series, salt: metadata.get(key::SALT).cloned().unwrap_or_default() }),
+        input: optional(key::INPUT, metadata.get(key::INPUT))?.unwrap_or(InputForm::Normalised),
+    };
+    let head = take_head(&mut graph, &info)?;
+    let tensors = Tensors::new(&graph.initializer)?;
+    let network = network(&graph, entry(key::INPUT_NODE)?, &tensors, &head, info.input)?;
+    let filling = match seed {
+        Some(seed) => tensors.verify_empty(&network).map(|()| Filling::Seed(seed))?,
+        None => Filling::Weights(tensors.weights(&network)?),
     };
     if let Some((what, expected, got)) = info.misfit(&network) {
         return Err(wrong(what, expected, got));
     }
     Ok(Model { network, filling, info })
+}
+
+fn optional<T: FromStr<Err = String>>(key: &str, text: Option<&String>) -> Result<Option<T>, ReadError> {
+    text.map(|text| {
+        text.parse().map_err(|expected: String| wrong(format!("metadata `{key}`"), expected, text))
+    })
+    .transpose()
 }
 
 fn parse(bytes: &[u8]) -> Result<ModelProto, ReadError> {
@@ -134,10 +149,38 @@ fn numbers(key: &str, text: &str) -> Result<Vec<f32>, ReadError> {
         .collect()
 }
 
-fn network(graph: &GraphProto, input_node: &str, tensors: &Tensors<'_>) -> Result<Network, ReadError> {
+/// Takes what normalises out of a file, if it is what the file's own facts say; the value that the first layer reads.
+fn take_head(graph: &mut GraphProto, info: &ModelInfo) -> Result<String, ReadError> {
+    let Normalisation { mean, deviation } = &info.normalisation;
+    if mean.len() != deviation.len() {
+        return Err(wrong(
+            "normalisation",
+            format!("{} deviations", mean.len()),
+            deviation.len().to_string(),
+        ));
+    }
+    let head = Head::new(info.input, &info.normalisation);
+    let count = head.nodes.len();
+    let same = graph.initializer.iter().filter(|it| Head::owns(&it.name)).eq(&head.constants);
+    if graph.node.get(..count) != Some(&head.nodes[..]) || !same {
+        return Err(wrong("input", format!("what normalises {} pixels", info.input), "something else"));
+    }
+    graph.node.drain(..count);
+    graph.initializer.retain(|it| !Head::owns(&it.name));
+    Ok(head.value().to_owned())
+}
+
+fn network(
+    graph: &GraphProto,
+    input_node: &str,
+    tensors: &Tensors<'_>,
+    head: &str,
+    form: InputForm,
+) -> Result<Network, ReadError> {
     at_most("nodes", graph.node.len(), MAX_NODES)?;
-    let mut values: HashMap<&str, usize> = HashMap::from([(INPUT, 0)]);
-    let mut nodes = vec![Node { name: input_node.into(), layer: image(&graph.input)?, inputs: Vec::new() }];
+    let mut values: HashMap<&str, usize> = HashMap::from([(head, 0)]);
+    let mut nodes =
+        vec![Node { name: input_node.into(), layer: image(&graph.input, form)?, inputs: Vec::new() }];
     let mut padding = 0;
     let mut rest = graph.node.iter();
     while let Some(proto) = rest.next() {
@@ -185,11 +228,15 @@ fn flattened<'a>(pool: &NodeProto, map: &str, next: Option<&'a NodeProto>) -> Re
     }
 }
 
-fn image(inputs: &[ValueInfoProto]) -> Result<Layer, ReadError> {
+fn image(inputs: &[ValueInfoProto], form: InputForm) -> Result<Layer, ReadError> {
     let place = || format!("input `{INPUT}`");
     let dims = match inputs {
         [ValueInfoProto { name, r#type: Some(r#type), .. }] if name == INPUT => match &r#type.value {
-            Some(type_proto::Value::TensorType(type_proto::Tensor { shape: Some(shape), .. })) => &shape.dim,
+            Some(type_proto::Value::TensorType(type_proto::Tensor { shape: Some(shape), elem_type }))
+                if *elem_type == i32::from(Head::element(form)) =>
+            {
+                &shape.dim
+            }
             None | Some(_) => return Err(wrong(place(), "a tensor with a shape", "none")),
         },
         _ => return Err(wrong("inputs", format!("`{INPUT}` alone"), format!("{} inputs", inputs.len()))),

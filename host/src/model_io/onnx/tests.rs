@@ -5,6 +5,7 @@ use prost::Message as _;
 use tract_onnx::pb::ModelProto;
 
 use super::*;
+use crate::data::Series;
 use crate::model_io::fold::fold_batch_norm;
 use crate::model_io::{filled, reference};
 use crate::network::arbitrary::{any_network, image, lively_weights, small_resnet};
@@ -12,7 +13,7 @@ use crate::network::builder::Builder;
 use crate::network::fold::without_dropout;
 use crate::network::layer::{Activation, BatchNorm, Conv, Dropout, Input, Linear, Pool};
 use crate::network::zoo::{self, Architecture};
-use crate::network::{Layer, NodeId};
+use crate::network::{Layer, NodeId, Shape};
 
 /// Appends nodes in a chain, named by kind and number.
 struct Chain(Builder, NodeId);
@@ -91,6 +92,9 @@ pub(crate) fn residual() -> Network {
 
 pub(crate) fn info(network: &Network) -> ModelInfo {
     ModelInfo {
+        fit: Some(Fit::Letterbox),
+        input: InputForm::Normalised,
+        split: Some(Split { series: Series::Off, salt: "7".into() }),
         dataset: "some data".into(),
         classes: (0..network.classes()).map(|class| format!("class \"{class}\", ünï")).collect(),
         normalisation: Normalisation {
@@ -373,5 +377,83 @@ proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(bytes: Vec<u8>) {
         prop_assert!(read(&bytes).is_err());
+    }
+}
+
+/// Logits of a file by tract, an engine that knows nothing of ours, for one input in the file's own values.
+fn by_tract(bytes: &[u8], shape: [usize; 3], form: InputForm, values: &[f32]) -> Vec<f32> {
+    use tract_onnx::prelude::*;
+    let proto = ModelProto::decode(bytes).unwrap();
+    let mut model = tract_onnx::onnx().model_for_proto_model(&proto).unwrap();
+    let dims = [1, shape[0], shape[1], shape[2]];
+    let (fact, tensor) = if form == InputForm::Uint8 {
+        let bytes: Vec<u8> = values.iter().map(|&value| value as u8).collect();
+        (u8::fact(dims), Tensor::from_shape(&dims, &bytes).unwrap())
+    } else {
+        (f32::fact(dims), Tensor::from_shape(&dims, values).unwrap())
+    };
+    model.set_input_fact(0, fact.into()).unwrap();
+    let plan = model.into_optimized().unwrap().into_runnable().unwrap();
+    let outputs = plan.run(tvec!(tensor.into())).unwrap();
+    outputs[0].try_as_plain_ram().unwrap().as_slice::<f32>().unwrap().to_vec()
+}
+
+/// Constant pictures, and such with a border alone: what a mean in a bias behind zero padding would get wrong.
+#[test]
+fn a_file_that_normalises_answers_as_one_that_is_fed_normalised_values() {
+    let network = small_resnet();
+    let Shape::Map { channels, height, width } = network.input_shape() else { panic!("a map") };
+    let weights = lively_weights(&network, 3);
+    let normalisation = Normalisation {
+        mean: (0..channels).map(|it| 0.4 + 0.1 * it as f32).collect(),
+        deviation: (0..channels).map(|it| 0.2 + 0.05 * it as f32).collect(),
+    };
+    let file = |input| {
+        let info = ModelInfo { input, normalisation: normalisation.clone(), ..info(&network) };
+        let bytes = write(&network, Filling::Weights(&weights), &info).unwrap();
+        assert_eq!(
+            read(&bytes).unwrap(),
+            Model { network: network.clone(), filling: Filling::Weights(weights.clone()), info }
+        );
+        bytes
+    };
+    let files = InputForm::ALL.map(|form| (form, file(form)));
+    let border =
+        |row: usize, column: usize| row == 0 || column == 0 || row + 1 == height || column + 1 == width;
+    let picture = |value: &dyn Fn(usize, usize) -> u8| -> Vec<u8> {
+        (0..channels * height * width).map(|it| value(it / width % height, it % width)).collect()
+    };
+    for pixels in [
+        picture(&|_, _| 0),
+        picture(&|_, _| 255),
+        picture(&|_, _| 90),
+        picture(&|row, column| if border(row, column) { 255 } else { 0 }),
+        picture(&|row, column| if border(row, column) { 0 } else { 200 }),
+    ] {
+        let answers = files.each_ref().map(|(form, bytes)| {
+            by_tract(bytes, [channels, height, width], *form, &form.of_pixels(&pixels, &normalisation))
+        });
+        let scale = answers[2].iter().fold(1.0_f32, |most, logit| most.max(logit.abs()));
+        for answer in &answers[..2] {
+            for (ours, wanted) in answer.iter().zip(&answers[2]) {
+                assert!((ours - wanted).abs() <= 1e-4 * scale, "{ours} for {wanted}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_head_that_is_not_the_facts_is_refused() {
+    let network = small_resnet();
+    let info = ModelInfo { input: InputForm::Plain, ..info(&network) };
+    let bytes = write(&network, Filling::Seed(1), &info).unwrap();
+    let whole = ModelProto::decode(bytes.as_slice()).unwrap();
+    let mut other = whole.clone();
+    let constant = other.graph.as_mut().unwrap().initializer.iter_mut().find(|it| it.name == "input.scale");
+    constant.unwrap().raw_data[2] ^= 1;
+    let mut without = whole.clone();
+    without.metadata_props.retain(|entry| entry.key != "n2n.input");
+    for changed in [other, without] {
+        assert!(read(&changed.encode_to_vec()).is_err());
     }
 }

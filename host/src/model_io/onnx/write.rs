@@ -9,14 +9,17 @@ use tract_onnx::pb::{
     TensorProto, TensorShapeProto, TypeProto, ValueInfoProto, type_proto,
 };
 
+use super::head::Head;
 use super::{
     BATCH, FORMAT, Filling, INPUT, IR_VERSION, ModelInfo, OPSET, OUTPUT, PRODUCER, WEIGHTS_SEED_KEY, key,
 };
+use crate::data::Split;
 use crate::exit::Diagnostic;
 use crate::model_io::{Weights, WeightsError, bytes_of};
 use crate::network::fold::without_dropout;
 use crate::network::layer::{Activation, Conv, Pool};
 use crate::network::{Layer, Network, Node, Shape};
+use crate::normalisation::InputForm;
 
 /// A model that cannot be written.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -58,9 +61,10 @@ pub fn write(network: &Network, filling: Filling<&Weights>, info: &ModelInfo) ->
         return Err(WriteError::Info { what, expected, got });
     }
     let network = without_dropout(network);
-    let values: Vec<String> = (0..network.nodes().len()).map(|id| value_name(&network, id)).collect();
-    let mut nodes = Vec::new();
-    let mut initializer = Vec::new();
+    let head = Head::new(info.input, &info.normalisation);
+    let mut values: Vec<String> = (0..network.nodes().len()).map(|id| value_name(&network, id)).collect();
+    head.value().clone_into(&mut values[0]);
+    let Head { mut nodes, constants: mut initializer } = head;
     for (id, node) in network.nodes().iter().enumerate() {
         let operands: Vec<&str> = node.inputs.iter().map(|&input| values[input].as_str()).collect();
         operators(node, &operands, &values[id], &mut nodes, &mut initializer)?;
@@ -78,8 +82,8 @@ pub fn write(network: &Network, filling: Filling<&Weights>, info: &ModelInfo) ->
         name: PRODUCER.into(),
         node: nodes,
         initializer,
-        input: vec![value_info(INPUT, network.input_shape())],
-        output: vec![value_info(OUTPUT, Shape::Vector { features: network.classes() })],
+        input: vec![value_info(INPUT, network.input_shape(), Head::element(info.input))],
+        output: vec![value_info(OUTPUT, Shape::Vector { features: network.classes() }, DataType::Float)],
         ..GraphProto::default()
     };
     let model = ModelProto {
@@ -222,29 +226,39 @@ fn tensor(name: String, dims: &[usize], raw_data: Vec<u8>) -> TensorProto {
     }
 }
 
-fn value_info(name: &str, shape: Shape) -> ValueInfoProto {
+fn value_info(name: &str, shape: Shape, element: DataType) -> ValueInfoProto {
     let batch = dimension::Value::DimParam(BATCH.into());
     let sizes = shape.dims().into_iter().map(|dim| dimension::Value::DimValue(dim as i64));
     let dim = std::iter::once(batch)
         .chain(sizes)
         .map(|value| Dimension { value: Some(value), ..Dimension::default() })
         .collect();
-    let tensor =
-        type_proto::Tensor { elem_type: DataType::Float.into(), shape: Some(TensorShapeProto { dim }) };
+    let tensor = type_proto::Tensor { elem_type: element.into(), shape: Some(TensorShapeProto { dim }) };
     let r#type = TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..TypeProto::default() };
     ValueInfoProto { name: name.into(), r#type: Some(r#type), ..ValueInfoProto::default() }
 }
 
 fn metadata(network: &Network, filling: Filling<&Weights>, info: &ModelInfo) -> Vec<StringStringEntryProto> {
     let classes = serde_json::Value::from(info.classes.clone()).to_string();
-    let mut entries = vec![
-        (key::FORMAT, FORMAT.to_owned()),
+    // What may be absent does not come last: a file that is cut short then lacks something else.
+    let mut entries = vec![(key::FORMAT, FORMAT.to_owned())];
+    if info.input != InputForm::Normalised {
+        entries.push((key::INPUT, info.input.to_string()));
+    }
+    if let Some(fit) = info.fit {
+        entries.push((key::RESIZE, fit.to_string()));
+    }
+    if let Some(Split { series, salt }) = &info.split {
+        entries.push((key::SERIES, series.to_string()));
+        entries.push((key::SALT, salt.clone()));
+    }
+    entries.extend([
         (key::INPUT_NODE, network.nodes()[0].name.clone()),
         (key::DATASET, info.dataset.clone()),
         (key::CLASSES, classes),
         (key::MEAN, numbers(&info.normalisation.mean)),
         (key::DEVIATION, numbers(&info.normalisation.deviation)),
-    ];
+    ]);
     if let Filling::Seed(seed) = filling {
         entries.push((WEIGHTS_SEED_KEY, seed.to_string()));
     }

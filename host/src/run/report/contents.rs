@@ -17,6 +17,12 @@ pub struct Contents {
     pub student: Option<Side>,
     /// Student's minus teacher's test accuracy with its interval (median, low, high), shares.
     pub accuracy_difference: Option<(f64, f64, f64)>,
+    /// Test accuracy by class: class with its images, teacher's, student's, change in points.
+    pub classes: Vec<[String; 4]>,
+    /// The class that lost most, in words.
+    pub worst_loss: Option<String>,
+    /// How a program uses the student.
+    pub usage: Option<Usage>,
     /// Accuracy of guessing, a share: what 0 means in the charts.
     pub chance: f64,
     /// Every candidate of the journal that got a score.
@@ -31,6 +37,15 @@ pub struct Contents {
     pub conditions: Vec<(String, String, String)>,
     /// Where the wall-clock time went, seconds.
     pub times: Vec<(String, f64)>,
+}
+
+/// How a program uses the student.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// By name.
+    pub facts: Vec<(String, String)>,
+    /// Programs by language.
+    pub programs: Vec<(String, String)>,
 }
 
 /// One limit, with the final figure it applies to.

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::contents::{Candidate, Contents, Limit, Side, Stage, Update};
+use super::contents::{Candidate, Contents, Limit, Side, Stage, Update, Usage};
 use super::layers::side_by_side;
 use crate::run::summary::{self, Summary};
 use crate::search::constraint::{Metric, Resources};
 use crate::search::record::{Purpose, Started, TrialOutcome};
 use crate::search::registry::SIMPLE;
 use crate::search::{Record, Trial};
+use crate::usage::SLOT;
 use crate::wording;
 
 /// Everything that is known about a run, finished or not.
@@ -43,6 +44,13 @@ pub(super) fn contents(name: &str, records: &[Record], summary: Option<&Summary>
             let (low, high) = student.difference.interval();
             (student.difference.estimate(), low, high)
         }),
+        classes: summary.map_or_else(Vec::new, |summary| {
+            wording::by_class(&summary.teacher.classes, student.map(|it| it.side.classes.as_slice()))
+        }),
+        worst_loss: summary
+            .and_then(|summary| student?.worst_loss(&summary.teacher))
+            .map(wording::worst_loss),
+        usage: student.and_then(usage),
         chance: started.map_or(0.0, |started| started.chance),
         candidates: longest
             .values()
@@ -57,6 +65,22 @@ pub(super) fn contents(name: &str, records: &[Record], summary: Option<&Summary>
         conditions: conditions(summary),
         times: times(&trials, summary),
     }
+}
+
+fn usage(student: &summary::Student) -> Option<Usage> {
+    let usage = student.usage.as_ref()?;
+    let file = student.side.file.display().to_string();
+    let named = |name: &str, value: String| (name.to_owned(), value);
+    let mut facts = vec![named("file", file.clone())];
+    if student.shipped {
+        facts.push(named("on the board", format!("{SLOT} in the agent's data folder")));
+    }
+    facts.extend(usage.facts().into_iter().map(|(name, value)| named(name, value)));
+    let programs = vec![
+        named("Python (pip install onnxruntime pillow)", usage.python(&file)),
+        named("Rust (cargo add tract-onnx image)", usage.rust(&file)),
+    ];
+    Some(Usage { facts, programs })
 }
 
 /// The searcher's name as the style sheet has it: simple students are one kind, whatever their names.

@@ -188,6 +188,12 @@ mod tests {
                 file_bytes: Some(402_000),
             }),
             accuracy_difference: Some((-0.0038, -0.0069, -0.0007)),
+            classes: vec![["dent (30)", "100.00 %", "77.00 %", "-23.00"].map(String::from)],
+            usage: Some(contents::Usage {
+                facts: vec![("file".into(), "runs/x/student.onnx".into())],
+                programs: vec![("Python".into(), "print('<script>')".into())],
+            }),
+            worst_loss: Some("class `dent`, 100.00 % to 77.00 %".into()),
             chance: 0.1,
             candidates,
             set_aside: vec![("were over a limit and not trained".into(), 41), ("infeasible".into(), 3)],
@@ -234,7 +240,9 @@ mod tests {
             let outside = html.replace("http://www.w3.org/2000/svg", "");
             assert!(!outside.contains(foreign), "the page reaches out: {foreign}");
         }
-        for text in ["2.14x", "-0.38 pt", "348 us [345, 351]", "372 us", "tract 0.23.9", "removed"] {
+        for text in
+            ["2.14x", "-0.38 pt", "class `dent`", "348 us [345, 351]", "372 us", "tract 0.23.9", "removed"]
+        {
             assert!(html.contains(text), "{text}");
         }
     }

@@ -14,6 +14,7 @@ const STYLE: &str = include_str!("style.css");
 pub(super) fn render(contents: &Contents) -> Result<String, ChartError> {
     let mut body = heading(contents);
     body += &comparison(contents);
+    body += &by_class(contents);
     body += &scatter(contents)?;
     for stage in &contents.stages {
         body += &curves(stage)?;
@@ -21,6 +22,7 @@ pub(super) fn render(contents: &Contents) -> Result<String, ChartError> {
     body += &architecture(&contents.layers);
     body += &conditions(contents);
     body += &times(contents);
+    body += &usage(contents);
     body += "<h2>Configuration</h2>\n";
     body += &facts(&contents.facts);
     let name = escape(&contents.name);
@@ -132,6 +134,19 @@ fn comparison(contents: &Contents) -> String {
     format!("<h2>Teacher and student</h2>\n{}", table(&["", "teacher", "student", "change"], rows))
 }
 
+fn by_class(contents: &Contents) -> String {
+    if contents.classes.is_empty() {
+        return String::new();
+    }
+    let rows = contents.classes.iter().map(|row| row.iter().map(|cell| escape(cell)).collect());
+    let loss = match &contents.worst_loss {
+        Some(loss) => format!("<p class=\"note\">Worst loss: {}.</p>\n", escape(loss)),
+        None => String::new(),
+    };
+    let table = table(&["class (test images)", "teacher", "student", "points"], rows);
+    format!("<h2>Accuracy by class</h2>\n{loss}{table}")
+}
+
 fn scatter(contents: &Contents) -> Result<String, ChartError> {
     let Some(svg) = charts::scatter(contents)? else { return Ok(String::new()) };
     let mut legend = vec![("diamond", "ink", "teacher")];
@@ -225,6 +240,15 @@ fn architecture(layers: &[LayerRow]) -> String {
             rows
         )
     )
+}
+
+fn usage(contents: &Contents) -> String {
+    let Some(usage) = &contents.usage else { return String::new() };
+    let programs = usage
+        .programs
+        .iter()
+        .map(|(name, text)| format!("<h3>{}</h3>\n<pre>{}</pre>\n", escape(name), escape(text)));
+    format!("<h2>Use it in a program</h2>\n{}{}", facts(&usage.facts), all(programs))
 }
 
 fn conditions(contents: &Contents) -> String {

@@ -288,6 +288,7 @@ fn shipped_to(
     let folder = tempfile::tempdir().unwrap();
     let signer = SigningKey::load_or_create(&folder.path().join("key")).unwrap();
     let facts = Facts {
+        input: Model::onnx(Digest([0; 32])).input,
         name: "new".into(),
         execution: Execution { engine: String::new(), threads: 2, batch: 1, pace_us: 0 },
         classes: vec![],

@@ -39,15 +39,6 @@ impl Pick {
     }
 }
 
-/// How the values of an image lie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::training) enum Order {
-    /// `[C, H, W]`.
-    ChannelsFirst,
-    /// `[H, W, C]`.
-    ChannelsLast,
-}
-
 /// Images that a thread takes at once; two threads share a usual batch. Not tuned.
 const IMAGES_AT_ONCE: usize = 32;
 
@@ -98,8 +89,8 @@ impl Source<'_> {
         }
     }
 
-    /// Normalised values of the picked images; black comes in from outside.
-    pub(in crate::training) fn values(&self, picks: &[Pick], order: Order) -> Result<Vec<f32>> {
+    /// Normalised values of the picked images, `[H, W, C]` each; black comes in from outside.
+    pub(in crate::training) fn values(&self, picks: &[Pick]) -> Result<Vec<f32>> {
         let (length, tables) = (self.samples.image_len().max(1), self.tables());
         let images = self.samples.pixels.len() / length;
         if let Some(pick) = picks.iter().find(|pick| pick.image >= images) {
@@ -110,18 +101,14 @@ impl Source<'_> {
             .par_chunks_mut(length)
             .zip(picks)
             .with_min_len(IMAGES_AT_ONCE)
-            .for_each(|(out, pick)| self.write(pick, &tables, order, out));
+            .try_for_each(|(out, pick)| self.write(pick, &tables, out))?;
         Ok(values)
     }
 
     /// One image.
-    fn write(&self, Pick { image, view, .. }: &Pick, tables: &[[f32; 256]], order: Order, out: &mut [f32]) {
+    fn write(&self, Pick { image, view, .. }: &Pick, tables: &[[f32; 256]], out: &mut [f32]) -> Result<()> {
         let Samples { channels, height, width, .. } = *self.samples;
-        let (channel_step, pixel_step) = match order {
-            Order::ChannelsFirst => (height * width, 1),
-            Order::ChannelsLast => (1, channels),
-        };
-        let pixels = &self.samples.pixels[image * out.len()..][..out.len()];
+        let pixels = self.samples.image(*image)?;
         for (channel, (plane, table)) in pixels.chunks_exact(height * width).zip(tables).enumerate() {
             for row in 0..height {
                 let source = (row as isize + view.down).try_into().ok().filter(|&row: &usize| row < height);
@@ -131,12 +118,13 @@ impl Source<'_> {
                     let column = usize::try_from(column as isize + view.right).ok();
                     source.zip(column).and_then(|(row, column)| row.get(column)).copied().unwrap_or(0)
                 };
-                let start = channel * channel_step + row * width * pixel_step;
-                let targets = out[start..].iter_mut().step_by(pixel_step).take(width);
+                let start = channel + row * width * channels;
+                let targets = out[start..].iter_mut().step_by(channels).take(width);
                 for (column, value) in targets.enumerate() {
                     *value = table[usize::from(pixel(column))];
                 }
             }
         }
+        Ok(())
     }
 }

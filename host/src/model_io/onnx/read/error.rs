@@ -60,7 +60,7 @@ impl ReadError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Foreign { .. } => {
-                "train a teacher with `n2n teacher train`, which writes a model file that can be read"
+                "to compress, train a teacher with `n2n teacher train`; `n2n measure` and `n2n ship` take this file as it is"
             }
             Self::Version { .. } => "read it with the n2n version that wrote it, or write it again",
             Self::TooLarge { .. }

@@ -35,7 +35,7 @@ use candle_core::{CpuStorage, Device, Result, Storage, Tensor, bail};
 
 use super::loss::{Target, loss};
 use super::map::Map;
-use super::source::{Order, Pick, Source};
+use super::source::{Pick, Source};
 use super::update::{HostMemory, Rule, update};
 use super::{
     Backend, Batch, BatchNormGradient, BatchStatistics, Blend, Kernels, Loss, Moving, Norm, Terms, bounds,
@@ -418,7 +418,7 @@ impl Backend for ChannelsLast {
             host::tensor(rows.collect::<Result<Vec<_>>>()?.concat(), &[picks.len(), answers.classes])
         });
         Ok(Batch {
-            images: host::tensor(source.values(picks, Order::ChannelsLast)?, &dims)?,
+            images: host::tensor(source.values(picks)?, &dims)?,
             labels: host::tensor(labels.collect::<Result<_>>()?, &[picks.len()])?,
             answers: answers.transpose()?,
         })

@@ -46,7 +46,7 @@ impl Backend for Cuda {
             self.tensor(answers.values.to_vec(), &[rows, answers.classes])
         });
         Ok(DeviceSource {
-            pixels: self.0.upload(&source.samples.pixels)?,
+            pixels: self.0.upload(&source.samples.pixels.bytes()?)?,
             tables: self.tensor(tables, &[source.samples.channels, 256])?,
             answers: answers.transpose()?,
             source,

@@ -1,0 +1,181 @@
+//! A model as a board gets it, with the answer that proves that it runs there rightly: n2n's own, or another program's as it is.
+
+use n2n_protocol::{Execution, Golden, InferPlan, Input, Layout, Model as WireModel, Place, generator};
+
+use super::Context;
+use super::model::{self, ModelRef};
+use super::target_board::{self, Connected};
+use crate::board::{Address, BoardError, Client};
+use crate::exit::{Failure, ResultExt as _};
+use crate::model_io::foreign::{self, Whole};
+use crate::model_io::onnx::{self, Model};
+use crate::shipping::TOLERANCE;
+
+/// Seed of the input that several engines are asked about.
+const SEED: u64 = 0;
+
+/// A model, read.
+pub(super) enum Sendable {
+    /// Written by n2n, or of its zoo.
+    Ours(Model),
+    /// Another program's.
+    Foreign(Whole),
+}
+
+/// A file to send, what it takes, and its right answer.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    /// ONNX.
+    pub bytes: Vec<u8>,
+    /// What it takes.
+    pub input: Input,
+    /// Values of one input.
+    pub input_len: usize,
+    /// Names, in the order of the answer.
+    pub classes: Vec<String>,
+    /// The right answer, by `judge`.
+    pub golden: Golden,
+    pub judge: Judge,
+}
+
+/// Who says what the right answer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Judge {
+    /// The host's own reference forward pass.
+    Host,
+    /// The engine of this machine's agent, for a board that is another machine.
+    LocalAgent,
+    /// Only the board's own engine.
+    BoardAlone,
+}
+
+impl Judge {
+    /// For scripts; `None` where nobody else checked.
+    pub(super) fn name(self) -> Option<&'static str> {
+        match self {
+            Self::Host => Some("host"),
+            Self::LocalAgent => Some("local agent"),
+            Self::BoardAlone => None,
+        }
+    }
+
+    /// For people.
+    pub(super) fn words(self) -> &'static str {
+        match self {
+            Self::Host => "by the host's reference",
+            Self::LocalAgent => "by this machine's engine, a second process",
+            Self::BoardAlone => "unverified by a second engine",
+        }
+    }
+}
+
+/// Reads what a text names; `sizes` are those of one input, as in `3x96x96`, where a file leaves them open.
+///
+/// # Errors
+/// No such model, or a file that cannot be sent.
+pub(super) fn read(text: &str, sizes: Option<&str>) -> Result<Sendable, Failure> {
+    let sizes = sizes.map(parsed).transpose()?;
+    let ModelRef::File(path) = ModelRef::parse(text).map_err(Failure::usage)? else {
+        return Ok(Sendable::Ours(model::load(text)?));
+    };
+    if foreign::is_ours(&path) && sizes.is_none() {
+        match onnx::load(&path) {
+            Ok(model) => return Ok(Sendable::Ours(model)),
+            // Saved again by another program: still a model, if not one that can be compressed.
+            Err(error) => {
+                return foreign::load(&path, None).map(Sendable::Foreign).map_err(|_| error.into());
+            }
+        }
+    }
+    Ok(Sendable::Foreign(foreign::load(&path, sizes.as_deref())?))
+}
+
+fn parsed(text: &str) -> Result<Vec<usize>, Failure> {
+    let sizes: Option<Vec<usize>> =
+        text.split('x').map(|size| size.parse().ok().filter(|&it| it > 0)).collect();
+    sizes
+        .ok_or_else(|| Failure::usage(format!("input `{text}`: expected sizes above 0")))
+        .hint("write the sizes of one input without the batch, as in --input 3x96x96")
+}
+
+/// The file and its right answer. That of another program's is what this machine's agent says; where that is the board, or
+/// cannot say, what the board itself says.
+///
+/// # Errors
+/// The model cannot be written, or no engine runs it.
+pub(super) fn prepare(it: Sendable, board: &mut Connected, context: &Context) -> Result<Prepared, Failure> {
+    let whole = match it {
+        Sendable::Ours(model) => return ours(&model),
+        Sendable::Foreign(whole) => whole,
+    };
+    tracing::info!("as it is, written by `{}`: layers are not looked at", whole.producer);
+    let input = Input { element: whole.element, layout: Layout::Nchw, range: None };
+    let second = if board.this_machine { None } else { local(&whole, input, context) };
+    let (row, judge) = match second {
+        Some(row) => (row, Judge::LocalAgent),
+        None => (answer(&mut board.client, &whole, input)?, Judge::BoardAlone),
+    };
+    Ok(Prepared {
+        input,
+        input_len: whole.input.iter().product(),
+        classes: (0..row.len()).map(|class| class.to_string()).collect(),
+        golden: Golden { input_seed: SEED, logits: row, tolerance: TOLERANCE },
+        judge,
+        bytes: whole.bytes,
+    })
+}
+
+fn ours(model: &Model) -> Result<Prepared, Failure> {
+    let file = model::measurable(model)?;
+    Ok(Prepared {
+        bytes: file.bytes,
+        input: model.info.wire_input(),
+        input_len: model.network.input_shape().elements(),
+        classes: model.info.classes.clone(),
+        golden: file.golden,
+        judge: Judge::Host,
+    })
+}
+
+/// What this machine's agent answers; `None`, with a word, if it cannot.
+fn local(whole: &Whole, input: Input, context: &Context) -> Option<Vec<f32>> {
+    let asked = target_board::connect(&Address::Local, context)
+        .and_then(|mut it| Ok(answer(&mut it.client, whole, input)?));
+    match asked {
+        Ok(row) => Some(row),
+        Err(error) => {
+            tracing::warn!("this machine's engine gives no answer to compare with: {error}");
+            None
+        }
+    }
+}
+
+fn answer(client: &mut Client, whole: &Whole, input: Input) -> Result<Vec<f32>, BoardError> {
+    let len = whole.input.iter().product();
+    let digest = client.put(&whole.bytes, &mut |_, _| {})?;
+    let engine = client.welcome().board.engines.first().map_or_else(String::new, |it| it.name.clone());
+    let plan = InferPlan {
+        model: WireModel { input, ..WireModel::onnx(digest) },
+        place: Place::Store,
+        execution: Execution { engine, threads: 1, batch: 1, pace_us: 0 },
+        // As much as the board has and its agent can spare: the agent knows.
+        max_memory_bytes: u64::MAX,
+        inputs: Vec::new(),
+    };
+    let values = generator::input_as(SEED, len, input.element).unwrap_or_default();
+    let rows = client.infer(&plan, &[values])?;
+    Ok(rows.into_iter().next().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_numbers_above_nothing() {
+        assert_eq!(parsed("3x96x96").unwrap(), [3, 96, 96]);
+        for wrong in ["", "3x", "0x3", "axb"] {
+            assert!(parsed(wrong).unwrap_err().render().contains("--input 3x96x96"), "{wrong}");
+        }
+    }
+}
