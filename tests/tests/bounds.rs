@@ -139,7 +139,7 @@ fn unknown(world: &World) -> Vec<Value> {
     records(world, "trial").into_iter().filter(|trial| trial["outcome"] == "unknown").collect()
 }
 
-const COMPRESS: &str = "compress --teacher teacher.onnx --data fashion-mnist:images --board pi --limit params=0.9x \
+const COMPRESS: &str = "compress --teacher teacher.onnx --data fashion-mnist:images --board pi --limit params=0.9x --limit latency=99x \
                         --finalists 1 --final-epochs 1 --no-ship --out run";
 
 #[test]

@@ -19,9 +19,9 @@ const SOON: Duration = Duration::from_secs(20);
 const STOPPED: i32 = 1;
 const BOARD_UNAVAILABLE: i32 = 4;
 
-/// Ten candidates in each stage, so that two batches of five in each: time to be killed in between.
+/// The simple students, which come first, and as many proposals again; a latency that all keep, so that the board is asked.
 const COMPRESS: &str = "compress --teacher teacher.onnx --data fashion-mnist:images --limit params=0.9x \
-                        --budget 20candidates --finalists 1 --final-epochs 1 --out run --json";
+                        --limit latency=9x --budget 20candidates --finalists 1 --final-epochs 1 --out run --json";
 const RESUME: &str = "compress --resume --out run --json";
 
 /// A user with a small teacher and a few images.
@@ -50,11 +50,11 @@ fn records(world: &World, kind: &str) -> Vec<Value> {
     all.filter(|record: &Value| record["kind"] == kind).collect()
 }
 
-/// Waits until the run has scored candidates of that stage; it still has work to do then.
-fn in_the_middle_of(world: &World, run: &mut Running, stage: &str) {
+/// Waits until the run has scored candidates for that purpose; it still has work to do then.
+fn in_the_middle_of(world: &World, run: &mut Running, purpose: &str) {
     wait_for("candidates in the journal", DEADLINE, || {
         assert!(run.is_running().unwrap(), "the run ended too early");
-        records(world, "trial").iter().any(|trial| trial["stage"] == stage).then_some(())
+        records(world, "trial").iter().any(|trial| trial["purpose"] == purpose).then_some(())
     })
     .unwrap();
 }
@@ -90,7 +90,7 @@ fn is_complete(world: &World, finished: &Finished) {
     }
     let trials = records(world, "trial");
     assert_eq!(result["candidates"], trials.len(), "{result}");
-    let mut updates = BTreeSet::new();
+    let (mut places, mut proposals) = (BTreeSet::new(), 0);
     for (index, trial) in trials.iter().enumerate() {
         assert_eq!(trial["index"], index, "{trial}");
         match trial["outcome"].as_str().unwrap() {
@@ -108,12 +108,12 @@ fn is_complete(world: &World, finished: &Finished) {
             }
             other => panic!("{other}: {trial}"),
         }
-        if !trial["update"].is_null() {
-            let place = ["stage", "searcher", "update", "rollout"].map(|key| trial[key].to_string());
-            assert!(updates.insert(place), "scored twice: {trial}");
-        }
+        let place = ["batch", "rollout"].map(|key| trial[key].to_string());
+        assert!(places.insert(place), "scored twice: {trial}");
+        let is_proposal = ["simple", "explore"].iter().any(|purpose| trial["purpose"] == *purpose);
+        proposals += usize::from(is_proposal && trial["rung"] == "inherited");
     }
-    assert_eq!(updates.len(), 20, "the budget");
+    assert_eq!(proposals, 20, "the budget");
     is_done_once(world);
     assert_eq!(
         milestones(world, "measured").len(),
@@ -149,7 +149,7 @@ fn is_done_once(world: &World) {
 fn a_killed_host_leaves_nothing_behind_and_its_run_goes_on_after_its_last_whole_line() {
     let world = world();
     let mut host = start(&world, COMPRESS);
-    in_the_middle_of(&world, &mut host, "removal");
+    in_the_middle_of(&world, &mut host, "simple");
     assert!(!agents(&world).is_empty(), "a local board is a process of its own");
     host.kill().unwrap();
     let killed = host.finish(SOON).unwrap();
@@ -174,7 +174,7 @@ fn a_killed_host_leaves_nothing_behind_and_its_run_goes_on_after_its_last_whole_
 fn a_killed_worker_or_local_agent_is_started_again_and_the_search_goes_on() {
     let world = world();
     let mut host = start(&world, COMPRESS);
-    in_the_middle_of(&world, &mut host, "removal");
+    in_the_middle_of(&world, &mut host, "simple");
     let first = agents(&world);
     assert_eq!(first.len(), 1, "{first:?}");
     // Its worker first: one that is measuring right now, and does not live long.
@@ -183,7 +183,7 @@ fn a_killed_worker_or_local_agent_is_started_again_and_the_search_goes_on() {
         workers.any(|worker| signal(worker.id, "KILL").is_ok()).then_some(())
     })
     .unwrap();
-    in_the_middle_of(&world, &mut host, "shrinkage");
+    in_the_middle_of(&world, &mut host, "explore");
     assert_eq!(agents(&world), first, "an agent outlives its worker");
     signal(first[0].id, "KILL").unwrap();
     wait_for("another agent", DEADLINE, || {
@@ -200,7 +200,7 @@ fn a_killed_worker_or_local_agent_is_started_again_and_the_search_goes_on() {
 fn an_interrupted_run_says_how_to_go_on_and_does() {
     let world = world();
     let mut host = start(&world, COMPRESS);
-    in_the_middle_of(&world, &mut host, "removal");
+    in_the_middle_of(&world, &mut host, "simple");
     signal(host.id(), "INT").unwrap();
     let stopped = host.finish(SOON).unwrap();
     assert_eq!(stopped.code, Some(STOPPED), "{}", stopped.stderr);
@@ -295,11 +295,11 @@ fn a_search_outlives_its_remote_agent_or_pauses_until_it_is_back() {
 
     // Back at once: the host finds it again.
     let mut host = start(&world, &format!("{COMPRESS} --board pi --wait-board 15s"));
-    in_the_middle_of(&world, &mut host, "removal");
+    in_the_middle_of(&world, &mut host, "simple");
     agent.kill().unwrap();
     agent.finish(SOON).unwrap();
     let (mut agent, _) = serve(&address);
-    in_the_middle_of(&world, &mut host, "shrinkage");
+    in_the_middle_of(&world, &mut host, "explore");
     assert!(records(&world, "fault").is_empty(), "no pause was needed");
 
     // Gone for good: the host pauses.
@@ -353,7 +353,7 @@ fn searched() -> World {
     kill_when(&world, FINALE, "a teacher on the board", || !milestones(&world, "prepared").is_empty());
     let trials = |count: usize| records(&world, "trial").len() >= count;
     kill_when(&world, RESUME_FINALE, "some candidates", || trials(3));
-    kill_when(&world, RESUME_FINALE, "more candidates", || trials(7));
+    kill_when(&world, RESUME_FINALE, "more candidates", || trials(13));
     kill_when(&world, RESUME_FINALE, "the end of the search", || !milestones(&world, "searched").is_empty());
     world
 }

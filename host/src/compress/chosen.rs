@@ -186,7 +186,8 @@ fn retrained<'a>(
             shares.push(job.lab.distiller.share(network, &one.weights, &job.dataset.validation_select)?);
         }
         let accuracy = shares.iter().sum::<f64>() / shares.len() as f64;
-        let best = (1..tried.len()).fold(0, |best, index| if shares[index] > shares[best] { index } else { best });
+        let best =
+            (1..tried.len()).fold(0, |best, index| if shares[index] > shares[best] { index } else { best });
         contenders.push(Contender { finalist, weights: tried.swap_remove(best).weights, accuracy });
     }
     Ok(contenders)

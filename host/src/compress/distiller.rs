@@ -21,8 +21,8 @@ use crate::search::laboratory::{Fault, Job, Outcome, Rung, StartingWeights, Trai
 use crate::training::inheritance::{inherit, initial_weights};
 use crate::training::recipe::{Length, Recipe};
 use crate::training::{
-    Accuracy, Augmentation, Checkpoints, Classifier, Classify as _, Device, TeacherLogits,
-    TrainProgress, TrainingError, TrainingJob, TrainingState, Weighing, evaluation,
+    Accuracy, Augmentation, Checkpoints, Classifier, Classify as _, Device, TeacherLogits, TrainProgress,
+    TrainingError, TrainingJob, TrainingState, Weighing, evaluation,
 };
 
 /// Images for batch-norm re-estimation (docs/method.md#evaluation-cascade).
@@ -411,7 +411,9 @@ impl Look {
         }
         let weight = |label: u16| match weighing {
             Weighing::Images => 1.0,
-            Weighing::Classes => 1.0 / images.get(usize::from(label)).map_or(1.0, |&count| count.max(1) as f64),
+            Weighing::Classes => {
+                1.0 / images.get(usize::from(label)).map_or(1.0, |&count| count.max(1) as f64)
+            }
         };
         let (mut right, mut alike, mut nll, mut count) = (0.0, 0.0, 0.0, 0.0);
         for ((row, teacher), &label) in rows.zip(teacher.chunks_exact(classes.max(1))).zip(labels) {

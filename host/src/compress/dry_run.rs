@@ -46,8 +46,7 @@ pub fn dry_run(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> R
     observer(&Event::Phase(Phase::Teacher));
     let dataset = matched_dataset(plan)?;
     let weights = Arc::new(plan.teacher.weights().into_owned());
-    let (mut lab, guessing) =
-        open_laboratory(plan, &dataset, &weights, folder.layout(), stop, observer)?;
+    let (mut lab, guessing) = open_laboratory(plan, &dataset, &weights, folder.layout(), stop, observer)?;
     lab.distiller.answer_plain()?;
     observer(&Event::Phase(Phase::Board));
     let settings = Settings {

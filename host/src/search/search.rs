@@ -40,6 +40,8 @@ const LEAST_CORRELATION: f64 = 0.2;
 const PROPOSED_FOR_ONE: usize = 4;
 /// Students in one batch of long looks: enough for the hands, few enough to stop in time.
 const LONG_BATCH: usize = 2;
+/// Students that are trained longest where the budget is one of candidates.
+const LONG_LOOKS: usize = 4;
 /// Share of the budget after which no more simple students are trained.
 const SIMPLE_SHARE: f64 = 0.4;
 /// Who judged again, in batches of promotions.
@@ -608,8 +610,8 @@ impl<'a> Search<'a> {
         let worth = |trial: &Trial| is_trained(trial).then(|| self.surrogate.quality_of(trial)).flatten();
         let open = self.not_at(rung, worth);
         let chosen = self.trials.iter().filter(|trial| trial.rung == rung).count();
-        // As many as the caller will look at, and no more than that unless time is left.
-        if !matches!(self.budget, Budget::Time(_)) && chosen >= self.settings.finalists.min(8) {
+        // Without a time some are enough.
+        if !matches!(self.budget, Budget::Time(_)) && chosen >= LONG_LOOKS {
             return Vec::new();
         }
         let mut genomes: Vec<Genome> = Vec::new();

@@ -5,8 +5,8 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use super::batches::{Pick, draw, order, source};
 use super::accuracy::Accuracy;
+use super::batches::{Pick, draw, order, source};
 use super::evaluation::evaluate;
 use super::kernels::source::Source;
 use super::kernels::{Backend, Terms};
