@@ -494,6 +494,24 @@ mod tests {
     }
 
     #[test]
+    fn a_file_with_any_byte_changed_is_read_or_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let recipe = recipe(methods()[1]);
+        let file = checkpoint(folder.path(), &recipe);
+        train(&file, &recipe, None, 1).unwrap_err();
+        let whole = std::fs::read(file.path()).unwrap();
+        // The length, much of head and table of tensors, and some of the numbers.
+        let table = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+        for place in (0..64).chain((64..table).step_by(11)).chain((table..whole.len()).step_by(1009)) {
+            for byte in [0, 0xFF, whole[place] ^ 1] {
+                let mut bytes = whole.clone();
+                bytes[place] = byte;
+                let _ = file.decode(&bytes);
+            }
+        }
+    }
+
+    #[test]
     fn a_position_beyond_the_training_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let recipe = recipe(methods()[0]);

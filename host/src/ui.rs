@@ -6,29 +6,26 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod progress;
 mod prompt;
 
+pub use progress::Progress;
+
 use std::io::{self, IsTerminal as _, Write as _};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 use comfy_table::{Cell, CellAlignment, ContentArrangement, LineStyle, Table, presets};
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget};
 use n2n_protocol::text::printable;
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::exit::Failure;
-use crate::units;
 
-/// Shortest time between two progress lines in a log.
-const LOG_INTERVAL: Duration = Duration::from_secs(20);
 /// A terminal that claims to be narrower is not believed: a table broken to fit could not be read anyway.
 const FEWEST_COLUMNS: u16 = 40;
-/// How often a bar on a terminal is redrawn while nothing else happens.
-const TICK: Duration = Duration::from_millis(200);
 /// Environment variable with a log filter, as in `N2N_LOG=n2n=debug`; wins over `-v` and `-q`.
 pub const LOG_VARIABLE: &str = "N2N_LOG";
 
@@ -121,24 +118,10 @@ impl Ui {
 
     /// Progress of something with a known number of steps (0: unknown), removed when dropped.
     pub fn progress(&self, title: impl Into<String>, steps: u64) -> Progress {
-        let title = title.into();
         let bar = self.bars.add(if steps == 0 { ProgressBar::no_length() } else { ProgressBar::new(steps) });
-        let template = if steps == 0 {
-            "{spinner} {prefix}  {elapsed}  {msg}"
-        } else {
-            "{spinner} {prefix}  {bar:24.cyan/blue} {pos}/{len}  {elapsed}, {eta} left  {msg}"
-        };
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style.progress_chars("━╸─"));
-        }
-        bar.set_prefix(title.clone());
         let shown = !self.bars.is_hidden();
-        if shown {
-            bar.enable_steady_tick(TICK);
-        }
         let log = !shown && self.verbosity != Verbosity::Quiet;
-        let now = Instant::now();
-        Progress { title, bar, log, started: now, logged_ms: AtomicU64::new(0), lap: Mutex::new((now, 0)) }
+        Progress::start(title.into(), bar, shown, log)
     }
 }
 
@@ -148,79 +131,6 @@ pub fn complain(failure: &Failure) {
     // Nothing is left to be done if even this fails.
     let _ = write!(stderr, "{}", failure.render());
     let _ = stderr.flush();
-}
-
-/// One line of progress; shared by reference, also between threads.
-#[derive(Debug)]
-pub struct Progress {
-    title: String,
-    bar: ProgressBar,
-    log: bool,
-    started: Instant,
-    logged_ms: AtomicU64,
-    /// When counting began, and the step it has come to: a count that starts anew has a new speed.
-    lap: Mutex<(Instant, u64)>,
-}
-
-impl Progress {
-    /// Steps done so far, and what is going on.
-    pub fn set(&self, done: u64, message: impl Into<String>) {
-        let message = message.into();
-        let lap = self.lap(done);
-        if self.log {
-            self.log_line(done, lap, &message);
-        }
-        self.bar.set_position(done);
-        self.bar.set_message(message);
-    }
-
-    /// Steps done so far.
-    pub fn position(&self) -> u64 {
-        self.bar.position()
-    }
-
-    /// Changes the number of steps.
-    pub fn set_steps(&self, steps: u64) {
-        self.bar.set_length(steps);
-    }
-
-    /// Time since counting began.
-    fn lap(&self, done: u64) -> Duration {
-        let mut lap = self.lap.lock().unwrap_or_else(PoisonError::into_inner);
-        if done < lap.1 {
-            lap.0 = Instant::now();
-            self.bar.reset_eta();
-        }
-        lap.1 = done;
-        lap.0.elapsed()
-    }
-
-    fn log_line(&self, done: u64, lap: Duration, message: &str) {
-        let elapsed = self.started.elapsed();
-        let now_ms = elapsed.as_millis() as u64;
-        let last_ms = self.logged_ms.load(Ordering::Relaxed);
-        if now_ms < last_ms + LOG_INTERVAL.as_millis() as u64 {
-            return;
-        }
-        self.logged_ms.store(now_ms, Ordering::Relaxed);
-        match self.bar.length() {
-            Some(steps) if done > 0 && steps >= done => {
-                let left = lap.mul_f64((steps - done) as f64 / done as f64);
-                tracing::info!(
-                    "{}: {done} of {steps}, {} left; {message}",
-                    self.title,
-                    units::duration(left)
-                );
-            }
-            _ => tracing::info!("{}: {} so far; {message}", self.title, units::duration(elapsed)),
-        }
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        self.bar.finish_and_clear();
-    }
 }
 
 /// A table in the house style, as wide as the terminal allows: words left, numbers right.

@@ -83,6 +83,15 @@ pub fn duration(time: Duration) -> String {
     humantime::format_duration(Duration::from_secs(seconds.round() as u64)).to_string()
 }
 
+/// An estimate: `about 6 min`, `about 40 s`.
+pub fn about(time: Duration) -> String {
+    match time.as_secs() {
+        0..90 => format!("about {} s", time.as_secs().div_ceil(10).max(1) * 10),
+        seconds @ 90..5400 => format!("about {} min", (seconds + 30) / 60),
+        seconds => format!("about {:.1} h", seconds as f64 / 3600.0),
+    }
+}
+
 /// Temperature from millidegrees Celsius: `48_200` -> `48.2 C`.
 pub fn temperature(millidegrees: i32) -> String {
     format!("{:.1} C", f64::from(millidegrees) / 1e3)

@@ -22,6 +22,8 @@ pub(super) struct Watcher<'a> {
 struct State {
     bar: Option<Progress>,
     phase: Option<Phase>,
+    /// Where the whole job stands.
+    outlook: String,
     candidates: usize,
     trained: usize,
     best: Option<Best>,
@@ -57,6 +59,13 @@ impl<'a> Watcher<'a> {
             }
             Event::Search(event) => state.search(event),
             Event::Shipping(step) => state.say(None, super::ship::words(step)),
+            Event::Outlook { step, steps, left } => {
+                let left = left.map_or_else(String::new, |left| format!(", {} left", units::about(left)));
+                state.outlook = format!("step {step} of {steps}{left}: ");
+                if let (Some(bar), Some(phase)) = (&state.bar, state.phase) {
+                    bar.set_title(format!("{}{}", state.outlook, phase.title()));
+                }
+            }
             Event::Note(text) => tracing::info!("{text}"),
         }
     }
@@ -67,11 +76,12 @@ impl<'a> Watcher<'a> {
     }
 
     fn begin(&self, state: &mut State, phase: Phase) {
-        tracing::info!("{}", phase.title());
+        let title = format!("{}{}", state.outlook, phase.title());
+        tracing::info!("{title}");
         // The old bar goes before the new one comes.
         state.bar = None;
         let steps = if phase == Phase::Search { SEARCH_STEPS } else { 0 };
-        state.bar = Some(self.ui.progress(phase.title(), steps));
+        state.bar = Some(self.ui.progress(title, steps));
         state.phase = Some(phase);
     }
 }

@@ -1,5 +1,7 @@
 //! What a running compression tells whoever watches; the user interface draws it, nothing depends on it.
 
+use std::time::Duration;
+
 use crate::search;
 use crate::shipping;
 use crate::training::TrainProgress;
@@ -27,6 +29,18 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// In order.
+    pub const ALL: [Self; 8] = [
+        Self::Teacher,
+        Self::Board,
+        Self::Search,
+        Self::Finalists,
+        Self::Distillation,
+        Self::Check,
+        Self::Test,
+        Self::Shipping,
+    ];
+
     /// For people.
     pub fn title(self) -> &'static str {
         match self {
@@ -47,7 +61,7 @@ impl Phase {
 pub enum Event<'a> {
     /// A step of the job begins.
     Phase(Phase),
-    /// A candidate is on the board.
+    /// A candidate, a student or the teacher is on the board.
     Measuring,
     /// Optimiser steps of a training.
     Training(TrainProgress),
@@ -55,6 +69,15 @@ pub enum Event<'a> {
     Search(&'a search::Event<'a>),
     /// The student is on its way to the board.
     Shipping(shipping::Step),
+    /// Where the whole job stands; told before each phase, and every second or so.
+    Outlook {
+        /// The step at hand, from 1.
+        step: usize,
+        /// How many there are.
+        steps: usize,
+        /// About how long the rest takes, once something is known of it.
+        left: Option<Duration>,
+    },
     /// Worth a line to a person.
     Note(String),
 }

@@ -17,6 +17,7 @@
 //! | `classes` | whether teacher and images mean the same classes |
 //! | `smallest` | whether the limits can be kept at all |
 //! | `teacher`, `side_by_side` | the teacher on the board, and the limits that follow; teacher and student measured at one time |
+//! | `outlook` | which step is at hand, and how long the rest takes |
 //! | `dry_run` | what the budget buys |
 //!
 //! A board that does not take the student costs none of what was found: the summary says why.
@@ -34,6 +35,7 @@ mod extension;
 mod finished;
 mod gauge;
 mod laboratory;
+mod outlook;
 mod plan;
 mod prepared;
 mod searched;
@@ -46,8 +48,10 @@ mod teacher;
 mod verified;
 mod weight_store;
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 
 pub use dry_run::{Forecast, dry_run};
 pub use error::Error;
@@ -55,6 +59,7 @@ pub use event::{Event, Observer, Phase};
 pub use finished::finished;
 pub use plan::{Configuration, Finale, Plan};
 
+use outlook::Outlook;
 use prepared::{Prepared, matched_dataset};
 use stopwatch::Stopwatch;
 
@@ -62,6 +67,9 @@ use crate::run::folder::{Folder, Layout};
 use crate::run::manifest::Manifest;
 use crate::run::summary::Summary;
 use crate::wording;
+
+/// Time between two outlooks.
+const OUTLOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Compresses the plan's teacher. `stop` ends it early, resumably: a resumed job does nothing again that its journals know.
 ///
@@ -80,6 +88,20 @@ pub fn run(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> Resul
 }
 
 fn whole(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> Result<Summary, Error> {
+    let began = Instant::now();
+    let state = RefCell::new((Outlook::new(plan), Duration::ZERO));
+    let observer: Observer<'_> = &|event| {
+        let now = began.elapsed();
+        let mut state = state.borrow_mut();
+        let (outlook, told) = &mut *state;
+        outlook.see(event, now);
+        if matches!(event, Event::Phase(_)) || now.saturating_sub(*told) >= OUTLOOK_INTERVAL {
+            *told = now;
+            let ((step, steps), left) = (outlook.step(), outlook.left(now));
+            observer(&Event::Outlook { step, steps, left });
+        }
+        observer(event);
+    };
     let mut clock = Stopwatch::new(observer);
     let folder = if plan.resume { Folder::open(&plan.out)? } else { Folder::create(&plan.out)? };
     let manifest = Manifest::new(&plan.configuration).map_err(Error::other)?;

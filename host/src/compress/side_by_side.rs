@@ -4,7 +4,7 @@
 use super::gauge::Specimen;
 use super::laboratory::Live;
 use super::teacher::{limits_now, measure_teacher};
-use super::{Error, Plan};
+use super::{Error, Event, Plan};
 use crate::run::journey::{BesideTeacher, Finding, OnBoard};
 use crate::search::Limits;
 use crate::search::laboratory::{Measured, Outcome};
@@ -37,6 +37,7 @@ impl Row {
         let mut tried = 0;
         loop {
             tried += 1;
+            (lab.observer)(&Event::Measuring);
             let student = match lab.gauge.examine(specimen, &mut |_| {})? {
                 Outcome::Done(student) => student,
                 Outcome::Infeasible(reason) => return Ok(Finding::Infeasible { reason }),
@@ -67,6 +68,7 @@ pub(super) fn measure_alone(
     limits: &Limits,
     specimen: &Specimen,
 ) -> Result<Finding, Error> {
+    (lab.observer)(&Event::Measuring);
     Ok(match lab.gauge.examine(specimen, &mut |_| {})? {
         Outcome::Done(student) => {
             let (teacher, limits) = (teacher.clone(), limits.clone());

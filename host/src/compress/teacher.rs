@@ -1,6 +1,7 @@
 //! The teacher on the board as a student would be, and the limits that follow from its latency.
 
 use super::error::Error;
+use super::event::Event;
 use super::gauge::Specimen;
 use super::laboratory::Live;
 use super::plan::Plan;
@@ -26,6 +27,7 @@ pub(super) fn measure_teacher(
     anchor: Option<Measured>,
 ) -> Result<OnBoard, Error> {
     let specimen = Specimen::untrained(&plan.teacher.network, &lab.info)?;
+    (lab.observer)(&Event::Measuring);
     match lab.gauge.examine(&specimen, &mut |_| {})? {
         Outcome::Done(teacher) => {
             let anchor_ns = anchor.unwrap_or(teacher.measured).latency_ns;
