@@ -187,7 +187,14 @@ mod tests {
     fn job(call: Call) -> Job {
         let origin = Origin { key: "desk".to_owned(), peer: "10.0.0.7:5".to_owned() };
         let client = "zoë".to_owned();
-        Job { call, client, origin, cancel: Cancel::never(), progress: Reported::default() }
+        Job {
+            call,
+            client,
+            origin,
+            cancel: Cancel::never(),
+            gone: Cancel::never(),
+            progress: Reported::default(),
+        }
     }
 
     #[tokio::test]

@@ -18,6 +18,8 @@ pub struct Job {
     pub origin: Origin,
     /// Ends when the client cancels or is lost, or the agent stops.
     pub cancel: Cancel,
+    /// Ends when the client's session has ended.
+    pub gone: Cancel,
     /// Where to say how far the work has come.
     pub progress: Reported,
 }

@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! strangers   connections that have not greeted yet     hosts   sessions
+//! recent      which openings were seen before
 //! ```
 //! A stranger's place is lost to a newcomer, a host's to another host, and never one to the other: however many
 //! strangers there are, a session is not disturbed, and a newcomer is always let in.
 
 pub mod hosts;
+pub mod recent;
 pub mod strangers;
 
 /// Number of a place, in the order of coming; never used twice.

@@ -10,11 +10,15 @@ use crate::key::NamedKey;
 use crate::key::watch::Keys;
 use crate::link::Link;
 use crate::places::hosts::Crowd;
+use crate::places::recent::Recent;
 use crate::places::strangers::Stage;
 use crate::room::{HostPlace, Room, StrangerPlace};
 use crate::tally::Turned;
 use n2n_protocol::channel::{Channel, ChannelError};
-use n2n_protocol::handshake::{FRAME_BYTES, FirstFrame, Prologue, REJECTION, Responder, challenge};
+use n2n_protocol::handshake::{
+    FRAME_BYTES, FirstFrame, NONCE_BYTES, Prologue, REJECTION, Responder, challenge, proves,
+};
+use n2n_protocol::key::KeyId;
 use n2n_protocol::text::printable;
 use n2n_protocol::{Call, Failure, Hello, Request, codec, limits, version};
 use std::sync::{Mutex, PoisonError};
@@ -26,6 +30,10 @@ use tokio::time::timeout;
 /// message of theirs can be repeated and costs a key exchange each time: so often, and no more.
 const OLD_HOSTS_EVERY: Duration = Duration::from_secs(2);
 
+/// Openings that are remembered, 16 bytes each: whoever has recorded more can drive out hosts, as an attacker on the way
+/// could by cutting.
+const OPENINGS: usize = 4096;
+
 /// Lets connections in; all of them share one.
 #[derive(Debug)]
 pub(crate) struct Reception {
@@ -33,6 +41,8 @@ pub(crate) struct Reception {
     pub(crate) keys: Keys,
     /// The places.
     pub(crate) room: Room,
+    /// Openings of holders of keys: a recorded one proves nothing again.
+    openings: Mutex<Recent>,
     /// When the last host of protocol 1 was answered.
     last_old: Mutex<Option<Instant>>,
 }
@@ -78,7 +88,7 @@ struct Known {
 
 impl Reception {
     pub(crate) fn new(keys: Keys, room: Room) -> Self {
-        Self { keys, room, last_old: Mutex::default() }
+        Self { keys, room, openings: Mutex::new(Recent::new(OPENINGS)), last_old: Mutex::default() }
     }
 
     /// Receive a connection. What was said to a host that is sent away has been written when this returns.
@@ -109,8 +119,8 @@ impl Reception {
         let mut first = [0; FRAME_BYTES];
         stream.read_exact(&mut first).await.map_err(|_| Turned::Left)?;
         match FirstFrame::of(&first).map_err(|_| Turned::NotAPeer)? {
-            FirstFrame::Opening { key, .. } => {
-                place.advance(Stage::Opened);
+            FirstFrame::Opening { key, nonce, .. } => {
+                place.advance(self.stage(&first, key, nonce));
                 let challenge = challenge().map_err(|_| Turned::NotAccepted)?;
                 let prologue = Prologue::new(&first, &challenge).map_err(|_| Turned::NotAPeer)?;
                 stream.write_all(&challenge).await.map_err(|_| Turned::Left)?;
@@ -131,6 +141,14 @@ impl Reception {
                 known.map(|(channel, key)| Known { channel, key, old: true })
             }
         }
+    }
+
+    /// How far an opening brings a connection.
+    fn stage(&self, opening: &[u8; FRAME_BYTES], key: KeyId, nonce: [u8; NONCE_BYTES]) -> Stage {
+        let ring = self.keys.borrow().clone();
+        let proven = ring.with_id(key).iter().any(|held| proves(opening, &held.key));
+        let fresh = proven && self.openings.lock().unwrap_or_else(PoisonError::into_inner).is_new(nonce);
+        if fresh { Stage::Proven } else { Stage::Opened }
     }
 
     /// Whether one more host of protocol 1 may be answered now; if so, it counts.

@@ -2,7 +2,7 @@
 
 use crate::blocking::blocking;
 use crate::data_folder::DataFolder;
-use crate::handler::{Handler, Job, Reported};
+use crate::handler::{Handler, Job, Origin, Reported};
 use crate::kept_turn::{Errand, KeptTurn};
 use crate::log_tail::LogTail;
 use crate::queue::{Queue, Turn};
@@ -46,7 +46,7 @@ impl Services {
         let class = settings.class.clone();
         let data = DataFolder::open(data, settings)?;
         let queue = Queue::new(&data.meeting);
-        let kept = KeptTurn::new(queue.clone());
+        let kept = KeptTurn::default();
         Ok(Self(Arc::new(Inner { worker, queue, kept, log, began: Instant::now(), class, data })))
     }
 
@@ -74,8 +74,8 @@ impl Services {
 
 impl Inner {
     async fn answer(&self, job: Job) -> Result<Answer, Failure> {
-        let Job { call, client, cancel, progress, .. } = job;
-        let asked = Asked { client, cancel, progress };
+        let Job { call, client, origin, cancel, gone, progress } = job;
+        let asked = Asked { client, origin, cancel, gone, progress };
         match call {
             Call::Probe => {
                 let board = blocking(probe::board).await?;
@@ -90,11 +90,13 @@ impl Inner {
             }
             Call::Prepare(plan) => {
                 let model = self.blob(plan.model.digest).await?;
-                let _turn = self.turn("prepare", &asked).await?;
-                prepare::prepare(&plan, model.path(), &self.worker, &asked.cancel).await.map(Answer::Prepared)
+                let turn = self.turn("prepare", &asked).await?;
+                let prepared = prepare::prepare(&plan, model.path(), &self.worker, &asked.cancel).await;
+                self.leave(turn, &asked);
+                prepared.map(Answer::Prepared)
             }
             Call::Measure(plan) => {
-                let turn = self.turn_at(plan.place, "measure", &asked).await?;
+                let turn = self.turn("measure", &asked).await?;
                 let model = self.model(plan.model.digest, plan.place).await?;
                 let report = |now| asked.progress.report(now);
                 let path = model.path();
@@ -103,7 +105,7 @@ impl Inner {
                 measured.map(Answer::Measured)
             }
             Call::Infer(plan) => {
-                let turn = self.turn_at(plan.place, "infer", &asked).await?;
+                let turn = self.turn("infer", &asked).await?;
                 let model = self.model(plan.model.digest, plan.place).await?;
                 let inferred = infer::infer(&plan, model.path(), &self.worker, &asked.cancel).await;
                 self.leave(turn, &asked);
@@ -118,18 +120,18 @@ impl Inner {
             Call::Activate { id } => {
                 let slots = self.slots()?;
                 // The student is tried on the board before it becomes the active one.
-                let turn = self.turn("activate", &asked).await?;
+                let Held { turn, .. } = self.turn("activate", &asked).await?;
                 let activated = slots.activate(id, &self.worker, &asked.cancel).await?;
                 // Its host looks at it next, and that must not wait behind a long measurement: the trial may end first.
-                self.kept.keep(Errand::Trial, &asked.client, turn);
+                self.kept.keep(Errand::Trial, &asked.origin, &asked.gone, turn);
                 Ok(Answer::Slots(activated))
             }
             Call::Confirm { id } => {
-                drop(self.kept.taken(Errand::Trial, &asked.client));
+                drop(self.kept.taken(&asked.origin));
                 self.slots()?.confirm(id).await.map(Answer::Slots)
             }
             Call::Rollback { id } => {
-                drop(self.kept.taken(Errand::Trial, &asked.client));
+                drop(self.kept.taken(&asked.origin));
                 self.slots()?.rollback(id).await.map(Answer::Slots)
             }
             Call::Status => Ok(Answer::Status(self.status().await)),
@@ -141,29 +143,24 @@ impl Inner {
         }
     }
 
-    /// The board for one request, when its turn comes; the session tells the client how long that will be.
-    async fn turn(&self, verb: &'static str, asked: &Asked) -> Result<Turn, Failure> {
-        let turn = self.queue.turn(&asked.client, verb, &asked.cancel, &|waiting| asked.say(waiting)).await?;
-        asked.say(Activity::default());
-        Ok(turn)
-    }
-
-    /// [`Self::turn`], or the one that was kept for the client's own trial.
-    async fn turn_at(&self, place: Place, verb: &'static str, asked: &Asked) -> Result<Borrowed, Failure> {
-        let kept = match place {
-            Place::ActiveSlot => self.kept.taken(Errand::Trial, &asked.client),
-            Place::Store => None,
+    /// The board for one request: the turn that was kept for its client, else one from the line, when it comes; the session
+    /// tells the client how long that will be.
+    async fn turn(&self, verb: &'static str, asked: &Asked) -> Result<Held, Failure> {
+        let held = if let Some((errand, turn)) = self.kept.taken(&asked.origin) {
+            Held { turn, errand: Some(errand) }
+        } else {
+            let wait = |waiting| asked.say(waiting);
+            let turn = self.queue.turn(&asked.client, verb, &asked.cancel, &wait).await?;
+            Held { turn, errand: None }
         };
-        Ok(match kept {
-            Some(turn) => Borrowed { turn, of_a_trial: true },
-            None => Borrowed { turn: self.turn(verb, asked).await?, of_a_trial: false },
-        })
+        asked.say(Activity::default());
+        Ok(held)
     }
 
-    /// Give a turn back to where it came from.
-    fn leave(&self, borrowed: Borrowed, asked: &Asked) {
-        if borrowed.of_a_trial {
-            self.kept.keep(Errand::Trial, &asked.client, borrowed.turn);
+    /// End a turn, or keep it on if it is a trial's.
+    fn leave(&self, held: Held, asked: &Asked) {
+        if held.errand == Some(Errand::Trial) {
+            self.kept.keep(Errand::Trial, &asked.origin, &asked.gone, held.turn);
         }
     }
 
@@ -176,10 +173,7 @@ impl Inner {
         data: Bytes<{ limits::CHUNK_BYTES }>,
         asked: &Asked,
     ) -> Result<u64, Failure> {
-        let errand = Errand::Upload(digest);
-        let wait = |waiting| asked.say(waiting);
-        let turn = self.kept.take(errand, &asked.client, &asked.cancel, &wait).await?;
-        asked.say(Activity::default());
+        let held = self.turn("put", asked).await?;
         let store = self.data.store.clone();
         let (stored, whole) = blocking(move || {
             let stored = store.put_chunk(&digest, offset, &data);
@@ -187,8 +181,12 @@ impl Inner {
             (stored, whole)
         })
         .await?;
-        if stored.is_ok() && !whole {
-            self.kept.keep(errand, &asked.client, turn);
+        match held {
+            Held { errand: Some(Errand::Trial), .. } => self.leave(held, asked),
+            Held { turn, .. } if stored.is_ok() && !whole => {
+                self.kept.keep(Errand::Upload, &asked.origin, &asked.gone, turn);
+            }
+            Held { .. } => {}
         }
         stored
     }
@@ -238,7 +236,9 @@ impl Inner {
 /// Who asks, and how to reach the session.
 struct Asked {
     client: String,
+    origin: Origin,
     cancel: Cancel,
+    gone: Cancel,
     progress: Reported,
 }
 
@@ -249,10 +249,10 @@ impl Asked {
     }
 }
 
-/// A turn, and whether it goes back to where a trial's turn is kept.
-struct Borrowed {
+/// A turn, and what it was kept for if it was.
+struct Held {
     turn: Turn,
-    of_a_trial: bool,
+    errand: Option<Errand>,
 }
 
 /// A file that is run.

@@ -42,6 +42,9 @@ pub(crate) struct Session<'a, S> {
     handler: &'a Handler,
     deadlines: &'a Deadlines,
     running: Option<Running>,
+    /// Its end is this session's end.
+    presence: Canceller,
+    gone: Cancel,
 }
 
 /// The request that is being worked on.
@@ -81,7 +84,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
         deadlines: &'a Deadlines,
     ) -> Self {
         let Greeted { link, request_id: hello, client, origin, key, place } = greeted;
-        Self { link, hello, client, origin, key, place, keys, handler, deadlines, running: None }
+        let (presence, gone) = Cancel::pair();
+        let running = None;
+        Self { link, hello, client, origin, key, place, keys, handler, deadlines, running, presence, gone }
     }
 
     /// Welcome the host and serve until it leaves, loses its place or its key, or `stop` asks for the end. Whatever runs
@@ -94,6 +99,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
             Ok(()) => self.serve(stop).await,
             Err(error) => Err(error),
         };
+        self.presence.cancel();
         if let Some(mut running) = self.running.take() {
             running.canceller.cancel();
             // Only when it has ended is the board free again.
@@ -241,8 +247,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
     }
 
     fn job(&self, call: Call, cancel: Cancel) -> Job {
-        let (client, origin) = (self.client.clone(), self.origin.clone());
-        Job { call, client, origin, cancel, progress: Reported::default() }
+        let (client, origin, gone) = (self.client.clone(), self.origin.clone(), self.gone.clone());
+        Job { call, client, origin, cancel, gone, progress: Reported::default() }
     }
 
     async fn finish(&mut self, outcome: Result<Answer, Failure>) -> Result<(), LinkError> {

@@ -33,6 +33,8 @@ mod current;
 mod disk;
 mod examine;
 mod format1;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod keeper;
 mod opening;
 mod returning;

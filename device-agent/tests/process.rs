@@ -38,7 +38,7 @@ fn address_of(child: &mut Child) -> String {
 fn begin(address: &str, key: &Key) -> (TcpStream, Initiator) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(FOR_EVER)).unwrap();
-    let (opening, mut challenge) = (opening(key), [0; CHALLENGE_FRAME_BYTES]);
+    let (opening, mut challenge) = (opening(key).unwrap(), [0; CHALLENGE_FRAME_BYTES]);
     stream.write_all(&opening).unwrap();
     stream.read_exact(&mut challenge).unwrap();
     let prologue = Prologue::new(&opening, &challenge).unwrap();

@@ -152,7 +152,7 @@ struct Peer {
 
 impl Peer {
     fn shake_hands(mut stream: TcpStream, key: &Key) -> Result<Self, ChannelError> {
-        let opening = opening(key);
+        let opening = opening(key).unwrap();
         stream.write_all(&opening).unwrap();
         let mut challenge = [0; CHALLENGE_FRAME_BYTES];
         stream.read_exact(&mut challenge).unwrap();
@@ -317,7 +317,7 @@ fn strangers_are_sent_away_in_bounded_time() {
     assert!(closed(&mut web, b"") < handshake);
     // An opening, and then nothing.
     let mut opened = agent.connect();
-    opened.write_all(&opening(&key())).unwrap();
+    opened.write_all(&opening(&key()).unwrap()).unwrap();
     let mut challenge = [0; CHALLENGE_FRAME_BYTES];
     opened.read_exact(&mut challenge).unwrap();
     assert!(closed(&mut opened, b"") >= handshake / 2);
@@ -339,11 +339,18 @@ fn a_crowd_of_strangers_is_bounded_and_a_newcomer_takes_the_oldest_ones_place() 
     let mut crowd: Vec<_> = (0..STRANGERS).map(|_| agent.connect()).collect();
     assert!(matches!(agent.peer().ask(Call::Probe), Ok(Answer::Board(_))));
     assert!(closed(&mut crowd[0], b"") < FOR_EVER / 2, "the oldest has made room");
-    // One that opened stays while those that said nothing are more.
-    crowd[1].write_all(&opening(&key())).unwrap();
-    crowd[1].read_exact(&mut [0; CHALLENGE_FRAME_BYTES]).unwrap();
-    let _more: Vec<_> = (0..STRANGERS - 1).map(|_| agent.connect()).collect();
+    // One that proved its key stays, also beside a crowd that repeats its opening.
+    let opening = opening(&key()).unwrap();
+    let mut open = |stranger: &mut TcpStream| {
+        stranger.write_all(&opening).unwrap();
+        stranger.read_exact(&mut [0; CHALLENGE_FRAME_BYTES]).unwrap();
+    };
+    open(&mut crowd[1]);
+    let mut more: Vec<_> = (0..STRANGERS - 1).map(|_| agent.connect()).collect();
     closed(&mut crowd[2], b"");
+    more.iter_mut().for_each(&mut open);
+    let _further: Vec<_> = (0..STRANGERS).map(|_| agent.connect()).collect();
+    closed(&mut more[0], b"");
     crowd[1].set_read_timeout(Some(Duration::from_millis(100))).unwrap();
     let waits = crowd[1].read(&mut [0]).unwrap_err().kind();
     assert!(matches!(waits, std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut), "{waits}");
@@ -355,15 +362,16 @@ fn a_replayed_first_message_opens_nothing_and_takes_no_session() {
     let agent = Agent::start(Deadlines { greeting: FOR_EVER, ..brief() });
     // A genuine connection, as somebody on the way sees it.
     let (mut genuine, mut seen) = (agent.connect(), [0; CHALLENGE_FRAME_BYTES]);
-    genuine.write_all(&opening(&key())).unwrap();
+    let opening = opening(&key()).unwrap();
+    genuine.write_all(&opening).unwrap();
     genuine.read_exact(&mut seen).unwrap();
-    let prologue = Prologue::new(&opening(&key()), &seen).unwrap();
+    let prologue = Prologue::new(&opening, &seen).unwrap();
     let (_, recorded) = Initiator::begin(&key(), &prologue).unwrap();
     genuine.write_all(&recorded).unwrap();
     genuine.read_exact(&mut [0; FRAME_BYTES]).unwrap();
     for _ in 0..3 * SESSIONS {
         let mut replay = agent.connect();
-        replay.write_all(&opening(&key())).unwrap();
+        replay.write_all(&opening).unwrap();
         replay.read_exact(&mut seen).unwrap();
         replay.write_all(&recorded).unwrap();
         closed(&mut replay, &REJECTION);

@@ -59,7 +59,7 @@ fn answer<S: Write>(stream: &mut S, key: &Key, prologue: &Prologue, frame: &[u8]
 /// # Errors
 /// The peer is gone; of kind [`io::ErrorKind::PermissionDenied`] when it refuses the key.
 pub fn initiate<S: Read + Write>(stream: &mut S, key: &Key) -> io::Result<Channel> {
-    let (opening, mut challenge) = (opening(key), [0; CHALLENGE_FRAME_BYTES]);
+    let (opening, mut challenge) = (opening(key).map_err(io::Error::other)?, [0; CHALLENGE_FRAME_BYTES]);
     stream.write_all(&opening)?;
     stream.read_exact(&mut challenge)?;
     initiate_with(stream, key, &Prologue::new(&opening, &challenge).map_err(io::Error::other)?)

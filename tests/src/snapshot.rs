@@ -33,6 +33,50 @@ pub fn json(name: &str, object: &Value) {
     text("json", name, "keys and kinds of values, by `shape`", &shape(object));
 }
 
+/// Numbers as `#`, and the hashes of schemas; digits of names (`n2n`, `raspberry-pi-5`) stay.
+pub fn numbers_masked(text: &str) -> String {
+    let mut masked = String::new();
+    for word in text.split_inclusive(' ') {
+        if masked.ends_with("(schema ") {
+            masked.push_str("#) ");
+            continue;
+        }
+        for letter in word.chars() {
+            let goes_on = masked.ends_with('#') && (letter.is_ascii_digit() || letter == '.');
+            let of_a_name = masked.ends_with(|it: char| it.is_ascii_alphanumeric() || it == '-');
+            match letter {
+                _ if goes_on => {}
+                '0'..='9' if !of_a_name => masked.push('#'),
+                _ => masked.push(letter),
+            }
+        }
+    }
+    masked
+}
+
+/// Moments as `2026-11-27T23:06:36Z` become `TIME`, with as many blanks as that is shorter.
+pub fn times_masked(text: &str) -> String {
+    const FORM: &str = "0000-00-00T00:00:00Z";
+    let is_time = |part: &str| {
+        part.chars().zip(FORM.chars()).all(|(letter, form)| match form {
+            '0' => letter.is_ascii_digit(),
+            other => letter == other,
+        })
+    };
+    let mut masked = String::new();
+    let mut rest = text;
+    while let Some(letter) = rest.chars().next() {
+        if rest.get(..FORM.len()).is_some_and(is_time) {
+            masked.push_str(&format!("{:<1$}", "TIME", FORM.len()));
+            rest = &rest[FORM.len()..];
+        } else {
+            masked.push(letter);
+            rest = &rest[letter.len_utf8()..];
+        }
+    }
+    masked
+}
+
 /// Names of all snapshots of a kind.
 ///
 /// # Errors

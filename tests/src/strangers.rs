@@ -29,7 +29,7 @@ pub enum Manner {
     Idle,
     /// An opening, a byte every half second.
     Drip(Vec<u8>),
-    /// A whole opening, and then nothing.
+    /// A whole opening, the same each time, and then nothing.
     Opening(Vec<u8>),
     /// An opening, and then the recorded first message of another connection.
     Replay {
@@ -45,12 +45,23 @@ pub enum Manner {
 }
 
 impl Manner {
+    /// An opening as somebody makes it who has seen which key a host uses, and does not have it.
+    ///
+    /// # Errors
+    /// No random numbers from the system.
+    pub fn forged_opening(key: &Key) -> io::Result<Vec<u8>> {
+        let mut opening = opening(key).map_err(io::Error::other)?;
+        // One bit of the proof, which comes after the 24 bytes that it proves.
+        opening[24] ^= 1;
+        Ok(opening.to_vec())
+    }
+
     /// What somebody on the way recorded of a genuine connection with `key`, to be repeated.
     ///
     /// # Errors
     /// No random numbers from the system.
     pub fn replay(key: &Key) -> io::Result<Self> {
-        let opening = opening(key);
+        let opening = opening(key).map_err(io::Error::other)?;
         let challenge = n2n_protocol::handshake::challenge().map_err(io::Error::other)?;
         let prologue = Prologue::new(&opening, &challenge).map_err(io::Error::other)?;
         let (_, first) = Initiator::begin(key, &prologue).map_err(io::Error::other)?;

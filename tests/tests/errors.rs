@@ -20,27 +20,6 @@ const FAILED: i32 = 1;
 const NO_STUDENT: i32 = 3;
 const BOARD_UNAVAILABLE: i32 = 4;
 
-/// Numbers as `#`, and the hashes of schemas; digits of names (`n2n`, `raspberry-pi-5`) stay.
-fn numbers_masked(text: &str) -> String {
-    let mut masked = String::new();
-    for word in text.split_inclusive(' ') {
-        if masked.ends_with("(schema ") {
-            masked.push_str("#) ");
-            continue;
-        }
-        for letter in word.chars() {
-            let goes_on = masked.ends_with('#') && (letter.is_ascii_digit() || letter == '.');
-            let of_a_name = masked.ends_with(|it: char| it.is_ascii_alphanumeric() || it == '-');
-            match letter {
-                _ if goes_on => {}
-                '0'..='9' if !of_a_name => masked.push('#'),
-                _ => masked.push(letter),
-            }
-        }
-    }
-    masked
-}
-
 /// What is typed, and what must come of it.
 #[derive(Clone, Copy)]
 struct Case<'a> {
@@ -61,7 +40,7 @@ impl Case<'_> {
             .lines()
             .filter(|line| ["error: ", "hint: ", "  tip: "].iter().any(|start| line.starts_with(start)));
         let text = said.collect::<Vec<_>>().join("\n");
-        let text = numbers_masked(&text.replace(&world.path().display().to_string(), "WORLD"));
+        let text = snapshot::numbers_masked(&text.replace(&world.path().display().to_string(), "WORLD"));
         snapshot::text("errors", &self.name.replace(' ', "-"), &format!("n2n {}", self.line), &text);
     }
 

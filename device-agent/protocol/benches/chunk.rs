@@ -7,7 +7,8 @@ use n2n_protocol::{Call, Digest, Request, codec, limits};
 
 fn chunk(criterion: &mut Criterion) {
     let key = Key::generate().expect("randomness");
-    let prologue = Prologue::new(&opening(&key), &challenge().expect("randomness")).expect("a challenge");
+    let prologue = Prologue::new(&opening(&key).expect("randomness"), &challenge().expect("randomness"))
+        .expect("a challenge");
     let (initiator, frame) = Initiator::begin(&key, &prologue).expect("a handshake");
     let (_, responder) = Responder::verify([&key], &prologue, &frame).expect("a handshake");
     let (mut agent, answer) = responder.answer(limits::REQUEST_BYTES).expect("a handshake");

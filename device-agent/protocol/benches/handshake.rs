@@ -5,7 +5,7 @@ use n2n_protocol::handshake::{Initiator, Prologue, Responder, challenge, opening
 use n2n_protocol::key::Key;
 
 fn fresh(key: &Key) -> Prologue {
-    Prologue::new(&opening(key), &challenge().expect("randomness")).expect("a challenge")
+    Prologue::new(&opening(key).expect("randomness"), &challenge().expect("randomness")).expect("a challenge")
 }
 
 fn handshake(criterion: &mut Criterion) {

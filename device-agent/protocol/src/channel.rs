@@ -190,7 +190,7 @@ mod tests {
 
     fn pair(limit: usize) -> (Channel, Channel) {
         let key: Key = hex::encode([1; 32]).parse().unwrap();
-        let prologue = Prologue::new(&opening(&key), &challenge().unwrap()).unwrap();
+        let prologue = Prologue::new(&opening(&key).unwrap(), &challenge().unwrap()).unwrap();
         let (initiator, frame) = Initiator::begin(&key, &prologue).unwrap();
         let (_, responder) = Responder::verify([&key], &prologue, &frame).unwrap();
         let (agent, answer) = responder.answer(limit).unwrap();

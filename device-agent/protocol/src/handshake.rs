@@ -2,7 +2,8 @@
 //! `NNpsk0_25519_ChaChaPoly_BLAKE2s`.
 //!
 //! ```text
-//! host  -> agent   opening    u16 0x4E32 | u16 major version | id of the key | 42 bytes zero  (big endian; 50 bytes)
+//! host  -> agent   opening    u16 0x4E32 | u16 major version | id of the key | 16 random bytes | proof, 16 | 10 bytes zero
+//!                             (big endian; 50 bytes)
 //! agent -> host    challenge  u16 16     | 16 random bytes
 //! host  -> agent   first      u16 48     | ephemeral key, tag
 //! agent -> host    second     u16 48     | ephemeral key, tag      or u16 0: "none of my keys made that"
@@ -10,7 +11,9 @@
 //! Opening and challenge are the handshake's prologue. A recorded first message fails its tag on every later
 //! connection, because the challenge is another one; and it fails before any key exchange: the tag of `psk, e` needs
 //! hashes only. [`Responder::verify`] therefore costs microseconds, and [`Responder::answer`], which has the key
-//! exchange, is reached by holders of a key alone. The id of the key spares an agent with many keys from trying all.
+//! exchange, is reached by holders of a key alone. The id of the key spares an agent with many keys from trying all. The
+//! proof is a hash of the key and of all before it: whoever recorded an opening can repeat it, and nobody without a key can
+//! make a new one. [`proves`] tells an agent whose wait to end first when it has more connections than places.
 //!
 //! Protocol 1 had no opening: its host sends the first message at once. Both are 50 bytes long, so that each side knows
 //! the other's form from the first frame: an agent of protocol 1 takes the opening for a handshake of impossible length
@@ -25,6 +28,7 @@ use crate::limits::{HANDSHAKE_FRAME_BYTES, LENGTH_BYTES};
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
+use sha2::{Digest as _, Sha256};
 use snow::params::{CipherChoice, DHChoice, HashChoice, NoiseParams};
 use snow::resolvers::{CryptoResolver, DefaultResolver};
 use snow::types::{Cipher, Dh, Hash, Random};
@@ -47,11 +51,18 @@ pub const FRAME_BYTES: usize = HANDSHAKE_FRAME_BYTES;
 /// First two bytes of an opening ("N2"): no length that a handshake can have.
 const OPENING: u16 = 0x4E32;
 
-/// Random bytes in a challenge: 128 bits never repeat.
-const CHALLENGE_BYTES: usize = 16;
+/// Random bytes of an opening, and of a challenge: 128 bits never repeat.
+pub const NONCE_BYTES: usize = 16;
+
+/// Where an opening's random bytes end, and its proof.
+const NONCE: core::ops::Range<usize> = 8..8 + NONCE_BYTES;
+const PROOF: core::ops::Range<usize> = NONCE.end..NONCE.end + 16;
+
+/// What is hashed in front of a key for the proof in an opening.
+const PROOF_PURPOSE: &[u8] = b"n2n opening 2\0";
 
 /// Bytes of the challenge's frame.
-pub const CHALLENGE_FRAME_BYTES: usize = LENGTH_BYTES + CHALLENGE_BYTES;
+pub const CHALLENGE_FRAME_BYTES: usize = LENGTH_BYTES + NONCE_BYTES;
 
 /// What a responder sends instead of its handshake frame when none of its keys made the first one.
 pub const REJECTION: [u8; LENGTH_BYTES] = [0; LENGTH_BYTES];
@@ -65,6 +76,8 @@ pub enum FirstFrame {
         major: u16,
         /// Which key the peer will use.
         key: KeyId,
+        /// Its random bytes.
+        nonce: [u8; NONCE_BYTES],
     },
     /// A handshake message at once, as hosts of protocol 1 send it.
     OldHandshake,
@@ -78,21 +91,50 @@ impl FirstFrame {
     pub fn of(frame: &[u8; FRAME_BYTES]) -> Result<Self, ChannelError> {
         let [a, b, c, d, e, f, g, h, ..] = *frame;
         match u16::from_be_bytes([a, b]) {
-            OPENING => Ok(Self::Opening { major: u16::from_be_bytes([c, d]), key: KeyId([e, f, g, h]) }),
+            OPENING => {
+                let mut nonce = [0; NONCE_BYTES];
+                nonce.copy_from_slice(&frame[NONCE]);
+                Ok(Self::Opening { major: u16::from_be_bytes([c, d]), key: KeyId([e, f, g, h]), nonce })
+            }
             length if usize::from(length) == MESSAGE_BYTES => Ok(Self::OldHandshake),
             length => Err(ChannelError::NotAPeer(usize::from(length))),
         }
     }
 }
 
-/// The opening frame of an initiator that will use `key`.
-pub fn opening(key: &Key) -> [u8; FRAME_BYTES] {
+/// A fresh opening frame of an initiator that will use `key`.
+///
+/// # Errors
+/// [`ChannelError::Crypto`] when the system has no random numbers.
+pub fn opening(key: &Key) -> Result<[u8; FRAME_BYTES], ChannelError> {
     let mut frame = [0; FRAME_BYTES];
     let head = OPENING.to_be_bytes().into_iter().chain(crate::VERSION.major.to_be_bytes()).chain(key.id().0);
     for (byte, value) in frame.iter_mut().zip(head) {
         *byte = value;
     }
-    frame
+    getrandom::fill(&mut frame[NONCE]).map_err(|_| crypto(snow::Error::Rng))?;
+    let proof = proof(key, &frame);
+    frame[PROOF].copy_from_slice(&proof);
+    Ok(frame)
+}
+
+/// Whether a holder of `key` made this opening, now or earlier: a recorded one has the same random bytes.
+pub fn proves(opening: &[u8; FRAME_BYTES], key: &Key) -> bool {
+    // In constant time.
+    let differences = opening[PROOF].iter().zip(proof(key, opening)).fold(0, |sum, (a, b)| sum | (a ^ b));
+    differences == 0
+}
+
+/// Hash of the key and of an opening up to its proof. All have one length, so that no hash can be continued.
+fn proof(key: &Key, opening: &[u8; FRAME_BYTES]) -> [u8; 16] {
+    let hash = Sha256::new()
+        .chain_update(PROOF_PURPOSE)
+        .chain_update(key.bytes())
+        .chain_update(&opening[..PROOF.start])
+        .finalize();
+    let mut proof = [0; 16];
+    proof.iter_mut().zip(hash).for_each(|(byte, value)| *byte = value);
+    proof
 }
 
 /// A responder's fresh challenge, as its frame.
@@ -102,7 +144,7 @@ pub fn opening(key: &Key) -> [u8; FRAME_BYTES] {
 pub fn challenge() -> Result<[u8; CHALLENGE_FRAME_BYTES], ChannelError> {
     let mut frame = [0; CHALLENGE_FRAME_BYTES];
     let (length, random) = frame.split_at_mut(LENGTH_BYTES);
-    length.copy_from_slice(&(CHALLENGE_BYTES as u16).to_be_bytes());
+    length.copy_from_slice(&(NONCE_BYTES as u16).to_be_bytes());
     getrandom::fill(random).map_err(|_| crypto(snow::Error::Rng))?;
     Ok(frame)
 }
@@ -121,7 +163,7 @@ impl Prologue {
         challenge: &[u8; CHALLENGE_FRAME_BYTES],
     ) -> Result<Self, ChannelError> {
         let (length, _) = challenge.split_at(LENGTH_BYTES);
-        check_length(length, CHALLENGE_BYTES)?;
+        check_length(length, NONCE_BYTES)?;
         Ok(Self([PURPOSE, opening, challenge].concat()))
     }
 
@@ -136,7 +178,7 @@ impl Prologue {
 /// # Errors
 /// [`ChannelError::NotAPeer`].
 pub fn check_challenge(length: [u8; LENGTH_BYTES]) -> Result<(), ChannelError> {
-    check_length(&length, CHALLENGE_BYTES)
+    check_length(&length, NONCE_BYTES)
 }
 
 /// The initiator (host) between its handshake frame and the answer.
@@ -340,16 +382,16 @@ mod tests {
     }
 
     fn prologue() -> Prologue {
-        Prologue::new(&opening(&key(1)), &challenge().unwrap()).unwrap()
+        Prologue::new(&opening(&key(1)).unwrap(), &challenge().unwrap()).unwrap()
     }
 
     #[test]
     fn the_bytes_of_opening_and_challenge_are_pinned() {
-        let (opening, id) = (opening(&key(1)), key(1).id());
+        let (opening, id) = (opening(&key(1)).unwrap(), key(1).id());
         assert_eq!(opening[..4], [0x4E, 0x32, 0, crate::VERSION.major as u8]);
-        assert_eq!((opening.len(), &opening[4..8], &opening[8..]), (50, &id.0[..], &[0; 42][..]));
-        let major = crate::VERSION.major;
-        assert_eq!(FirstFrame::of(&opening), Ok(FirstFrame::Opening { major, key: id }));
+        assert_eq!((opening.len(), &opening[4..8], &opening[40..]), (50, &id.0[..], &[0; 10][..]));
+        let (major, nonce) = (crate::VERSION.major, *opening[8..].first_chunk().unwrap());
+        assert_eq!(FirstFrame::of(&opening), Ok(FirstFrame::Opening { major, key: id, nonce }));
         let challenge = challenge().unwrap();
         assert_eq!((challenge.len(), &challenge[..2]), (18, &[0, 16][..]));
         assert!(check_challenge([0, 16]).is_ok());
@@ -361,6 +403,25 @@ mod tests {
 
     fn read_frame_of_protocol_1(frame: &[u8]) -> Result<(), ChannelError> {
         Responder::verify([&key(1)], &Prologue::old(), frame).map(drop)
+    }
+
+    #[test]
+    fn an_opening_proves_its_key_and_no_change_of_it_does() {
+        let [one, other] = [opening(&key(1)).unwrap(), opening(&key(1)).unwrap()];
+        assert!(proves(&one, &key(1)) && proves(&other, &key(1)) && one[8..24] != other[8..24]);
+        assert!(!proves(&one, &key(2)));
+        for place in 0..40 {
+            let mut changed = one;
+            changed[place] ^= 1;
+            assert!(!proves(&changed, &key(1)), "byte {place}");
+        }
+        // SHA-256 of the purpose, the key and the first 24 bytes, by another implementation (Python's hashlib).
+        let mut pinned = [0; FRAME_BYTES];
+        pinned[..4].copy_from_slice(&[0x4E, 0x32, 0, 2]);
+        pinned[4..8].copy_from_slice(&key(1).id().0);
+        pinned[8..24].copy_from_slice(&[7; 16]);
+        pinned[24..40].copy_from_slice(&hex::decode("4e89a731ce7da246ce85a707104704fc").unwrap());
+        assert!(proves(&pinned, &key(1)));
     }
 
     #[test]
@@ -412,7 +473,7 @@ mod tests {
 
     #[test]
     fn an_opening_that_was_changed_on_the_way_fails_the_handshake() {
-        let (sent, challenge) = (opening(&key(1)), challenge().unwrap());
+        let (sent, challenge) = (opening(&key(1)).unwrap(), challenge().unwrap());
         let mut seen = sent;
         seen[3] ^= 1;
         let (_, frame) = Initiator::begin(&key(1), &Prologue::new(&sent, &challenge).unwrap()).unwrap();
@@ -435,7 +496,7 @@ mod tests {
         assert_eq!(verify(&[]), Some(ChannelError::ShortHandshake(0)));
         let mut challenge = challenge().unwrap();
         challenge[1] = 17;
-        assert_eq!(Prologue::new(&opening(&key(1)), &challenge), Err(ChannelError::NotAPeer(17)));
+        assert_eq!(Prologue::new(&opening(&key(1)).unwrap(), &challenge), Err(ChannelError::NotAPeer(17)));
     }
 
     proptest! {

@@ -127,8 +127,15 @@ mod tests {
     fn deed(call: Call) -> Deed {
         let origin = Origin { key: "desk".to_owned(), peer: "serial".to_owned() };
         let client = "a\"b\x1b".to_owned();
-        Deed::of(&Job { call, client, origin, cancel: Cancel::never(), progress: Reported::default() })
-            .unwrap()
+        Deed::of(&Job {
+            call,
+            client,
+            origin,
+            cancel: Cancel::never(),
+            gone: Cancel::never(),
+            progress: Reported::default(),
+        })
+        .unwrap()
     }
 
     #[test]

@@ -1,11 +1,11 @@
-//! Places for connections that have not greeted yet. A newcomer always finds one: when all are taken, a silent connection
+//! Places for connections that have not greeted yet. A newcomer always finds one: when all are taken, a waiting connection
 //! leaves. It is one of the address that holds most; there of the larger of two kinds, those that said nothing and those
-//! that sent an opening; and of these the oldest.
+//! that sent an opening which proves nothing; and of these the oldest. Whoever proved a key leaves only when nobody else is
+//! there.
 //!
 //! Attacker and host may come from one address (a router's, or the host's own), so an address's share decides who
 //! leaves and never who is refused. From another address an attacker, however fast, drives out its own connections only.
-//! From the host's address it drives out its own kind: a crowd that says nothing never a host that does. A crowd that sends
-//! openings as a host does has to be faster than all places within the host's two round trips.
+//! From the host's address it drives out its own kind: a host proves its key with its first bytes.
 
 use super::Ticket;
 use std::cmp::Reverse;
@@ -38,8 +38,10 @@ impl From<SocketAddr> for Address {
 pub enum Stage {
     /// Nothing whole has come from it.
     Silent,
-    /// Its opening has come. Anybody can send one, so it may still be driven out.
+    /// An opening has come that proves nothing, as anybody can send one.
     Opened,
+    /// A fresh opening has come that a holder of a key made.
+    Proven,
     /// Its first message was made with a key, for this very connection. It stays until its greeting's deadline.
     Known,
 }
@@ -79,10 +81,15 @@ pub struct Strangers {
 struct Waiting {
     silent: BTreeSet<Ticket>,
     opened: BTreeSet<Ticket>,
+    proven: BTreeSet<Ticket>,
 }
 
 impl Waiting {
     fn len(&self) -> usize {
+        self.unproven() + self.proven.len()
+    }
+
+    fn unproven(&self) -> usize {
         self.silent.len() + self.opened.len()
     }
 
@@ -90,14 +97,15 @@ impl Waiting {
         match stage {
             Stage::Silent => Some(&mut self.silent),
             Stage::Opened => Some(&mut self.opened),
+            Stage::Proven => Some(&mut self.proven),
             Stage::Known => None,
         }
     }
 
-    /// Who leaves: the oldest of the larger kind.
+    /// Who leaves: the oldest of the larger kind, if there is one that proved nothing.
     fn victim(&self) -> Option<Ticket> {
         let larger = if self.silent.len() >= self.opened.len() { &self.silent } else { &self.opened };
-        larger.first().copied()
+        larger.first().or(self.proven.first()).copied()
     }
 }
 
@@ -154,8 +162,8 @@ impl Strangers {
     }
 
     fn victim(&self) -> Option<Ticket> {
-        // Of equally full addresses the one whose turn it is longest.
-        let fullest = self.waiting.values().max_by_key(|it| (it.len(), Reverse(it.victim())));
+        // Of equally full addresses the one whose turn it is longest; proven ones count when there are no others.
+        let fullest = self.waiting.values().max_by_key(|it| (it.unproven(), it.len(), Reverse(it.victim())));
         fullest.and_then(Waiting::victim)
     }
 
@@ -234,6 +242,30 @@ mod tests {
     }
 
     #[test]
+    fn whoever_proved_a_key_leaves_after_all_others() {
+        let mut strangers = Strangers::new(3);
+        let (host, _) = placed(strangers.admit(network(1)));
+        strangers.advance(host, Stage::Proven);
+        // Of its own address and others, silent or with openings: however many come.
+        let (other, _) = placed(strangers.admit(network(2)));
+        strangers.advance(other, Stage::Opened);
+        for number in 0..1000 {
+            let (ticket, evicted) = placed(strangers.admit(network(1)));
+            assert_ne!(evicted, Some(host));
+            if number % 2 == 0 {
+                strangers.advance(ticket, Stage::Opened);
+            }
+        }
+        // Among holders of keys the fullest address loses its oldest.
+        let mut strangers = Strangers::new(3);
+        let all: Vec<Ticket> = [1, 2, 2].map(|last| placed(strangers.admit(network(last))).0).to_vec();
+        for ticket in &all {
+            strangers.advance(*ticket, Stage::Proven);
+        }
+        assert_eq!(placed(strangers.admit(network(3))).1, Some(all[1]));
+    }
+
+    #[test]
     fn whoever_has_shown_a_key_stays_and_when_all_have_a_newcomer_is_refused() {
         let mut strangers = Strangers::new(2);
         let (first, _) = placed(strangers.admit(network(1)));
@@ -260,14 +292,15 @@ mod tests {
     #[derive(Clone, Debug)]
     enum Step {
         Come(u8),
-        Advance(u64, bool),
+        Advance(u64, Stage),
         Leave(u64),
     }
 
     fn step() -> impl Strategy<Value = Step> {
+        let stage = prop_oneof![Just(Stage::Opened), Just(Stage::Proven), Just(Stage::Known)];
         prop_oneof![
             (0u8..4).prop_map(Step::Come),
-            (0u64..60, any::<bool>()).prop_map(|(ticket, known)| Step::Advance(ticket, known)),
+            (0u64..60, stage).prop_map(|(ticket, stage)| Step::Advance(ticket, stage)),
             (0u64..60).prop_map(Step::Leave),
         ]
     }
@@ -292,9 +325,7 @@ mod tests {
                             }
                         }
                     }
-                    Step::Advance(ticket, known) => {
-                        strangers.advance(ticket, if known { Stage::Known } else { Stage::Opened });
-                    }
+                    Step::Advance(ticket, stage) => strangers.advance(ticket, stage),
                     Step::Leave(ticket) => strangers.leave(ticket),
                 }
                 prop_assert!(strangers.len() <= most);

@@ -23,7 +23,7 @@ const NOTE_BYTES: usize = 320;
 /// Version of the form that is written here.
 const VERSION: u32 = 2;
 /// Key of the first line, which holds the digest of all that follows it.
-const CHECKSUM: &str = "checksum = ";
+pub(super) const CHECKSUM: &str = "checksum = ";
 /// What people should know who open it.
 const HEAD: &str =
     "# Which slot holds what. Written by n2n-agent alone; what it adds up to is in the other copy too.\n";
@@ -156,7 +156,7 @@ impl Place {
 }
 
 /// The bytes of a copy, [`BYTES`] of them. Notes that do not fit are left out, oldest first.
-fn render(state: &State, sequence: u64) -> Vec<u8> {
+pub(super) fn render(state: &State, sequence: u64) -> Vec<u8> {
     let clip = |text: &str| {
         let plain: String =
             text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
@@ -187,7 +187,7 @@ fn render(state: &State, sequence: u64) -> Vec<u8> {
 }
 
 /// Sequence and content of a copy.
-fn parse(bytes: &[u8]) -> Result<(u64, State), String> {
+pub(super) fn parse(bytes: &[u8]) -> Result<(u64, State), String> {
     let text = str::from_utf8(bytes).map_err(|_| "not text".to_owned())?;
     let (first, body) = text.split_once('\n').ok_or("cut short")?;
     let sum = first.strip_prefix(CHECKSUM).map(|sum| sum.trim_matches('"')).ok_or("no checksum")?;

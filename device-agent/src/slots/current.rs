@@ -11,6 +11,7 @@ use super::opening::{self, Found, Opened};
 use super::state::{Entry, Note, Slot, State};
 use super::student::Student;
 use super::told::Now;
+use n2n_protocol::text::printable;
 use n2n_protocol::{BundleManifest, Notice, SlotContent, SlotStatus, Trial};
 use std::io;
 use std::path::Path;
@@ -48,10 +49,11 @@ impl Current {
     pub(super) fn open(folder: &Path) -> Self {
         let (disk, made) = Disk::open(folder);
         let (copies, saved, wrong) = Copies::open(&disk);
-        for why in wrong {
+        for why in &wrong {
             // Usual after a power cut: the other copy counts.
             tracing::warn!(%why, "a copy of the slots' state is damaged");
         }
+        let both_damaged = saved.is_none() && !wrong.is_empty();
         let mut contents = Slot::ALL.map(|slot| disk.content(slot));
         let former = disk.former_state();
         let written = saved.clone().unwrap_or_default();
@@ -72,6 +74,11 @@ impl Current {
         current.state = state;
         if let Err(error) = outcome {
             current.note(format!("the slots cannot be written, what they hold stays: {error}"));
+        }
+        if both_damaged {
+            current.note(
+                "both copies of the slots' state were damaged; what lies beside them took their place".into(),
+            );
         }
         for words in words {
             current.note(words);
@@ -201,9 +208,9 @@ impl Current {
     /// How people call a student.
     pub(super) fn name(&self, entry: Entry) -> String {
         match (self.student(entry), &self.contents[entry.slot as usize]) {
-            (Some(student), _) => student.bundle.name.clone(),
+            (Some(student), _) => printable(&student.bundle.name).into_owned(),
             (None, Content::Sketch(sketch)) if sketch.digest == entry.digest && sketch.name.is_some() => {
-                sketch.name.clone().unwrap_or_default()
+                printable(sketch.name.as_deref().unwrap_or_default()).into_owned()
             }
             _ => format!("unknown {}", super::verify::short(&entry.digest)),
         }

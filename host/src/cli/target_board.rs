@@ -38,9 +38,10 @@ pub(super) fn home() -> Result<Home, Failure> {
 /// Connects, once; a board that does not answer is an error with exit code 4.
 pub(super) fn connect(address: &Address, context: &Context) -> Result<Connected, Failure> {
     let endpoint = Endpoint::resolve(address, &home()?)?;
-    let mut client = Client::connect(&endpoint)?;
+    let name = address.to_string();
+    let mut client = Client::connect_named(&name, &endpoint)?;
     client.set_cancel_flag(Arc::clone(&context.stop));
-    Ok(Connected { client, name: address.to_string(), this_machine: matches!(address, Address::Local) })
+    Ok(Connected { client, name, this_machine: matches!(address, Address::Local) })
 }
 
 impl Args {

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 
 use crate::compress::{Event, Phase};
+use crate::search::record::TrialOutcome;
 use crate::search::{self, Record, StageKind, Trial};
 use crate::ui::{Progress, Ui};
 use crate::units;
@@ -114,11 +115,12 @@ impl State {
                 tracing::debug!("update {}: mean reward {:.3}", update.update + 1, update.mean_reward);
             }
             Record::Stage(stage) => tracing::info!(
-                "layer {} done: {} candidates, {} of them not worth training, {} infeasible; {}",
+                "layer {} done: {} candidates, {} of them not worth training, {} infeasible{}; {}",
                 stage_name(stage.stage),
                 stage.trials,
                 stage.skipped,
                 stage.infeasible,
+                if stage.unknown > 0 { format!(", {} left out", stage.unknown) } else { String::new() },
                 self.summary()
             ),
             Record::Resumed(resumed) => tracing::info!("going on after {} journal lines", resumed.records),
@@ -128,6 +130,9 @@ impl State {
 
     fn trial(&mut self, trial: &Trial) {
         self.candidates += 1;
+        if let TrialOutcome::Unknown { reason, .. } = &trial.outcome {
+            tracing::warn!("candidate {} is left out, its worth is unknown: {reason}", trial.index);
+        }
         let (Some(accuracy), Some(resources)) = (trial.accuracy(), &trial.resources) else { return };
         self.trained += 1;
         if trial.feasible && self.best.is_none_or(|best| accuracy > best.accuracy) {

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use n2n_protocol::{self as wire, Board, Execution, Golden, MeasurePlan, Model, Place, Progress, Welcome};
+use n2n_protocol::{
+    self as wire, Board, Execution, Golden, Latency, MeasurePlan, Model, Place, Progress, Welcome,
+};
 
 use super::drift::Drift;
 use super::plan::{Configuration, Plan};
@@ -292,7 +294,8 @@ impl Gauge {
 
     fn measured(&self, measurement: &wire::Measurement, specimen: &Specimen) -> Measured {
         let median = measurement.latency.median_ns;
-        let (latency_lower_ns, latency_upper_ns) = bounds(measurement, self.noise);
+        let wire::Measurement { latency, samples_ns, budget_ended, .. } = measurement;
+        let (latency_lower_ns, latency_upper_ns) = bounds(latency, samples_ns, *budget_ended, self.noise);
         Measured {
             latency_ns: median,
             latency_upper_ns,
@@ -305,22 +308,22 @@ impl Gauge {
     }
 }
 
-/// Confidence bounds of the median, ns: its own interval, where there are processes enough for one.
-fn bounds(measurement: &wire::Measurement, noise: f64) -> (u64, u64) {
-    if let Some(interval) = &measurement.latency.interval {
+/// Confidence bounds of the median, ns: its own interval, where there are processes enough for one. `cut_short`: the time
+/// ended before all samples were taken.
+fn bounds(latency: &Latency, samples_ns: &[Vec<u64>], cut_short: bool, noise: f64) -> (u64, u64) {
+    if let Some(interval) = &latency.interval {
         return (interval.low_ns, interval.high_ns);
     }
     // Few processes give no interval of their own: the board's known noise stands in.
-    let median = measurement.latency.median_ns as f64;
-    let processes = measurement.samples_ns.len().max(1) as f64;
-    let half = Z * MEDIAN_EFFICIENCY * noise / processes.sqrt() * median;
+    let median = latency.median_ns as f64;
+    let half = Z * MEDIAN_EFFICIENCY * noise / (samples_ns.len().max(1) as f64).sqrt() * median;
     let (low, high) = ((median - half).max(0.0) as u64, (median + half) as u64);
-    if !measurement.budget_ended {
+    if !cut_short {
         return (low, high);
     }
     // The noise was seen over whole processes. One that was cut short has few samples, perhaps a single one of a cold
     // model: no less is known than what lies between all of them.
-    let samples = || measurement.samples_ns.iter().flatten().copied();
+    let samples = || samples_ns.iter().flatten().copied();
     (samples().min().unwrap_or(low).min(low), samples().max().unwrap_or(high).max(high))
 }
 
@@ -339,4 +342,28 @@ fn between_processes(measurement: &wire::Measurement) -> f64 {
     let centre = median_of(&mut medians);
     let mut deviations: Vec<f64> = medians.iter().map(|median| (median - centre).abs()).collect();
     if centre > 0.0 { 1.4826 * median_of(&mut deviations) / centre } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use n2n_protocol::Interval;
+
+    #[test]
+    fn few_processes_are_widened_by_the_boards_noise_and_cut_short_ones_by_all_that_was_seen() {
+        let mut latency =
+            Latency { median_ns: 1_000_000, interval: None, min_ns: 1, p90_ns: 1, p99_ns: None };
+        let (low, high) = bounds(&latency, &vec![vec![1_000_000; 30]; 3], false, 0.02);
+        assert!(
+            (950_000..1_000_000).contains(&low) && (1_000_001..1_050_000).contains(&high),
+            "{low} {high}"
+        );
+        // One process of a slow model, whose only samples are a cold and a warm one.
+        assert_eq!(bounds(&latency, &[vec![1_700_000, 900_000]], true, 0.02), (900_000, 1_700_000));
+        let (low, high) = bounds(&latency, &[vec![1_000_000]], true, 0.02);
+        assert!(low < 1_000_000 && high > 1_000_000, "never narrower than the board's noise");
+        let own = Interval { low_ns: 7, high_ns: 8, low_rank: 1, high_rank: 8, coverage_ppm: 992_187 };
+        latency.interval = Some(own);
+        assert_eq!(bounds(&latency, &[vec![5]], true, 0.02), (7, 8));
+    }
 }

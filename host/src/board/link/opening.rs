@@ -75,7 +75,7 @@ pub(in super::super) fn open(
 }
 
 fn shake_hands(wire: &mut Wire, key: &Key, deadline: Instant) -> Result<Channel, Cut> {
-    let opening = opening(key);
+    let opening = opening(key)?;
     let mut challenge = [0; CHALLENGE_FRAME_BYTES];
     let begun = wire.write(&opening, deadline, "the handshake").and_then(|()| {
         let (length, random) = challenge.split_at_mut(2);
