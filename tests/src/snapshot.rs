@@ -67,7 +67,8 @@ pub fn times_masked(text: &str) -> String {
     let mut rest = text;
     while let Some(letter) = rest.chars().next() {
         if rest.get(..FORM.len()).is_some_and(is_time) {
-            masked.push_str(&format!("{:<1$}", "TIME", FORM.len()));
+            masked += "TIME";
+            masked.extend(std::iter::repeat_n(' ', FORM.len() - "TIME".len()));
             rest = &rest[FORM.len()..];
         } else {
             masked.push(letter);
