@@ -54,6 +54,30 @@ pub fn numbers_masked(text: &str) -> String {
     masked
 }
 
+/// Moments as `2026-11-27T23:06:36Z` become `TIME`, with as many blanks as that is shorter.
+pub fn times_masked(text: &str) -> String {
+    const FORM: &str = "0000-00-00T00:00:00Z";
+    let is_time = |part: &str| {
+        part.chars().zip(FORM.chars()).all(|(letter, form)| match form {
+            '0' => letter.is_ascii_digit(),
+            other => letter == other,
+        })
+    };
+    let mut masked = String::new();
+    let mut rest = text;
+    while let Some(letter) = rest.chars().next() {
+        if rest.get(..FORM.len()).is_some_and(is_time) {
+            masked += "TIME";
+            masked.extend(std::iter::repeat_n(' ', FORM.len() - "TIME".len()));
+            rest = &rest[FORM.len()..];
+        } else {
+            masked.push(letter);
+            rest = &rest[letter.len_utf8()..];
+        }
+    }
+    masked
+}
+
 /// Names of all snapshots of a kind.
 ///
 /// # Errors

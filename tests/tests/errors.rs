@@ -234,8 +234,8 @@ fn bad_files_are_named_with_what_was_expected() {
             name: "empty ONNX file",
             line: "compress --teacher nothing.onnx --data bundled",
             code: FAILED,
-            error: &["nothing.onnx", "not written by n2n"],
-            hint: "n2n teacher train",
+            error: &["nothing.onnx", "got an empty file"],
+            hint: "again",
         },
         Case {
             name: "report of a folder that holds no run",

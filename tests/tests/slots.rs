@@ -7,7 +7,7 @@ use std::time::Duration;
 use n2n::shipping::{self, Facts, Shipment, SigningKey};
 use n2n_protocol::{Digest, Golden, Model, generator};
 use n2n_tests::board::{Board, killing_program};
-use n2n_tests::{World, candidate, wait_for};
+use n2n_tests::{World, candidate, snapshot, wait_for};
 use serde_json::Value;
 
 const N2N: &str = env!("CARGO_BIN_EXE_n2n-under-test");
@@ -24,6 +24,12 @@ fn shipped(board: &Board<'_>, line: &str) -> String {
     let finished = board.host(line).unwrap();
     assert_eq!(finished.code, Some(0), "{line}\n{}", finished.stderr);
     finished.stdout
+}
+
+/// What `n2n status` shows now, as it was read and accepted; numbers are this moment's.
+fn hold_status(board: &Board<'_>, name: &str) {
+    let told = snapshot::times_masked(&shipped(board, "status"));
+    snapshot::text("status", name, "n2n status --board pi", &snapshot::numbers_masked(&told));
 }
 
 /// The status after something, waited for.
@@ -59,6 +65,7 @@ fn a_full_disk_stops_neither_roll_back_nor_start_nor_status_and_uploads_leave_ro
     let status = until(&board, "the end of the trial", |status| status["trial"].is_null());
     assert_eq!(name(&status, "active").as_deref(), Some("two"), "{status}");
     assert_eq!((board.opened(), &status["disk"]["free_bytes"]), (Some(two), &0.into()), "{status}");
+    hold_status(&board, "full-disk");
     // What was confirmed before stays reachable too.
     shipped(&board, "rollback");
     assert_eq!(board.opened(), Some(one));
@@ -113,6 +120,7 @@ fn two_hosts_that_die_after_activation_cost_nothing_and_a_deadline_ends_what_the
         "{status}"
     );
     assert!(status["trial"]["seconds_left"].as_u64().unwrap() <= 8, "{status}");
+    hold_status(&board, "two-killed-shipments");
     let status = until(&board, "the deadline", |status| status["trial"].is_null());
     assert_eq!((board.opened(), name(&status, "active").as_deref()), (Some(one), Some("s1")), "{status}");
     let notice = status["notices"][0]["text"].as_str().unwrap();
@@ -138,6 +146,7 @@ fn the_same_student_twice_changes_nothing_and_says_so() {
     assert!(said.contains("two is already active on pi; nothing changed"), "{said}");
     let status = board.status().unwrap();
     assert_eq!(status["way_back"]["model_sha256"], one.to_string(), "{status}");
+    hold_status(&board, "the-same-student-twice");
     // Left on trial by a host that died, it is taken over by the next.
     board.student("three", 3).unwrap();
     board.ship_with_a_host_that_dies("three.onnx").unwrap();
@@ -185,6 +194,38 @@ fn a_damaged_student_gives_way_and_the_status_says_so() {
     let notice = told.lines().find(|line| line.contains("is damaged (digest ")).unwrap_or_default();
     assert!(notice.contains("student `two` in slot-b") && notice.ends_with("back to `one`"), "{told}");
     assert!(told.lines().any(|line| line.contains("way back") && line.contains('-')), "{told}");
+}
+
+#[test]
+fn a_damaged_way_back_or_state_costs_nothing_but_itself_and_the_status_says_so() {
+    let world = World::new().unwrap();
+    let mut board = Board::new(&world, N2N, AGENT, "").unwrap();
+    let [_, two] = [1, 2].map(|seed| board.student(&format!("s{seed}"), seed).unwrap());
+    shipped(&board, "ship s1.onnx");
+    shipped(&board, "ship s2.onnx");
+    board.kill().unwrap();
+    let path = board.data().join("slots/slot-a/model.onnx");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[5000] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    board.start().unwrap();
+    until(&board, "the look at the way back", |status| {
+        status["notices"].as_array().is_some_and(|notices| !notices.is_empty())
+    });
+    assert_eq!(board.opened(), Some(two));
+    hold_status(&board, "damaged-previous");
+    let refused = board.host("rollback").unwrap();
+    assert_eq!((refused.code, board.opened()), (Some(1), Some(two)), "{}", refused.stderr);
+
+    board.kill().unwrap();
+    bytes[5000] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    for copy in ["state-0.toml", "state-1.toml"] {
+        fs::write(board.data().join("slots").join(copy), "checksum = \"torn").unwrap();
+    }
+    board.start().unwrap();
+    assert_eq!(board.opened_when_settled().unwrap(), Some(two));
+    hold_status(&board, "damaged-state");
 }
 
 #[test]

@@ -49,10 +49,11 @@ impl Current {
     pub(super) fn open(folder: &Path) -> Self {
         let (disk, made) = Disk::open(folder);
         let (copies, saved, wrong) = Copies::open(&disk);
-        for why in wrong {
+        for why in &wrong {
             // Usual after a power cut: the other copy counts.
             tracing::warn!(%why, "a copy of the slots' state is damaged");
         }
+        let both_damaged = saved.is_none() && !wrong.is_empty();
         let mut contents = Slot::ALL.map(|slot| disk.content(slot));
         let former = disk.former_state();
         let written = saved.clone().unwrap_or_default();
@@ -73,6 +74,11 @@ impl Current {
         current.state = state;
         if let Err(error) = outcome {
             current.note(format!("the slots cannot be written, what they hold stays: {error}"));
+        }
+        if both_damaged {
+            current.note(
+                "both copies of the slots' state were damaged; what lies beside them took their place".into(),
+            );
         }
         for words in words {
             current.note(words);

@@ -194,8 +194,16 @@ mod tests {
         outlook.see(&stepped(1, 10), seconds(1));
         outlook.see(&stepped(11, 10), seconds(11));
         assert_eq!(outlook.left(seconds(11)), None);
-        let (stage, searcher) = (search::StageKind::Removal, search::SearcherKind::Random);
-        let batch = search::Event::Batch { stage, searcher, update: 1, candidates: 5, spent: 0.5 };
+        let batch = search::record::Batch {
+            number: 1,
+            purpose: search::record::Purpose::Explore,
+            searcher: "random".into(),
+            elapsed_ns: 0,
+            spent: 0.25,
+            rung: search::Rung::Inherited,
+            candidates: 5,
+        };
+        let batch = search::Event::Batch(&batch);
         outlook.see(&Event::Search(&batch), seconds(20));
         assert_eq!(outlook.left(seconds(20)), Some(seconds(60 + 100 + 200)));
     }
