@@ -51,6 +51,7 @@ pub fn dry_run(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> R
     observer(&Event::Phase(Phase::Board));
     let settings = Settings {
         board_key: lab.gauge.identity(),
+        rungs: prepared::rungs(plan),
         budget: Budget::Candidates(CANDIDATES),
         ..plan.configuration.search.clone()
     };

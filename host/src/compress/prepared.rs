@@ -25,7 +25,7 @@ use crate::run::journal::Journal;
 use crate::run::journey::{Milestone, OnBoard};
 use crate::search::laboratory::{Laboratory as _, Measured};
 use crate::search::replay::Replay;
-use crate::search::{Bound, Metric, Preset, Record, Settings, Teacher};
+use crate::search::{Bound, Metric, Preset, Record, Rungs, Settings, Teacher};
 use crate::training::device::DeviceError;
 use crate::training::recipe::Recipe;
 use crate::training::{Classifier, Guessing, device, evaluation};
@@ -67,6 +67,7 @@ impl<'a> Prepared<'a> {
         }
         let settings = Settings {
             board_key: lab.gauge.identity(),
+            rungs: rungs(plan),
             extensions: extension::all(journey.milestones()),
             finalists: FINALIST_POOL.max(plan.configuration.finale.finalists),
             ..plan.configuration.search.clone()
@@ -183,6 +184,11 @@ pub(super) fn greet_teacher(
     let limits = limits_now(settings, network, on_board.measured)?;
     smallest::refuse_impossible(lab, network, &limits, settings.channel_multiple)?;
     Ok(on_board)
+}
+
+/// The plan's rungs, as its training set bears them.
+pub(super) fn rungs(plan: &Plan) -> Rungs {
+    plan.configuration.search.rungs.for_batches(Recipe::proxy().batches(plan.dataset.train.len()))
 }
 
 /// The teacher as the search sees it.

@@ -16,7 +16,7 @@
 //! | `cascade`, `cache` | from a proposal to a reward |
 //! | `reward` | `paper` and `edge`, parts kept |
 //! | `surrogate` | quality by structure, fitted to all looks |
-//! | `search` | batches in turns until the budget is spent |
+//! | `search`, `first_batches`, `selection` | batches in turns until the budget is spent; the simple students; what is trained next |
 //! | `teacher`, `event`, `error`, `digits` | what all of these speak of |
 //! | `unknowns` | how many candidates of unknown worth a search goes on with |
 //! | `record`, `begin`, `tape`, `replay` | what is journaled, and going on from it |
@@ -39,6 +39,7 @@ pub mod cost_model;
 mod digits;
 mod error;
 mod event;
+mod first_batches;
 pub mod fit;
 pub mod genome;
 pub mod laboratory;
@@ -56,6 +57,7 @@ pub mod reward;
 mod search;
 pub mod searcher;
 mod searchers;
+mod selection;
 pub mod settings;
 pub mod shrinkage_policy;
 pub mod simple;

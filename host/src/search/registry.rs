@@ -1,6 +1,7 @@
 //! The searchers by name. A new one is a type of its own and a line here.
 
 use super::policy::PolicyError;
+use super::reward::Preset;
 use super::searcher::{Searcher, Setup};
 use super::searchers::{evolution, greedy, paper, random, reinforce, saliency, uniform};
 
@@ -39,6 +40,15 @@ pub const SEARCHERS: &[Entry] = &[
 
 /// Who proposed the simple students, in journals and tables.
 pub const SIMPLE: &str = "simple";
+
+/// Who takes part in a preset unless somebody is named, each with its share.
+pub fn of_preset(preset: Preset) -> Vec<(&'static Entry, f64)> {
+    let share = |entry: &Entry| match preset {
+        Preset::Edge => entry.edge,
+        Preset::Paper => f64::from(u8::from(entry.name == "paper")),
+    };
+    SEARCHERS.iter().map(|entry| (entry, share(entry))).filter(|(_, share)| *share > 0.0).collect()
+}
 
 /// The entry of a name.
 pub fn find(name: &str) -> Option<&'static Entry> {

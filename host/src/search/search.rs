@@ -3,7 +3,7 @@
 //!
 //! The budget's clock is read once per batch, and that reading is journaled with it: a replay makes the same choices.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -20,30 +20,20 @@ use super::record::{Batch, Finished, Purpose, Record, Started, Stopped, Trial, T
 use super::result::{self, SearchResult};
 use super::reward::{Preset, Scoring};
 use super::searcher::{Asked, Known, Proposal, Searcher, Setup};
-use super::settings::{Budget, Settings};
+use super::settings::{Budget, LONG_BATCH, PAIRS, Settings};
 use super::state::Scale;
 use super::surrogate::{Surrogate, rank_correlation};
 use super::tape::{Journal, Observer, Tape};
 use super::teacher::{Policies, Teacher};
 use super::unknowns::Unknowns;
-use super::{begin, registry, simple};
+use super::{begin, registry};
 use crate::model_io::Weights;
 use crate::training::inheritance;
 
 /// Batches one after the other that tell a searcher nothing new: it has settled.
 const SETTLED: usize = 4;
-/// Candidates judged both without training and trained that a verdict on the untrained rung needs.
-const PAIRS: usize = 8;
-/// Rank correlation below which looks without training choose no better than chance.
-const LEAST_CORRELATION: f64 = 0.2;
 /// With a budget of candidates: so many are proposed for each that is trained.
 const PROPOSED_FOR_ONE: usize = 4;
-/// Students in one batch of long looks: enough for the hands, few enough to stop in time.
-const LONG_BATCH: usize = 2;
-/// Students that are trained longest where the budget is one of candidates.
-const LONG_LOOKS: usize = 4;
-/// Share of the budget after which no more simple students are trained.
-const SIMPLE_SHARE: f64 = 0.4;
 /// Who judged again, in batches of promotions.
 const PROMOTION: &str = "promotion";
 
@@ -75,15 +65,15 @@ pub fn search(
 }
 
 /// A searcher with its share.
-struct Seat {
-    name: &'static str,
-    searcher: Box<dyn Searcher>,
-    share: f64,
+pub(super) struct Seat {
+    pub(super) name: &'static str,
+    pub(super) searcher: Box<dyn Searcher>,
+    pub(super) share: f64,
     /// What it has spent, in the unit of the budget.
-    spent: f64,
+    pub(super) spent: f64,
     /// Batches in a row that told nothing new.
-    stale: usize,
-    open: bool,
+    pub(super) stale: usize,
+    pub(super) open: bool,
 }
 
 /// What is done next.
@@ -98,37 +88,37 @@ enum Next {
     End(String),
 }
 
-struct Search<'a> {
-    settings: &'a Settings,
-    cascade: Cascade,
-    base: Rc<Base>,
-    seats: Vec<Seat>,
-    trials: Vec<Trial>,
+pub(super) struct Search<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) cascade: Cascade,
+    pub(super) base: Rc<Base>,
+    pub(super) seats: Vec<Seat>,
+    pub(super) trials: Vec<Trial>,
     /// The last job of each lineage.
-    jobs: HashMap<String, Job>,
-    simple: Vec<(Shape, f64)>,
-    surrogate: Surrogate,
+    pub(super) jobs: HashMap<String, Job>,
+    pub(super) simple: Vec<(Shape, f64)>,
+    pub(super) surrogate: Surrogate,
     /// The rung of proposals; the promotion's own once looks without training have proved useless.
-    explore: Rung,
-    batches: usize,
+    pub(super) explore: Rung,
+    pub(super) batches: usize,
     /// Proposals, without promotions.
-    proposed: usize,
+    pub(super) proposed: usize,
     /// Time spent on proposals and on promotions, ns.
-    exploring_ns: u64,
-    promoting_ns: u64,
-    start_ns: u64,
+    pub(super) exploring_ns: u64,
+    pub(super) promoting_ns: u64,
+    pub(super) start_ns: u64,
     /// How long the last batch of proposals took, ns.
-    last_explore_ns: u64,
+    pub(super) last_explore_ns: u64,
     /// What one step of one student's training took in the last batch that trained some, ns; 0 before.
-    step_ns: f64,
-    choosing: bool,
-    unsettled: Option<Unsettled>,
+    pub(super) step_ns: f64,
+    pub(super) choosing: bool,
+    pub(super) unsettled: Option<Unsettled>,
     /// What this round may spend.
-    budget: Budget,
+    pub(super) budget: Budget,
 }
 
 /// A batch whose cost is not accounted for yet.
-struct Unsettled {
+pub(super) struct Unsettled {
     plan: (Purpose, Rung),
     began_ns: u64,
     /// Students that were trained in it.
@@ -173,14 +163,9 @@ impl<'a> Search<'a> {
             start,
         };
         let mut seats = Vec::new();
-        for (name, share) in &settings.searchers {
-            let entry = registry::find(name)
-                .ok_or_else(|| SearchError::Settings(format!("searcher `{name}`: there is none")))?;
-            if *share > 0.0 {
-                let searcher = (entry.build)(&setup)?;
-                let (name, share) = (entry.name, *share);
-                seats.push(Seat { name, searcher, share, spent: 0.0, stale: 0, open: true });
-            }
+        for (entry, share) in taking_part(settings)? {
+            let searcher = (entry.build)(&setup)?;
+            seats.push(Seat { name: entry.name, searcher, share, spent: 0.0, stale: 0, open: true });
         }
         let cascade = Cascade {
             scoring,
@@ -263,72 +248,8 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// The students that anybody would try first: all looked at without training, then the best of those trained, a few at a
-    /// time and uniform width first, for a part of the budget.
-    fn simple_students(&mut self, lab: &mut dyn Laboratory, tape: &mut Tape<'_>) -> Result<(), SearchError> {
-        // A search by uniform width alone compares with nothing else.
-        let only_uniform = self.seats.iter().all(|seat| seat.name == "uniform");
-        let mut all = if only_uniform { vec![simple::uniform(&self.base)] } else { simple::all(&self.base) };
-        if let Budget::Candidates(count) = self.budget {
-            all.truncate(count);
-        }
-        let now_ns = tape.clock(lab);
-        let proposals: Vec<Proposal> =
-            all.iter().map(|simple| Proposal::Fitted(simple.shape.clone())).collect();
-        let names: Vec<String> = all.iter().map(|simple| simple.name.clone()).collect();
-        let plan = self.plan(Purpose::Simple, registry::SIMPLE, 0.0, self.explore);
-        let judged = self.batch(lab, tape, now_ns, &proposals, plan, Some(&names))?;
-        self.proposed += judged.len();
-        let worth = |(simple, one): (simple::Simple, Judged)| {
-            let quality = one.trial.quality().filter(|_| one.trial.feasible)?;
-            Some((simple, one.trial.genome, quality))
-        };
-        let mut ranked: Vec<(simple::Simple, Genome, f64)> =
-            all.into_iter().zip(judged).filter_map(worth).collect();
-        ranked.sort_by(|a, b| {
-            let is_uniform = |it: &simple::Simple| it.name == simple::UNIFORM;
-            is_uniform(&b.0).cmp(&is_uniform(&a.0)).then(b.2.total_cmp(&a.2))
-        });
-        let Some(rung) = self.settings.rungs.promote.filter(|rung| *rung != self.explore) else {
-            self.simple = ranked.into_iter().map(|(simple, _, quality)| (simple.shape, quality)).collect();
-            return Ok(());
-        };
-        let mut trained: Vec<(Shape, f64)> = Vec::new();
-        for few in ranked.chunks(LONG_BATCH) {
-            let now_ns = self.settle(lab, tape);
-            if tape.is_live() && lab.cancelled() {
-                return Err(Fault::Cancelled.into());
-            }
-            let by_time = matches!(self.budget, Budget::Time(_));
-            if by_time
-                && !trained.is_empty()
-                && self.spent(now_ns) + self.half(rung, few.len()) > SIMPLE_SHARE
-            {
-                break;
-            }
-            let proposals: Vec<Proposal> =
-                few.iter().map(|(_, genome, _)| Proposal::Exact(genome.clone())).collect();
-            let names: Vec<String> = few.iter().map(|(simple, ..)| simple.name.clone()).collect();
-            let plan = self.plan(Purpose::Simple, registry::SIMPLE, 0.0, rung);
-            let judged = self.batch(lab, tape, now_ns, &proposals, plan, Some(&names))?;
-            for ((simple, ..), one) in few.iter().zip(judged) {
-                if let Some(quality) = one.trial.quality().filter(|_| one.trial.feasible) {
-                    trained.push((simple.shape.clone(), quality));
-                }
-            }
-        }
-        trained.sort_by(|a, b| b.1.total_cmp(&a.1));
-        self.simple = if trained.is_empty() {
-            ranked.into_iter().map(|(simple, _, quality)| (simple.shape, quality)).collect()
-        } else {
-            trained
-        };
-        self.refit();
-        Ok(())
-    }
-
     /// Half of what training so many students at this rung takes, as a share of the budget; 0 where that is not known.
-    fn half(&self, rung: Rung, students: usize) -> f64 {
+    pub(super) fn half(&self, rung: Rung, students: usize) -> f64 {
         match (self.budget, rung) {
             (Budget::Time(time), Rung::Steps(steps)) => {
                 let all_ns = self.step_ns * f64::from(steps) * students as f64;
@@ -339,7 +260,7 @@ impl<'a> Search<'a> {
     }
 
     /// Share of the budget that is spent.
-    fn spent(&self, now_ns: u64) -> f64 {
+    pub(super) fn spent(&self, now_ns: u64) -> f64 {
         match self.budget {
             Budget::Time(time) => now_ns.saturating_sub(self.start_ns) as f64 / time.as_nanos().max(1) as f64,
             Budget::Candidates(count) => self.proposed as f64 / count.max(1) as f64,
@@ -481,13 +402,19 @@ impl<'a> Search<'a> {
         first.map_or_else(|| PROMOTION.to_owned(), |trial| trial.searcher.clone())
     }
 
-    fn plan(&self, purpose: Purpose, searcher: &'static str, epsilon: f64, rung: Rung) -> Plan<'static> {
+    pub(super) fn plan(
+        &self,
+        purpose: Purpose,
+        searcher: &'static str,
+        epsilon: f64,
+        rung: Rung,
+    ) -> Plan<'static> {
         let first = self.trials.len() as u64;
         Plan { number: self.batches, purpose, searcher, epsilon, rung, first }
     }
 
     /// Judges, journals and remembers one batch. `finders`: names to put in the place of the batch's own.
-    fn batch(
+    pub(super) fn batch(
         &mut self,
         lab: &mut dyn Laboratory,
         tape: &mut Tape<'_>,
@@ -533,7 +460,7 @@ impl<'a> Search<'a> {
 
     /// Reads the clock and accounts for the last batch by that reading, which the next line of the journal will hold: so a
     /// replay counts alike.
-    fn settle(&mut self, lab: &dyn Laboratory, tape: &Tape<'_>) -> u64 {
+    pub(super) fn settle(&mut self, lab: &dyn Laboratory, tape: &Tape<'_>) -> u64 {
         let now_ns = tape.clock(lab);
         let Some(Unsettled { plan: (purpose, rung), began_ns, trained, seat }) = self.unsettled.take() else {
             return now_ns;
@@ -571,98 +498,7 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
-    /// Candidates that keep the limits and were not looked at at this rung, the most promising first.
-    fn not_at(&self, rung: Rung, worth: impl Fn(&Trial) -> Option<f64>) -> Vec<&Trial> {
-        let done: HashSet<&str> = self
-            .trials
-            .iter()
-            .filter(|trial| trial.rung == rung)
-            .map(|trial| trial.lineage.as_str())
-            .collect();
-        let mut seen = BTreeSet::new();
-        let mut all: Vec<(&Trial, f64)> = self
-            .trials
-            .iter()
-            .filter(|trial| trial.feasible && !done.contains(trial.lineage.as_str()))
-            .filter_map(|trial| Some((trial, worth(trial)?)))
-            .collect();
-        all.sort_by(|a, b| b.1.total_cmp(&a.1));
-        all.retain(|(trial, _)| seen.insert(trial.lineage.as_str()));
-        all.into_iter().map(|(trial, _)| trial).collect()
-    }
-
-    /// What is trained next.
-    fn promising(&self, count: usize) -> Vec<Genome> {
-        let Some(rung) = self.settings.rungs.promote.filter(|rung| *rung != self.explore) else {
-            return Vec::new();
-        };
-        let worth =
-            |trial: &Trial| (trial.rung == self.explore).then(|| self.surrogate.quality_of(trial)).flatten();
-        self.not_at(rung, worth).into_iter().take(count).map(|trial| trial.genome.clone()).collect()
-    }
-
-    /// What is trained longest next: uniform width and the best simple student among the first, so that the result can say
-    /// what was gained over them.
-    fn choice(&self) -> Vec<Genome> {
-        let Some(rung) = self.settings.rungs.choose else { return Vec::new() };
-        let trained = self.settings.rungs.promote.unwrap_or(self.explore);
-        let is_trained = |trial: &Trial| trial.rung == trained || (trial.rung != rung && trial.was_trained());
-        let worth = |trial: &Trial| is_trained(trial).then(|| self.surrogate.quality_of(trial)).flatten();
-        let open = self.not_at(rung, worth);
-        let chosen = self.trials.iter().filter(|trial| trial.rung == rung).count();
-        // Without a time some are enough.
-        if !matches!(self.budget, Budget::Time(_)) && chosen >= LONG_LOOKS {
-            return Vec::new();
-        }
-        let mut genomes: Vec<Genome> = Vec::new();
-        if chosen == 0 {
-            let simple = open.iter().filter(|trial| trial.searcher.starts_with(registry::SIMPLE));
-            let best = simple.clone().next();
-            let uniform = simple.clone().find(|trial| trial.searcher == simple::UNIFORM);
-            for trial in [uniform, best].into_iter().flatten() {
-                if !genomes.contains(&trial.genome) {
-                    genomes.push(trial.genome.clone());
-                }
-            }
-        }
-        for trial in open {
-            if genomes.len() < LONG_BATCH && !genomes.contains(&trial.genome) {
-                genomes.push(trial.genome.clone());
-            }
-        }
-        genomes
-    }
-
-    /// Whether looks without training choose better than chance; if not, proposals are trained from now on.
-    fn judge_the_rung(&mut self) {
-        let Some(promote) = self.settings.rungs.promote.filter(|_| self.explore == Rung::Inherited) else {
-            return;
-        };
-        let pairs = self.pairs(promote);
-        let correlation = rank_correlation(&pairs).filter(|_| pairs.len() >= PAIRS);
-        if correlation.is_some_and(|correlation| correlation < LEAST_CORRELATION) {
-            self.explore = promote;
-        }
-    }
-
-    /// Qualities of the same candidates without training and at another rung.
-    fn pairs(&self, rung: Rung) -> Vec<(f64, f64)> {
-        let at = |rung: Rung| {
-            let looks = self.trials.iter().filter(move |trial| trial.rung == rung);
-            looks
-                .filter_map(|trial| Some((trial.lineage.as_str(), trial.quality()?)))
-                .collect::<HashMap<_, _>>()
-        };
-        let (untrained, trained) = (at(Rung::Inherited), at(rung));
-        let mut both: Vec<(&str, f64, f64)> = trained
-            .into_iter()
-            .filter_map(|(lineage, quality)| Some((lineage, *untrained.get(lineage)?, quality)))
-            .collect();
-        both.sort_by(|a, b| a.0.cmp(b.0));
-        both.into_iter().map(|(_, untrained, trained)| (untrained, trained)).collect()
-    }
-
-    fn refit(&mut self) {
+    pub(super) fn refit(&mut self) {
         let trained = self.settings.rungs.promote.unwrap_or(self.explore);
         let ranks = self.explore == Rung::Inherited;
         self.surrogate.fit(trained, ranks);
@@ -704,6 +540,20 @@ impl<'a> Search<'a> {
         let order = |trial: &Trial| self.surrogate.quality_of(trial);
         Ok(result::gather(self.settings, &self.cascade, &self.trials, &self.jobs, &order, policies))
     }
+}
+
+/// Who has a share.
+fn taking_part(settings: &Settings) -> Result<Vec<(&'static registry::Entry, f64)>, SearchError> {
+    if settings.searchers.is_empty() {
+        return Ok(registry::of_preset(settings.preset));
+    }
+    let mut named = Vec::new();
+    for (name, share) in settings.searchers.iter().filter(|(_, share)| *share > 0.0) {
+        let entry = registry::find(name)
+            .ok_or_else(|| SearchError::Settings(format!("searcher `{name}`: there is none")))?;
+        named.push((entry, *share));
+    }
+    Ok(named)
 }
 
 /// Weights that candidates of a judged one inherit: its own as trained, so that layers which had nothing to inherit need not

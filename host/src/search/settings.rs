@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use super::constraint::{Limit, Metric};
 use super::error::SearchError;
 use super::laboratory::Rung;
-use super::registry;
 use super::reinforce::{Baseline, Learning};
 use super::reward::Preset;
 
@@ -15,6 +14,12 @@ use super::reward::Preset;
 const MOST_ROLLOUTS: usize = 256;
 /// The bias of 10,000 steps is no prior; board profiles know multiples up to 64.
 const LARGEST_MULTIPLE: usize = 256;
+
+/// Candidates judged both without training and trained that a verdict on the untrained rung needs.
+pub(super) const PAIRS: usize = 8;
+
+/// Students in one batch of long looks: enough for the hands, few enough to stop in time.
+pub(super) const LONG_BATCH: usize = 2;
 
 /// What the search may spend, over both stages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +46,25 @@ pub struct Rungs {
     pub choose_share: f64,
 }
 
+/// Passes over the training images beyond which a look in the search tells nothing more: of a promotion, of the choice.
+const MOST_PASSES: [u32; 2] = [8, 24];
+
+impl Rungs {
+    /// The same for a training set of so many batches: a few hundred images are seen often enough in fewer steps.
+    #[must_use]
+    pub fn for_batches(self, batches: usize) -> Self {
+        let batches = u32::try_from(batches.max(1)).unwrap_or(u32::MAX);
+        let fewer = |rung: Option<Rung>, passes: u32| {
+            rung.map(|rung| match rung {
+                Rung::Steps(steps) => Rung::Steps(steps.min(batches.saturating_mul(passes))),
+                other @ (Rung::Inherited | Rung::Epochs(_)) => other,
+            })
+        };
+        let [promote, choose] = MOST_PASSES;
+        Self { promote: fewer(self.promote, promote), choose: fewer(self.choose, choose), ..self }
+    }
+}
+
 /// Everything that decides which candidates a search proposes, apart from the answers of the laboratory.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
@@ -59,7 +83,8 @@ pub struct Settings {
     pub extensions: Vec<Budget>,
     /// Candidates per policy update.
     pub rollouts: usize,
-    /// Who gets how much of the budget, by the names of `registry`; only ratios count, and 0 switches a searcher off.
+    /// Who gets how much of the budget, by the names of `registry`; only ratios count, 0 switches a searcher off, and none at all
+    /// are the preset's own.
     pub searchers: Vec<(String, f64)>,
     /// How long candidates are trained.
     pub rungs: Rungs,
@@ -93,14 +118,6 @@ impl Settings {
             },
             Preset::Edge => EDGE_RUNGS,
         };
-        let searchers = match preset {
-            Preset::Paper => vec![("paper".to_owned(), 1.0)],
-            Preset::Edge => registry::SEARCHERS
-                .iter()
-                .filter(|entry| entry.edge > 0.0)
-                .map(|entry| (entry.name.to_owned(), entry.edge))
-                .collect(),
-        };
         Self {
             preset,
             seed,
@@ -109,7 +126,7 @@ impl Settings {
             budget,
             extensions: Vec::new(),
             rollouts,
-            searchers,
+            searchers: Vec::new(),
             rungs,
             channel_multiple: if preset == Preset::Paper { 1 } else { 8 },
             board_key: String::new(),
@@ -137,7 +154,8 @@ impl Settings {
             );
         }
         let shares = || self.searchers.iter().map(|(_, share)| *share);
-        if shares().any(|share| !share.is_finite() || share < 0.0) || shares().sum::<f64>() <= 0.0 {
+        let nobody = !self.searchers.is_empty() && shares().sum::<f64>() <= 0.0;
+        if shares().any(|share| !share.is_finite() || share < 0.0) || nobody {
             let got = format!("{:?}", self.searchers);
             return wrong("shares of the searchers", "numbers from 0 up, one above 0", got);
         }

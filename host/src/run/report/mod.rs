@@ -271,7 +271,7 @@ mod tests {
     #[test]
     fn the_report_of_a_recorded_run_says_what_was_read() {
         let folder = tempfile::tempdir().unwrap();
-        let run = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/run-schema-1");
+        let run = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/run-of-today");
         let page = write(&run, Some(&folder.path().join("page.html"))).unwrap();
         let text = shown(&std::fs::read_to_string(page).unwrap());
         let version = concat!("n2n ", env!("CARGO_PKG_VERSION"));

@@ -1,0 +1,85 @@
+//! The first batches of a search: the simple students.
+
+use super::cascade::Judged;
+use super::error::SearchError;
+use super::genome::{Genome, Shape};
+use super::laboratory::{Fault, Laboratory};
+use super::record::Purpose;
+use super::search::Search;
+use super::searcher::Proposal;
+use super::settings::{Budget, LONG_BATCH};
+use super::tape::Tape;
+use super::{registry, simple};
+
+/// Share of the budget after which no more simple students are trained.
+const SIMPLE_SHARE: f64 = 0.4;
+
+impl Search<'_> {
+    /// The students that anybody would try first: all looked at without training, then the best of those trained, a few at a
+    /// time and uniform width first, for a part of the budget.
+    pub(super) fn simple_students(
+        &mut self,
+        lab: &mut dyn Laboratory,
+        tape: &mut Tape<'_>,
+    ) -> Result<(), SearchError> {
+        // A search by uniform width alone compares with nothing else.
+        let only_uniform = self.seats.iter().all(|seat| seat.name == "uniform");
+        let mut all = if only_uniform { vec![simple::uniform(&self.base)] } else { simple::all(&self.base) };
+        if let Budget::Candidates(count) = self.budget {
+            all.truncate(count);
+        }
+        let now_ns = tape.clock(lab);
+        let proposals: Vec<Proposal> =
+            all.iter().map(|simple| Proposal::Fitted(simple.shape.clone())).collect();
+        let names: Vec<String> = all.iter().map(|simple| simple.name.clone()).collect();
+        let plan = self.plan(Purpose::Simple, registry::SIMPLE, 0.0, self.explore);
+        let judged = self.batch(lab, tape, now_ns, &proposals, plan, Some(&names))?;
+        self.proposed += judged.len();
+        let worth = |(simple, one): (simple::Simple, Judged)| {
+            let quality = one.trial.quality().filter(|_| one.trial.feasible)?;
+            Some((simple, one.trial.genome, quality))
+        };
+        let mut ranked: Vec<(simple::Simple, Genome, f64)> =
+            all.into_iter().zip(judged).filter_map(worth).collect();
+        ranked.sort_by(|a, b| {
+            let is_uniform = |it: &simple::Simple| it.name == simple::UNIFORM;
+            is_uniform(&b.0).cmp(&is_uniform(&a.0)).then(b.2.total_cmp(&a.2))
+        });
+        let Some(rung) = self.settings.rungs.promote.filter(|rung| *rung != self.explore) else {
+            self.simple = ranked.into_iter().map(|(simple, _, quality)| (simple.shape, quality)).collect();
+            return Ok(());
+        };
+        let mut trained: Vec<(Shape, f64)> = Vec::new();
+        for few in ranked.chunks(LONG_BATCH) {
+            let now_ns = self.settle(lab, tape);
+            if tape.is_live() && lab.cancelled() {
+                return Err(Fault::Cancelled.into());
+            }
+            let by_time = matches!(self.budget, Budget::Time(_));
+            if by_time
+                && !trained.is_empty()
+                && self.spent(now_ns) + self.half(rung, few.len()) > SIMPLE_SHARE
+            {
+                break;
+            }
+            let proposals: Vec<Proposal> =
+                few.iter().map(|(_, genome, _)| Proposal::Exact(genome.clone())).collect();
+            let names: Vec<String> = few.iter().map(|(simple, ..)| simple.name.clone()).collect();
+            let plan = self.plan(Purpose::Simple, registry::SIMPLE, 0.0, rung);
+            let judged = self.batch(lab, tape, now_ns, &proposals, plan, Some(&names))?;
+            for ((simple, ..), one) in few.iter().zip(judged) {
+                if let Some(quality) = one.trial.quality().filter(|_| one.trial.feasible) {
+                    trained.push((simple.shape.clone(), quality));
+                }
+            }
+        }
+        trained.sort_by(|a, b| b.1.total_cmp(&a.1));
+        self.simple = if trained.is_empty() {
+            ranked.into_iter().map(|(simple, _, quality)| (simple.shape, quality)).collect()
+        } else {
+            trained
+        };
+        self.refit();
+        Ok(())
+    }
+}

@@ -1,0 +1,109 @@
+//! Which candidates are trained next, and which longest; and whether looks without training choose better than chance.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use super::genome::Genome;
+use super::laboratory::Rung;
+use super::record::Trial;
+use super::search::Search;
+use super::settings::{Budget, LONG_BATCH, PAIRS};
+use super::surrogate::rank_correlation;
+use super::{registry, simple};
+
+/// Rank correlation below which looks without training choose no better than chance.
+const LEAST_CORRELATION: f64 = 0.2;
+/// Students that are trained longest where the budget is one of candidates.
+const LONG_LOOKS: usize = 4;
+
+impl Search<'_> {
+    /// Candidates that keep the limits and were not looked at at this rung, the most promising first.
+    fn not_at(&self, rung: Rung, worth: impl Fn(&Trial) -> Option<f64>) -> Vec<&Trial> {
+        let done: HashSet<&str> = self
+            .trials
+            .iter()
+            .filter(|trial| trial.rung == rung)
+            .map(|trial| trial.lineage.as_str())
+            .collect();
+        let mut seen = BTreeSet::new();
+        let mut all: Vec<(&Trial, f64)> = self
+            .trials
+            .iter()
+            .filter(|trial| trial.feasible && !done.contains(trial.lineage.as_str()))
+            .filter_map(|trial| Some((trial, worth(trial)?)))
+            .collect();
+        all.sort_by(|a, b| b.1.total_cmp(&a.1));
+        all.retain(|(trial, _)| seen.insert(trial.lineage.as_str()));
+        all.into_iter().map(|(trial, _)| trial).collect()
+    }
+
+    /// What is trained next.
+    pub(super) fn promising(&self, count: usize) -> Vec<Genome> {
+        let Some(rung) = self.settings.rungs.promote.filter(|rung| *rung != self.explore) else {
+            return Vec::new();
+        };
+        let worth =
+            |trial: &Trial| (trial.rung == self.explore).then(|| self.surrogate.quality_of(trial)).flatten();
+        self.not_at(rung, worth).into_iter().take(count).map(|trial| trial.genome.clone()).collect()
+    }
+
+    /// What is trained longest next: uniform width and the best simple student among the first, so that the result can say
+    /// what was gained over them.
+    pub(super) fn choice(&self) -> Vec<Genome> {
+        let Some(rung) = self.settings.rungs.choose else { return Vec::new() };
+        let trained = self.settings.rungs.promote.unwrap_or(self.explore);
+        let is_trained = |trial: &Trial| trial.rung == trained || (trial.rung != rung && trial.was_trained());
+        let worth = |trial: &Trial| is_trained(trial).then(|| self.surrogate.quality_of(trial)).flatten();
+        let open = self.not_at(rung, worth);
+        let chosen = self.trials.iter().filter(|trial| trial.rung == rung).count();
+        // Without a time some are enough.
+        if !matches!(self.budget, Budget::Time(_)) && chosen >= LONG_LOOKS {
+            return Vec::new();
+        }
+        let mut genomes: Vec<Genome> = Vec::new();
+        if chosen == 0 {
+            let simple = open.iter().filter(|trial| trial.searcher.starts_with(registry::SIMPLE));
+            let best = simple.clone().next();
+            let uniform = simple.clone().find(|trial| trial.searcher == simple::UNIFORM);
+            for trial in [uniform, best].into_iter().flatten() {
+                if !genomes.contains(&trial.genome) {
+                    genomes.push(trial.genome.clone());
+                }
+            }
+        }
+        for trial in open {
+            if genomes.len() < LONG_BATCH && !genomes.contains(&trial.genome) {
+                genomes.push(trial.genome.clone());
+            }
+        }
+        genomes
+    }
+
+    /// Whether looks without training choose better than chance; if not, proposals are trained from now on.
+    pub(super) fn judge_the_rung(&mut self) {
+        let Some(promote) = self.settings.rungs.promote.filter(|_| self.explore == Rung::Inherited) else {
+            return;
+        };
+        let pairs = self.pairs(promote);
+        let correlation = rank_correlation(&pairs).filter(|_| pairs.len() >= PAIRS);
+        if correlation.is_some_and(|correlation| correlation < LEAST_CORRELATION) {
+            self.explore = promote;
+        }
+    }
+
+    /// Qualities of the same candidates without training and at another rung.
+    pub(super) fn pairs(&self, rung: Rung) -> Vec<(f64, f64)> {
+        let at = |rung: Rung| {
+            let looks = self.trials.iter().filter(move |trial| trial.rung == rung);
+            looks
+                .filter_map(|trial| Some((trial.lineage.as_str(), trial.quality()?)))
+                .collect::<HashMap<_, _>>()
+        };
+        let (untrained, trained) = (at(Rung::Inherited), at(rung));
+        let mut both: Vec<(&str, f64, f64)> = trained
+            .into_iter()
+            .filter_map(|(lineage, quality)| Some((lineage, *untrained.get(lineage)?, quality)))
+            .collect();
+        both.sort_by(|a, b| a.0.cmp(b.0));
+        both.into_iter().map(|(_, untrained, trained)| (untrained, trained)).collect()
+    }
+}
