@@ -413,7 +413,9 @@ fn a_run_that_is_killed_ten_times_gives_the_student_of_one_that_is_not_and_ships
     assert!(again.stderr.contains("this run is finished; student run/student.onnx"), "{}", again.stderr);
     assert_eq!(again.json().unwrap(), resumed.json().unwrap());
     assert!(lines(&world) == journey, "nothing was done");
-    assert_eq!(slots()["active"], active["active"]);
+    for fact in ["id", "number", "model_sha256", "staged_at_unix_s"] {
+        assert_eq!(slots()["active"][fact], active["active"][fact], "{fact}");
+    }
 }
 
 /// The long form, by hand: `cargo test --release --workspace --test kill -- --ignored --nocapture random_moments`.
@@ -433,7 +435,7 @@ fn finales_that_are_killed_at_random_moments_give_one_student() {
         while kills < 10 {
             dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let mut host = start(&world, RESUME_FINALE);
-            std::thread::sleep(whole.mul_f64(0.2 + 0.6 * (dice >> 33) as f64 / f64::from(u32::MAX >> 1)));
+            std::thread::sleep(whole.mul_f64(0.15 + 0.25 * (dice >> 33) as f64 / f64::from(u32::MAX >> 1)));
             if !host.is_running().unwrap() {
                 break;
             }

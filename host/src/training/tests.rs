@@ -1,6 +1,7 @@
 //! The trainer as a whole: gradients of a whole network, learning, distillation, statistics, determinism.
 
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use candle_core::Tensor;
 use rand::{RngExt as _, SeedableRng as _};
@@ -11,7 +12,7 @@ use super::evaluation::{Classify, evaluate, predictions};
 use super::inheritance::initial_weights;
 use super::kernels::loss::{Target, loss};
 use super::kernels::tests::stock::Stock;
-use super::kernels::{Backend as _, ChannelsLast, Kernels};
+use super::kernels::{Backend, ChannelsLast, Kernels};
 use super::model::{Mode, Model};
 use super::optimiser::Method;
 use super::recipe::Length;
@@ -471,4 +472,35 @@ fn a_model_can_be_trained_on_any_thread() {
     sent::<Classifier>();
     sent::<TeacherLogits>();
     sent::<TrainingError>();
+}
+
+/// The weights of a training that went to its end, and of one that went on from its state after `stop` of its 4 steps.
+fn whole_and_resumed<B: Backend>(backend: &B, method: Method, stop: usize) -> [Weights; 2] {
+    let (samples, normalisation, network) = (bars(100, 1), normalisation(), network(8, 0.2));
+    let recipe = Recipe { length: Length::Epochs(2), batch: 40, method, ..recipe() };
+    let course = |from: Option<TrainingState>, stop: usize| {
+        let mut model = Model::new(&network, &initial_weights(&network, 3), backend.clone()).unwrap();
+        let mut kept = None;
+        let mut keep = |state: &TrainingState| kept = Some(state.clone());
+        let job = TrainingJob {
+            checkpoints: Some(Checkpoints { from, interval: Duration::MAX, keep: &mut keep }),
+            ..TrainingJob::new(&samples, &normalisation, None, &recipe)
+        };
+        let ended = train(&mut model, job, &mut |now, _| {
+            if now.step == stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        assert_eq!(ended.is_err(), stop < usize::MAX);
+        (model.weights().unwrap(), kept)
+    };
+    let (_, state) = course(None, stop);
+    assert!(state.is_some(), "an interruption keeps the state at once");
+    [course(None, usize::MAX).0, course(state, usize::MAX).0]
+}
+
+#[test]
+fn an_interrupted_training_draws_the_dropout_masks_that_are_left() {
+    for stop in 1..=3 {
+        let [whole, resumed] = whole_and_resumed(&ChannelsLast, Method::Adam { weight_decay: 1e-2 }, stop);
+        assert!(whole == resumed, "interrupted after {stop} steps");
+    }
 }

@@ -2,8 +2,8 @@
 //! `an_emulated_gpu_passes_every_training_test`, or on a real one by `N2N_TEST_GPU=1 cargo test -- --ignored a_gpu`.
 
 use super::*;
+use crate::training::kernels::Cuda;
 use crate::training::kernels::tests::gpu;
-use crate::training::kernels::{Backend, Cuda};
 
 fn cuda() -> Cuda {
     Cuda::new(gpu().expect("N2N_TEST_GPU is not set")).unwrap()
@@ -93,6 +93,16 @@ fn a_gpu_gives_the_same_bits_again_also_to_models_trained_at_once() {
     });
     assert!(alone == at_once);
     assert!(alone[0] != alone[1], "the seed does nothing");
+}
+
+#[test]
+#[ignore = "needs a GPU, real or emulated"]
+fn a_gpu_goes_on_from_the_state_of_an_interrupted_training() {
+    let momentum = Method::Sgd { momentum: 0.9, nesterov: true, weight_decay: 1e-2 };
+    for method in [momentum, Method::AdamW { weight_decay: 1e-1 }] {
+        let [whole, resumed] = whole_and_resumed(&cuda(), method, 3);
+        assert!(whole == resumed, "{method:?}");
+    }
 }
 
 #[test]
