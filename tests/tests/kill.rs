@@ -19,9 +19,9 @@ const SOON: Duration = Duration::from_secs(20);
 const STOPPED: i32 = 1;
 const BOARD_UNAVAILABLE: i32 = 4;
 
-/// The simple students, which come first, and as many proposals again; a latency that all keep, so that the board is asked.
+/// The simple students, which come first, and as many proposals again; a memory that all keep, so that the board is asked.
 const COMPRESS: &str = "compress --teacher teacher.onnx --data fashion-mnist:images --limit params=0.9x \
-                        --limit latency=9x --budget 20candidates --finalists 1 --final-epochs 1 --out run --json";
+                        --limit model_memory=9x --budget 20candidates --finalists 1 --final-epochs 1 --out run --json";
 const RESUME: &str = "compress --resume --out run --json";
 
 /// A user with a small teacher and a few images.

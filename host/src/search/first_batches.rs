@@ -8,8 +8,8 @@ use super::record::Purpose;
 use super::search::Search;
 use super::searcher::Proposal;
 use super::settings::{Budget, LONG_BATCH};
+use super::simple;
 use super::tape::Tape;
-use super::{registry, simple};
 
 /// Share of the budget after which no more simple students are trained.
 const SIMPLE_SHARE: f64 = 0.4;
@@ -32,7 +32,7 @@ impl Search<'_> {
         let proposals: Vec<Proposal> =
             all.iter().map(|simple| Proposal::Fitted(simple.shape.clone())).collect();
         let names: Vec<String> = all.iter().map(|simple| simple.name.clone()).collect();
-        let plan = self.plan(Purpose::Simple, registry::SIMPLE, 0.0, self.explore);
+        let plan = self.plan(Purpose::Simple, simple::SIMPLE, 0.0, self.explore);
         let judged = self.batch(lab, tape, now_ns, &proposals, plan, Some(&names))?;
         self.proposed += judged.len();
         let worth = |(simple, one): (simple::Simple, Judged)| {
@@ -65,7 +65,7 @@ impl Search<'_> {
             let proposals: Vec<Proposal> =
                 few.iter().map(|(_, genome, _)| Proposal::Exact(genome.clone())).collect();
             let names: Vec<String> = few.iter().map(|(simple, ..)| simple.name.clone()).collect();
-            let plan = self.plan(Purpose::Simple, registry::SIMPLE, 0.0, rung);
+            let plan = self.plan(Purpose::Simple, simple::SIMPLE, 0.0, rung);
             let judged = self.batch(lab, tape, now_ns, &proposals, plan, Some(&names))?;
             for ((simple, ..), one) in few.iter().zip(judged) {
                 if let Some(quality) = one.trial.quality().filter(|_| one.trial.feasible) {

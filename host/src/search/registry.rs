@@ -38,9 +38,6 @@ pub const SEARCHERS: &[Entry] = &[
     Entry { name: "paper", about: "removal, then shrinkage, as published", edge: 0.0, build: paper::build },
 ];
 
-/// Who proposed the simple students, in journals and tables.
-pub const SIMPLE: &str = "simple";
-
 /// Who takes part in a preset unless somebody is named, each with its share.
 pub fn of_preset(preset: Preset) -> Vec<(&'static Entry, f64)> {
     let share = |entry: &Entry| match preset {

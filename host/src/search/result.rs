@@ -6,9 +6,8 @@ use super::cascade::Cascade;
 use super::constraint::{Limits, Metric};
 use super::laboratory::Job;
 use super::record::Trial;
-use super::registry::SIMPLE;
 use super::settings::Settings;
-use super::simple;
+use super::simple::{self, SIMPLE};
 use super::teacher::Policies;
 
 /// Finalists that come before the simple students, which are looked at in any case.

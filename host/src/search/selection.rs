@@ -7,8 +7,8 @@ use super::laboratory::Rung;
 use super::record::Trial;
 use super::search::Search;
 use super::settings::{Budget, LONG_BATCH, PAIRS};
+use super::simple;
 use super::surrogate::rank_correlation;
-use super::{registry, simple};
 
 /// Rank correlation below which looks without training choose no better than chance.
 const LEAST_CORRELATION: f64 = 0.2;
@@ -61,7 +61,7 @@ impl Search<'_> {
         }
         let mut genomes: Vec<Genome> = Vec::new();
         if chosen == 0 {
-            let simple = open.iter().filter(|trial| trial.searcher.starts_with(registry::SIMPLE));
+            let simple = open.iter().filter(|trial| trial.searcher.starts_with(simple::SIMPLE));
             let best = simple.clone().next();
             let uniform = simple.clone().find(|trial| trial.searcher == simple::UNIFORM);
             for trial in [uniform, best].into_iter().flatten() {

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 
 use super::base::Base;
 use super::genome::{BaseId, Shape};
-use super::registry::SIMPLE;
 
 /// Exponents of tapers: a factor is channels^-a; 0 is uniform width, 1 makes all layers about equally wide, more narrows
 /// towards the end.
@@ -14,6 +13,9 @@ const TAPERS: [f64; 4] = [0.0, 0.5, 1.0, 1.5];
 const REMOVED: [usize; 2] = [2, 4];
 /// Exponents that are combined with removals.
 const WITH_REMOVALS: [f64; 2] = [0.0, 0.5];
+
+/// Who proposed the simple students, in journals and tables; their names begin so.
+pub const SIMPLE: &str = "simple";
 
 /// Uniform width's name in journals and tables.
 pub const UNIFORM: &str = "simple: uniform width";

@@ -208,8 +208,7 @@ fn covariance(a: &[f64], b: &[f64]) -> f64 {
 /// Convolutions and linear layers with what they write.
 fn layers(network: &Network) -> Vec<(String, f64)> {
     let written = |(node, shape): (&crate::network::Node, &crate::network::Shape)| {
-        let counts =
-            node.layer.convolution().is_some() || matches!(node.layer, crate::network::Layer::Linear(_));
+        let counts = node.parameters().iter().any(|parameter| parameter.role == crate::network::Role::Weight);
         counts.then(|| (node.name.clone(), shape.channels().max(1) as f64))
     };
     network.nodes().iter().zip(network.shapes()).filter_map(written).collect()

@@ -7,7 +7,7 @@ use super::layers::side_by_side;
 use crate::run::summary::{self, Summary};
 use crate::search::constraint::{Metric, Resources};
 use crate::search::record::{Purpose, Started, TrialOutcome};
-use crate::search::registry::SIMPLE;
+use crate::search::simple::SIMPLE;
 use crate::search::{Record, Trial};
 use crate::usage::SLOT;
 use crate::wording;
