@@ -249,10 +249,10 @@ fn settings(args: &Args, config: &Config, profile: Option<&Profile>) -> Result<S
     let preset = args.preset.as_deref().or(config.compress.preset.as_deref());
     let preset = preset.map_or(Ok(Preset::Edge), search_settings::preset)?;
     let mut settings = Settings::new(preset, args.seed);
-    if preset == Preset::Edge {
-        if let Some(profile) = profile {
-            settings.channel_multiple = profile.channel_multiple;
-        }
+    if preset == Preset::Edge
+        && let Some(profile) = profile
+    {
+        settings.channel_multiple = profile.channel_multiple;
     }
     let own = [&args.limits, &config.compress.limits].into_iter().find(|limits| !limits.is_empty());
     if let Some(limits) = own.or(profile.map(|profile| &profile.limits)) {

@@ -129,7 +129,8 @@ impl State {
                     (finished.unknown, "left out"),
                 ];
                 let some = counts.iter().filter(|(count, _)| *count > 0);
-                let aside: String = some.map(|(count, what)| format!(", {count} {what}")).collect();
+                let aside =
+                    some.map(|(count, what)| format!(", {count} {what}")).collect::<Vec<_>>().concat();
                 tracing::info!("{}{aside}{ranks}; {}", finished.reason, self.summary());
             }
             Record::Resumed(resumed) => tracing::info!("going on after {} journal lines", resumed.records),

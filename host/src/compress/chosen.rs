@@ -233,7 +233,7 @@ fn finished(
         };
         let late = broken(&beside.limits, network, Some(beside.student.measured));
         if late.is_empty() {
-            let (network, searcher) = (network.clone(), contender.finalist.trial.searcher.to_string());
+            let (network, searcher) = (network.clone(), contender.finalist.trial.searcher.clone());
             let on_board = beside.student.clone();
             let student = ChosenStudent { network, weights, digest, specimen, on_board, searcher };
             return Ok(Some((beside, student)));

@@ -3,7 +3,7 @@
 //! The teacher's logits are computed once and serve all candidates. Must not know about boards, limits or rewards.
 
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -55,9 +55,11 @@ pub(super) struct Distilled {
 /// Puts what a distillation, by index, gave where it is safe.
 type Keep<'a> = dyn Fn(usize, &Distilled) -> Result<(), Error> + Sync + 'a;
 
-/// How the states of long trainings are kept.
+/// How trained weights and the states of long trainings are kept.
 pub(super) struct Keeping {
-    /// Where their files are.
+    /// Where the candidates' weights are.
+    pub(super) candidates: PathBuf,
+    /// Where the states' files are.
     pub(super) folder: PathBuf,
     /// Digest of the data set.
     pub(super) data: String,
@@ -102,11 +104,10 @@ impl<'a> Distiller<'a> {
         teacher: Classifier,
         device: Device,
         proxy: Recipe,
-        candidates: &Path,
         keeping: Keeping,
         stop: Arc<AtomicBool>,
     ) -> Result<Self, Error> {
-        let store = WeightStore::open(candidates)?;
+        let store = WeightStore::open(&keeping.candidates)?;
         Ok(Self {
             dataset,
             weighing,

@@ -124,22 +124,14 @@ pub(super) fn open_laboratory<'a>(
         Preset::Edge => Recipe::proxy(),
     };
     let keeping = Keeping {
+        candidates: layout.candidates(),
         folder: layout.trainings(),
         data: plan.data_digest.clone(),
         teacher: plan.teacher_digest.clone(),
         device: plan.configuration.device.clone(),
         interval: plan.checkpoint_interval,
     };
-    let distiller = Distiller::new(
-        dataset,
-        weighing,
-        model,
-        device,
-        proxy,
-        &layout.candidates(),
-        keeping,
-        Arc::clone(stop),
-    )?;
+    let distiller = Distiller::new(dataset, weighing, model, device, proxy, keeping, Arc::clone(stop))?;
     let relative = |bound| matches!(bound, Bound::Relative(_));
     let lab = Live {
         gauge,

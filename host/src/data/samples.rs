@@ -35,6 +35,7 @@ impl Samples {
     }
 
     /// The first so many, or all.
+    #[must_use]
     pub fn first(&self, count: usize) -> Self {
         self.select(&(0..count.min(self.len())).collect::<Vec<_>>())
     }

@@ -30,8 +30,11 @@ pub struct Base {
     pub groups: Vec<Group>,
     /// Widths are multiples of this many channels.
     pub channel_multiple: usize,
-    removals: RefCell<HashMap<BTreeSet<String>, Result<Rc<Removal>, String>>>,
+    removals: RefCell<Removals>,
 }
+
+/// By the units that are out.
+type Removals = HashMap<BTreeSet<String>, Result<Rc<Removal>, String>>;
 
 /// The base without some units.
 struct Removal {

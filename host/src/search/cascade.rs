@@ -128,7 +128,7 @@ impl Cascade {
         proposals: &[Proposal],
         plan: Plan<'_>,
     ) -> Result<Batch, Fault> {
-        let mut candidates: Vec<Result<Candidate, NoCandidate>> = proposals
+        let mut candidates: Vec<Result<Candidate, Box<NoCandidate>>> = proposals
             .iter()
             .enumerate()
             .map(|(rollout, proposal)| self.start(proposal, plan.first + rollout as u64, plan.rung))
@@ -173,7 +173,7 @@ impl Cascade {
     }
 
     /// Fit, surgery, static costs.
-    fn start(&self, proposal: &Proposal, index: u64, rung: Rung) -> Result<Candidate, NoCandidate> {
+    fn start(&self, proposal: &Proposal, index: u64, rung: Rung) -> Result<Candidate, Box<NoCandidate>> {
         let aim = self.aim(index);
         let (shape, genome, binding) = match proposal {
             Proposal::Exact(genome) => (None, genome.clone(), None),
@@ -182,12 +182,9 @@ impl Cascade {
                 (Some(shape.clone()), genome, binding)
             }
         };
-        let (resources, job) = self.job(&genome, rung).map_err(|reason| NoCandidate {
-            genome: genome.clone(),
-            step: Step::Surgery,
-            reason,
-            resources: None,
-            binding: None,
+        let (resources, job) = self.job(&genome, rung).map_err(|reason| {
+            let genome = genome.clone();
+            Box::new(NoCandidate { genome, step: Step::Surgery, reason, resources: None, binding: None })
         })?;
         Ok(Candidate {
             shape,
@@ -223,7 +220,7 @@ impl Cascade {
         shape: &Shape,
         aim: &Limits,
         correction: f64,
-    ) -> Result<(Genome, Option<Metric>), NoCandidate> {
+    ) -> Result<(Genome, Option<Metric>), Box<NoCandidate>> {
         let none = |genome: Genome, step, reason: String| NoCandidate {
             genome,
             step,
@@ -234,7 +231,7 @@ impl Cascade {
         let bare =
             || Genome { base: shape.base.clone(), removed: shape.removed.clone(), ..Genome::default() };
         let Some(base) = self.bases.get(&shape.base) else {
-            return Err(none(bare(), Step::Surgery, "there is no such base network".into()));
+            return Err(Box::new(none(bare(), Step::Surgery, "there is no such base network".into())));
         };
         let board = aim.need_the_board().then_some(&self.costs);
         match fit(base, shape, Costs { limits: aim, board, correction }) {
@@ -244,10 +241,13 @@ impl Cascade {
                     "its narrowest form is {:.0} % beyond the limit on {metric}",
                     100.0 * fitted.beyond
                 );
-                Err(NoCandidate { binding: fitted.binding, ..none(fitted.genome, Step::Fit, reason) })
+                Err(Box::new(NoCandidate {
+                    binding: fitted.binding,
+                    ..none(fitted.genome, Step::Fit, reason)
+                }))
             }
             Ok(fitted) => Ok((fitted.genome, fitted.binding)),
-            Err(reason) => Err(none(bare(), Step::Surgery, reason)),
+            Err(reason) => Err(Box::new(none(bare(), Step::Surgery, reason))),
         }
     }
 
@@ -396,14 +396,20 @@ impl Cascade {
         Ok(())
     }
 
-    fn score(&self, candidate: Result<Candidate, NoCandidate>, rollout: usize, plan: Plan<'_>) -> Judged {
+    fn score(
+        &self,
+        candidate: Result<Candidate, Box<NoCandidate>>,
+        rollout: usize,
+        plan: Plan<'_>,
+    ) -> Judged {
         let (genome, binding, resources, outcome, job, times, asked) = match candidate {
             Ok(it) => {
                 let outcome = it.outcome.unwrap_or(TrialOutcome::Skipped);
                 let times = (it.measure_s, it.train_s);
                 (it.genome, it.binding, Some(it.resources), outcome, Some(it.job), times, it.asked)
             }
-            Err(NoCandidate { genome, step, reason, resources, binding }) => {
+            Err(none) => {
+                let NoCandidate { genome, step, reason, resources, binding } = *none;
                 let outcome = TrialOutcome::Infeasible { step, reason };
                 (genome, binding, resources, outcome, None, (0.0, 0.0), 0)
             }

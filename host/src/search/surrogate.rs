@@ -79,7 +79,7 @@ impl Surrogate {
         let places: Vec<Vec<f64>> =
             looks.iter().map(|look| self.with_untrained(&look.place, &look.lineage)).collect();
         let values: Vec<f64> = looks.iter().map(|look| look.quality).collect();
-        self.fitted = Fitted::to(places, &values);
+        self.fitted = Fitted::to(&places, &values);
     }
 
     /// Quality that the model expects of a trial's structure; of one that it cannot judge the trial's own.
@@ -155,7 +155,7 @@ const EXPLORATION: f64 = 0.3;
 
 impl Fitted {
     /// `None` when the matrix cannot be factored.
-    fn to(places: Vec<Vec<f64>>, values: &[f64]) -> Option<Self> {
+    fn to(places: &[Vec<f64>], values: &[f64]) -> Option<Self> {
         let count = places.len() as f64;
         let dimensions = places.first()?.len();
         let scale: Vec<f64> = (0..dimensions)
@@ -257,7 +257,7 @@ mod tests {
             |place: &[f64]| 0.9 - 0.02 * (place[0] - 0.3).powi(2) - 0.03 * place[1].abs() + 0.01 * place[2];
         let places: Vec<Vec<f64>> = (0..60).map(|_| vec![normal(), normal(), normal(), 0.0]).collect();
         let looks: Vec<f64> = places.iter().map(|place| truth(place) + 0.03 * normal()).collect();
-        let fitted = Fitted::to(places.clone(), &looks).unwrap();
+        let fitted = Fitted::to(&places, &looks).unwrap();
         let correlation = |value: &dyn Fn(usize) -> f64| {
             let pairs: Vec<(f64, f64)> =
                 (0..places.len()).map(|index| (value(index), truth(&places[index]))).collect();

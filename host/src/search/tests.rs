@@ -529,8 +529,8 @@ fn a_policy_file_of_another_kind_is_refused_before_anything_is_done() {
 
 #[test]
 fn what_the_world_cannot_tell_is_out_of_its_batch_and_of_the_result() {
-    let wide = |network: &Network| network.cost().params % 17 == 0;
-    let other = |network: &Network| network.cost().params % 13 == 0;
+    let wide = |network: &Network| network.cost().params.is_multiple_of(17);
+    let other = |network: &Network| network.cost().params.is_multiple_of(13);
     let settings = Settings {
         searchers: vec![("reinforce".to_owned(), 1.0), ("random".to_owned(), 1.0)],
         ..settings(Preset::Edge, 12, 120)

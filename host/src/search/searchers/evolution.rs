@@ -29,6 +29,7 @@ struct Evolution {
     rng: ChaCha8Rng,
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the registry's form")]
 pub(crate) fn build(setup: &Setup<'_>) -> Result<Box<dyn Searcher>, PolicyError> {
     Ok(Box::new(Evolution { base: Rc::clone(&setup.base), rng: setup.random("evolution") }))
 }

@@ -26,6 +26,7 @@ struct Greedy {
     best: Option<(Shape, f64)>,
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the registry's form")]
 pub(crate) fn build(setup: &Setup<'_>) -> Result<Box<dyn Searcher>, PolicyError> {
     let base = Rc::clone(&setup.base);
     Ok(Box::new(Greedy { base, here: None, ahead: Vec::new(), step: 0, asked: Vec::new(), best: None }))

@@ -21,6 +21,7 @@ struct Random {
     rng: ChaCha8Rng,
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the registry's form")]
 pub(crate) fn build(setup: &Setup<'_>) -> Result<Box<dyn Searcher>, PolicyError> {
     let starts = simple::all(&setup.base).into_iter().map(|simple| simple.shape).collect();
     Ok(Box::new(Random { base: Rc::clone(&setup.base), starts, rng: setup.random("random") }))

@@ -17,6 +17,7 @@ const KEPT: f64 = 0.4;
 
 struct Saliency(Vec<Shape>);
 
+#[expect(clippy::unnecessary_wraps, reason = "the registry's form")]
 pub(crate) fn build(setup: &Setup<'_>) -> Result<Box<dyn Searcher>, PolicyError> {
     let mut shapes = Vec::new();
     for costs in [params_of as fn(&Network, &Group) -> f64, macs_of] {

@@ -7,6 +7,7 @@ use super::super::simple;
 /// Asks once.
 struct Uniform(Option<simple::Simple>);
 
+#[expect(clippy::unnecessary_wraps, reason = "the registry's form")]
 pub(crate) fn build(setup: &Setup<'_>) -> Result<Box<dyn Searcher>, PolicyError> {
     Ok(Box::new(Uniform(Some(simple::uniform(&setup.base)))))
 }
