@@ -28,7 +28,7 @@ impl Search<'_> {
         if let Budget::Candidates(count) = self.budget {
             all.truncate(count);
         }
-        let now_ns = tape.clock(lab);
+        let now_ns = self.settle(lab, tape);
         let proposals: Vec<Proposal> =
             all.iter().map(|simple| Proposal::Fitted(simple.shape.clone())).collect();
         let names: Vec<String> = all.iter().map(|simple| simple.name.clone()).collect();
@@ -41,6 +41,11 @@ impl Search<'_> {
         };
         let mut ranked: Vec<(simple::Simple, Genome, f64)> =
             all.into_iter().zip(judged).filter_map(worth).collect();
+        if ranked.is_empty() {
+            // None could be judged, or none kept the limits as measured: searchers start around uniform width all the same.
+            self.simple = vec![(simple::uniform(&self.base).shape, 0.0)];
+            return Ok(());
+        }
         ranked.sort_by(|a, b| {
             let is_uniform = |it: &simple::Simple| it.name == simple::UNIFORM;
             is_uniform(&b.0).cmp(&is_uniform(&a.0)).then(b.2.total_cmp(&a.2))

@@ -10,8 +10,9 @@ use super::settings::Settings;
 use super::simple::{self, SIMPLE};
 use super::teacher::Policies;
 
-/// Finalists that come before the simple students, which are looked at in any case.
-const FOUND_FIRST: usize = 2;
+/// Finalists that come before the simple students, which are looked at in any case: a finale of three has room for the best
+/// that was found, the best simple student and uniform width.
+const FOUND_FIRST: usize = 1;
 
 /// A student worth training for long.
 #[derive(Clone, Debug)]

@@ -88,6 +88,7 @@ enum Next {
     End(String),
 }
 
+/// A search at work.
 pub(super) struct Search<'a> {
     pub(super) settings: &'a Settings,
     pub(super) cascade: Cascade,
@@ -113,8 +114,9 @@ pub(super) struct Search<'a> {
     pub(super) step_ns: f64,
     pub(super) choosing: bool,
     pub(super) unsettled: Option<Unsettled>,
-    /// What this round may spend.
+    /// What this round may spend, and its first trial.
     pub(super) budget: Budget,
+    pub(super) round_from: usize,
 }
 
 /// A batch whose cost is not accounted for yet.
@@ -197,6 +199,7 @@ impl<'a> Search<'a> {
             choosing: false,
             unsettled: None,
             budget: settings.budget,
+            round_from: 0,
         })
     }
 
@@ -218,6 +221,7 @@ impl<'a> Search<'a> {
     /// A further budget for everybody, from this reading of the clock on: what ran before keeps its schedule.
     fn begin_anew(&mut self, budget: Budget, now_ns: u64) {
         (self.budget, self.start_ns, self.proposed, self.choosing) = (budget, now_ns, 0, false);
+        self.round_from = self.trials.len();
         (self.exploring_ns, self.promoting_ns) = (0, 0);
         for seat in &mut self.seats {
             (seat.open, seat.stale, seat.spent) = (true, 0, 0.0);
@@ -279,18 +283,18 @@ impl<'a> Search<'a> {
             Budget::Candidates(_) => 0.0,
         };
         if !self.choosing && spent + half < 1.0 - reserve {
-            let trained_share = if by_time {
-                let all = self.exploring_ns + self.promoting_ns;
-                self.promoting_ns as f64 / all.max(1) as f64
+            let promotions_are_due = if by_time {
+                let all_ns = (self.exploring_ns + self.promoting_ns).max(1);
+                (self.promoting_ns as f64) < promote * all_ns as f64
             } else {
-                let trained = self.trials.iter().filter(|trial| trial.purpose == Purpose::Promote).count();
-                (trained * PROPOSED_FOR_ONE) as f64 / self.proposed.max(1) as f64 * promote
+                let is_promotion = |trial: &&Trial| trial.purpose == Purpose::Promote;
+                self.this_round().iter().filter(is_promotion).count() * PROPOSED_FOR_ONE < self.proposed
             };
             let rung = self.settings.rungs.promote.unwrap_or(self.explore);
             // As many as there is time for.
             let lasts = |count: &usize| spent + self.half(rung, *count) < 1.0 - reserve;
             let count = (1..=self.settings.rollouts).rev().find(lasts).unwrap_or(0);
-            if trained_share < promote {
+            if promotions_are_due {
                 let genomes = self.promising(count);
                 if !genomes.is_empty() {
                     return Ok(Next::Promote(genomes));
@@ -461,6 +465,10 @@ impl<'a> Search<'a> {
     /// Reads the clock and accounts for the last batch by that reading, which the next line of the journal will hold: so a
     /// replay counts alike.
     pub(super) fn settle(&mut self, lab: &dyn Laboratory, tape: &Tape<'_>) -> u64 {
+        if self.batches == 0 {
+            // The first line of the journal holds the reading that the search began with.
+            return self.start_ns;
+        }
         let now_ns = tape.clock(lab);
         let Some(Unsettled { plan: (purpose, rung), began_ns, trained, seat }) = self.unsettled.take() else {
             return now_ns;

@@ -7,12 +7,11 @@ use super::laboratory::Rung;
 use super::record::Trial;
 use super::search::Search;
 use super::settings::{Budget, LONG_BATCH, PAIRS};
-use super::simple;
 use super::surrogate::rank_correlation;
 
 /// Rank correlation below which looks without training choose no better than chance.
 const LEAST_CORRELATION: f64 = 0.2;
-/// Students that are trained longest where the budget is one of candidates.
+/// Students that are trained longest in a round whose budget is one of candidates.
 const LONG_LOOKS: usize = 4;
 
 impl Search<'_> {
@@ -46,36 +45,25 @@ impl Search<'_> {
         self.not_at(rung, worth).into_iter().take(count).map(|trial| trial.genome.clone()).collect()
     }
 
-    /// What is trained longest next: uniform width and the best simple student among the first, so that the result can say
-    /// what was gained over them.
+    /// What is trained longest next: the most promising of those that were trained, whoever found them. Uniform width and the
+    /// best simple student need no such look to reach the finale, where all are retrained alike.
     pub(super) fn choice(&self) -> Vec<Genome> {
         let Some(rung) = self.settings.rungs.choose else { return Vec::new() };
         let trained = self.settings.rungs.promote.unwrap_or(self.explore);
         let is_trained = |trial: &Trial| trial.rung == trained || (trial.rung != rung && trial.was_trained());
         let worth = |trial: &Trial| is_trained(trial).then(|| self.surrogate.quality_of(trial)).flatten();
         let open = self.not_at(rung, worth);
-        let chosen = self.trials.iter().filter(|trial| trial.rung == rung).count();
+        let chosen = self.this_round().iter().filter(|trial| trial.rung == rung).count();
         // Without a time some are enough.
         if !matches!(self.budget, Budget::Time(_)) && chosen >= LONG_LOOKS {
             return Vec::new();
         }
-        let mut genomes: Vec<Genome> = Vec::new();
-        if chosen == 0 {
-            let simple = open.iter().filter(|trial| trial.searcher.starts_with(simple::SIMPLE));
-            let best = simple.clone().next();
-            let uniform = simple.clone().find(|trial| trial.searcher == simple::UNIFORM);
-            for trial in [uniform, best].into_iter().flatten() {
-                if !genomes.contains(&trial.genome) {
-                    genomes.push(trial.genome.clone());
-                }
-            }
-        }
-        for trial in open {
-            if genomes.len() < LONG_BATCH && !genomes.contains(&trial.genome) {
-                genomes.push(trial.genome.clone());
-            }
-        }
-        genomes
+        open.into_iter().take(LONG_BATCH).map(|trial| trial.genome.clone()).collect()
+    }
+
+    /// The trials since the budget at hand was given.
+    pub(super) fn this_round(&self) -> &[Trial] {
+        &self.trials[self.round_from..]
     }
 
     /// Whether looks without training choose better than chance; if not, proposals are trained from now on.

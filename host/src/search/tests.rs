@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::genome::BaseId;
@@ -276,6 +277,34 @@ fn simple_students_come_first_and_stay_to_be_compared_with() {
 }
 
 #[test]
+fn the_best_that_was_trained_is_trained_longest_before_any_other() {
+    for seed in [2, 14, 15] {
+        let (_, lines) = run(&settings(Preset::Edge, seed, 120), &mut Formula::new(), &[]);
+        let all = trials(&lines);
+        let place = all.iter().position(|trial| trial.purpose == Purpose::Choose).unwrap();
+        let quality = |trial: &&&Trial| trial.quality().unwrap();
+        let trained = all[..place].iter().filter(|trial| trial.rung == Rung::Steps(400));
+        let mut best: Vec<f64> = trained.map(|trial| quality(&trial)).collect();
+        best.sort_by(|a, b| b.total_cmp(a));
+        let chosen = all[..place].iter().filter(|trial| trial.lineage == all[place].lineage);
+        let chosen = chosen.map(|trial| quality(&trial)).fold(0.0, f64::max);
+        // The model smooths looks, so it may prefer a near equal.
+        assert!(chosen >= best[2], "seed {seed}: {chosen} of {:?}", &best[..5]);
+    }
+}
+
+#[test]
+fn policies_search_on_when_no_simple_student_can_be_judged() {
+    static SEEN: AtomicUsize = AtomicUsize::new(0);
+    let first_eight: fn(&Network) -> bool = |_| SEEN.fetch_add(1, Ordering::Relaxed) < 8;
+    let settings = Settings { searchers: only("reinforce"), ..settings(Preset::Edge, 16, 60) };
+    let mut lab = Formula { unknown: [first_eight, |_| false], ..Formula::new() };
+    let (result, lines) = run(&settings, &mut lab, &[]);
+    assert!(!result.unwrap().finalists.is_empty());
+    assert!(trials(&lines).iter().any(|trial| trial.searcher == "reinforce" && trial.feasible));
+}
+
+#[test]
 fn a_promotion_never_trains_less_and_only_what_keeps_the_limits_is_trained() {
     let (_, lines) = run(&settings(Preset::Edge, 3, 100), &mut Formula::new(), &[]);
     let mut before: std::collections::HashMap<&str, Rung> = std::collections::HashMap::new();
@@ -429,6 +458,10 @@ fn a_larger_budget_goes_on_where_the_smaller_one_ended() {
     let large = large.unwrap();
     assert_same(&all[..lines.len()], &lines, "what ran stays");
     assert!(large.candidates > trials(&lines).len() + 25, "{}", large.candidates);
+    let later = &trials(&all)[trials(&lines).len()..];
+    for purpose in [Purpose::Explore, Purpose::Promote, Purpose::Choose] {
+        assert!(later.iter().any(|trial| trial.purpose == purpose), "{purpose:?} had its turn again");
+    }
     let (_, at_once) = run(&more, &mut Formula::new(), &[]);
     assert_same(&at_once, &all, "as if it had been asked for at once");
 }
