@@ -179,22 +179,12 @@ impl Drop for Open {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Cancel;
-    use crate::handler::{Job, Origin, Reported};
+    use crate::handler::Job;
     use n2n_protocol::SlotStatus;
     use std::fs;
 
     fn job(call: Call) -> Job {
-        let origin = Origin { key: "desk".to_owned(), peer: "10.0.0.7:5".to_owned() };
-        let client = "zoë".to_owned();
-        Job {
-            call,
-            client,
-            origin,
-            cancel: Cancel::never(),
-            gone: Cancel::never(),
-            progress: Reported::default(),
-        }
+        Job::of(call, "zoë", "10.0.0.7:5")
     }
 
     #[tokio::test]

@@ -24,6 +24,21 @@ pub struct Job {
     pub progress: Reported,
 }
 
+#[cfg(test)]
+impl Job {
+    /// Of nobody in particular, never cancelled.
+    pub(crate) fn of(call: Call, client: &str, peer: &str) -> Self {
+        Self {
+            call,
+            client: client.to_owned(),
+            origin: Origin { key: "desk".to_owned(), peer: peer.to_owned() },
+            cancel: Cancel::never(),
+            gone: Cancel::never(),
+            progress: Reported::default(),
+        }
+    }
+}
+
 /// What the agent itself knows of a host, whatever the host calls itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origin {

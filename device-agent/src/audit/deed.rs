@@ -120,22 +120,10 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Cancel;
-    use crate::handler::Reported;
     use n2n_protocol::{Artifact, BundleManifest, Execution, Golden, Model};
 
     fn deed(call: Call) -> Deed {
-        let origin = Origin { key: "desk".to_owned(), peer: "serial".to_owned() };
-        let client = "a\"b\x1b".to_owned();
-        Deed::of(&Job {
-            call,
-            client,
-            origin,
-            cancel: Cancel::never(),
-            gone: Cancel::never(),
-            progress: Reported::default(),
-        })
-        .unwrap()
+        Deed::of(&Job::of(call, "a\"b\x1b", "serial")).unwrap()
     }
 
     #[test]
