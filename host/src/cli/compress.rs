@@ -273,7 +273,7 @@ fn settings(args: &Args, config: &Config, profile: Option<&Profile>) -> Result<S
     Ok(settings)
 }
 
-/// `--input-type`.
+/// The value of `--input-type`; without one, plain pixels.
 pub(super) fn input_form(text: Option<&str>) -> Result<InputForm, Failure> {
     let form = text.map(str::parse).transpose();
     form.map(Option::unwrap_or_default)

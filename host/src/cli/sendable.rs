@@ -25,7 +25,7 @@ pub(super) enum Sendable {
 /// A file to send, what it takes, and its right answer.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    /// ONNX.
+    /// The ONNX file, weights inside.
     pub bytes: Vec<u8>,
     /// What it takes.
     pub input: Input,

@@ -52,7 +52,10 @@ struct Contender<'a> {
 }
 
 impl<'a> Searched<'a> {
-    /// Chooses.
+    /// Measures, retrains and distils until one student keeps all limits; what the journal knows is not done again.
+    ///
+    /// # Errors
+    /// A lost board, a stop by the user, a disk that takes nothing: the run can be resumed.
     pub(super) fn choose(self) -> Result<Chosen<'a>, Error> {
         let Self { mut job, teacher, found } = self;
         job.clock.begin(Phase::Finalists);

@@ -51,9 +51,9 @@ pub enum Error {
     /// A resumed run was given a budget that is no larger one.
     #[error("--budget: this run has {had}, which can grow and not become {given}")]
     Budget {
-        /// In force.
+        /// What the run has, in all.
         had: String,
-        /// Given.
+        /// What was asked for.
         given: String,
     },
     /// The board is gone; the run can be resumed.

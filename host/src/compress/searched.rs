@@ -21,7 +21,10 @@ pub(super) struct Searched<'a> {
 }
 
 impl<'a> Prepared<'a> {
-    /// Searches.
+    /// Searches, or replays a search that is over.
+    ///
+    /// # Errors
+    /// A lost board, a stop by the user, a journal of another search: the message names the next step.
     pub(super) fn search(self) -> Result<Searched<'a>, Error> {
         let Self { mut job, settings, teacher, on_board, mut journal, recorded } = self;
         let start = match &job.plan.configuration.policy_from {

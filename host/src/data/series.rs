@@ -19,7 +19,7 @@ pub enum Series {
     Auto,
     /// Those of one name without its last number.
     Numbered,
-    /// None.
+    /// Each picture for itself.
     Off,
     /// Those whose names agree in what a regular expression finds: its first group, or all of it.
     Pattern(String),

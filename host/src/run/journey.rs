@@ -75,7 +75,7 @@ pub enum Milestone {
     },
     /// The run was given a larger budget: the search goes on.
     Extended {
-        /// Before.
+        /// In force before, in all.
         from: Budget,
         /// From now on, in all.
         to: Budget,
@@ -100,12 +100,12 @@ pub enum Finding {
     Measured(Box<BesideTeacher>),
     /// The board cannot run it.
     Infeasible {
-        /// Why.
+        /// What the board said, for people.
         reason: String,
     },
     /// Whether it keeps the limits cannot be told.
     Unknown {
-        /// Why.
+        /// What the board said, for people.
         reason: String,
     },
 }

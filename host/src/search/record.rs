@@ -80,7 +80,7 @@ pub enum Purpose {
 pub struct Batch {
     /// 0, 1, 2 ... over the whole search.
     pub number: usize,
-    /// Why.
+    /// What the batch is for.
     pub purpose: Purpose,
     /// Who proposed, by its name; of promotions `promotion`.
     pub searcher: String,
@@ -136,16 +136,16 @@ pub enum TrialOutcome {
     Skipped,
     /// The student's own fault.
     Infeasible {
-        /// Where.
+        /// At which step of the evaluation.
         step: Step,
-        /// In words.
+        /// For people.
         reason: String,
     },
     /// The world cannot tell: not scored, and not learned from.
     Unknown {
-        /// Where.
+        /// At which step of the evaluation.
         step: Step,
-        /// In words.
+        /// For people.
         reason: String,
     },
 }
@@ -236,7 +236,7 @@ pub struct Update {
 pub struct Finished {
     /// The budget's clock when its last batch was done.
     pub elapsed_ns: u64,
-    /// Batches.
+    /// Batches so far.
     pub batches: usize,
     /// Candidates, promotions included.
     pub trials: usize,

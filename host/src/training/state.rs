@@ -47,12 +47,12 @@ pub struct Position {
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Losses {
-    /// Steps.
+    /// How many steps the sums are over.
     pub steps: usize,
-    /// Loss.
+    /// Whole losses, as the optimiser saw them.
     #[serde(with = "bits")]
     pub loss: f64,
-    /// Cross-entropy.
+    /// Cross-entropies with the labels, nats.
     #[serde(with = "bits")]
     pub cross_entropy: f64,
     /// Squared error to the teacher's logits.

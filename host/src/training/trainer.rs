@@ -63,7 +63,7 @@ pub struct TrainingJob<'a> {
     pub normalisation: &'a Normalisation,
     /// The teacher's logits about them; `None` without distillation.
     pub teacher: Option<&'a TeacherLogits>,
-    /// How.
+    /// Optimiser, rate, length, augmentation and seed.
     pub recipe: &'a Recipe,
     /// Images on which accuracy is looked at after each epoch, all together; may be empty.
     pub validation: &'a [&'a Samples],

@@ -17,9 +17,9 @@ const MAX_DECODE_BYTES: u64 = 512 << 20;
 /// What pictures are made into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Form {
-    /// Rows.
+    /// Height, pixels.
     pub(super) height: u32,
-    /// Columns.
+    /// Width, pixels.
     pub(super) width: u32,
     /// 1 for grey, 3 for red, green, blue.
     pub(super) channels: usize,

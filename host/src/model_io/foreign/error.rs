@@ -31,9 +31,9 @@ pub enum ForeignError {
     TooLarge {
         /// The file.
         path: PathBuf,
-        /// Bytes, at least.
+        /// Size of the file with all weights, bytes, at least.
         got: u64,
-        /// Bytes.
+        /// Largest size that is taken, bytes.
         limit: u64,
         /// Whose limit it is.
         why: String,

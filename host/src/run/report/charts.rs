@@ -23,11 +23,11 @@ pub(super) const REINFORCE: RGBColor = RGBColor(0x2F, 0x6F, 0xDE);
 pub(super) const RANDOM: RGBColor = RGBColor(0x8A, 0x94, 0xA0);
 /// Uniform width.
 pub(super) const UNIFORM: RGBColor = RGBColor(0xC7, 0x7D, 0x0A);
-/// Evolution.
+/// Evolution with a predictor.
 const EVOLUTION: RGBColor = RGBColor(0x7A, 0x4F, 0xCF);
 /// Greedy steps.
 const GREEDY: RGBColor = RGBColor(0x0F, 0x8B, 0x8D);
-/// Saliency.
+/// One-shot saliency.
 const SALIENCY: RGBColor = RGBColor(0xB0, 0x48, 0x7B);
 /// Searchers by the names of the registry, with their names in the style sheet and their colours.
 pub(super) const SEARCHERS: [(&str, &str, RGBColor); 8] = [
