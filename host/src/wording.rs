@@ -5,7 +5,8 @@
 
 use crate::data::Skipped;
 use crate::measurement::{Conditions, Measurement};
-use crate::search::Budget;
+use crate::run::summary::Baseline;
+use crate::search::{Budget, NearMiss};
 use crate::training::{ClassAccuracy, Guessing, Verdict};
 use crate::units;
 
@@ -103,6 +104,28 @@ pub(crate) fn by_class(teacher: &[ClassAccuracy], student: Option<&[ClassAccurac
 /// The class that lost most.
 pub(crate) fn worst_loss((class, teacher, student): (&str, f64, f64)) -> String {
     format!("class `{class}`, {} to {}", units::percent(teacher), units::percent(student))
+}
+
+/// What a student has over one that anybody would try first, on the images that choose.
+pub(crate) fn added(baseline: &Baseline) -> String {
+    let (low, high) = baseline.added.interval();
+    format!(
+        "{} points [{}, {}] over {} ({} parameters), retrained alike, on {} validation images",
+        units::points(baseline.added.estimate()),
+        units::points(low),
+        units::points(high),
+        baseline.found_by,
+        units::count(baseline.params),
+        baseline.added.images,
+    )
+}
+
+/// A candidate that breaks limits, and by how much.
+pub(crate) fn near_miss(miss: &NearMiss) -> String {
+    let breaks = miss.breaks.iter().map(|it| format!("{} by {}", it.metric, units::percent(it.relative)));
+    let accuracy = miss.accuracy.map_or_else(String::new, |it| format!("{}, ", units::percent(it)));
+    let (found_by, params) = (&miss.found_by, units::count(miss.params));
+    format!("{accuracy}{params} parameters, by {found_by}: beyond {}", breaks.collect::<Vec<_>>().join(", "))
 }
 
 /// What a number has to be read with.

@@ -9,8 +9,8 @@ use super::json::{self, Compressed, SCHEMA};
 use super::ship::slot_paths;
 use crate::compress::Forecast;
 use crate::exit::{Code, Failure};
-use crate::run::summary::{Side, Student, Summary};
-use crate::search::{Budget, Resources, Settings};
+use crate::run::summary::{Baseline, Side, Student, Summary};
+use crate::search::{Budget, Metric, NearMiss, Resources, Settings};
 use crate::{ui, units, view, wording};
 
 /// Prints the result; no student is exit code 3, one that the board does not run is 5.
@@ -30,7 +30,10 @@ pub(super) fn show(summary: &Summary, context: &Context) -> Result<Code, Failure
         Code::NoStudent,
         anyhow::anyhow!("{run}: none of {trials} candidates keeps the limits when measured carefully"),
     )
-    .hint("raise a limit, or give the search a larger --budget; `n2n report` shows how close it came"))
+    .hint(match summary.nearest.first() {
+        Some(miss) => format!("the nearest is {}; raise that limit, or give the search a larger --budget", wording::near_miss(miss)),
+        None => "raise a limit, or give the search a larger --budget".into(),
+    }))
 }
 
 /// What the budget buys.
@@ -99,16 +102,45 @@ fn object(summary: &Summary) -> Compressed {
             .map(|&(metric, bound)| json::Limit { metric: metric.name(), bound })
             .collect(),
         teacher: side(&summary.teacher),
-        student: summary.student.as_ref().map(|student| side(&student.side)),
+        student: summary.student.as_ref().map(|student| json::Student {
+            side: side(&student.side),
+            found_by: student.found_by.clone(),
+            binding: student.binding.map(Metric::name),
+        }),
+        uniform: summary.uniform.as_ref().map(baseline),
+        simple: summary.simple.as_ref().map(baseline),
+        nearest: summary.nearest.iter().map(miss).collect(),
         worst_loss: summary
             .student
             .as_ref()
             .and_then(|it| it.worst_loss(&summary.teacher))
             .map(|(class, teacher, student)| json::Loss { class: class.into(), teacher, student }),
         candidates: summary.candidates,
+        counts: summary.counts,
         shipped: summary.student.as_ref().is_some_and(|student| student.shipped),
         not_shipped: summary.student.as_ref().and_then(|student| student.not_shipped.clone()),
         wall_s: summary.wall_s,
+    }
+}
+
+fn baseline(it: &Baseline) -> json::Baseline {
+    let (low, high) = it.added.interval();
+    json::Baseline {
+        found_by: it.found_by.clone(),
+        params: it.params,
+        macs: it.macs,
+        latency_ns: it.latency_ns,
+        selection_accuracy: it.validation.fraction(),
+        added: json::Difference { estimate: it.added.estimate(), low, high },
+    }
+}
+
+fn miss(it: &NearMiss) -> json::Miss {
+    json::Miss {
+        found_by: it.found_by.clone(),
+        params: it.params,
+        accuracy: it.accuracy,
+        beyond: it.breaks.iter().map(|excess| (excess.metric.name(), excess.relative)).collect(),
     }
 }
 
@@ -155,13 +187,18 @@ fn text(summary: &Summary) -> String {
         let value = summary.student.as_ref().and_then(|student| resources(&student.side).bound_value(metric));
         let kept = value.map_or_else(String::new, |value| {
             let verdict = if value <= bound { "kept" } else { "broken" };
-            format!(", student {}: {verdict}", metric.show(value))
+            let binding = summary.student.as_ref().and_then(|student| student.binding);
+            let binds = if binding == Some(metric) { "; this limit binds" } else { "" };
+            format!(", student {}: {verdict}{binds}", metric.show(value))
         });
         facts.push(("limit", format!("{metric} <= {}{kept}", metric.show(bound))));
     }
     facts.push(("measured on", format!("{place}: {}", summary.board_model)));
     if let Some(student) = &summary.student {
-        facts.push(("student", format!("{}, found by {}", student.side.file.display(), student.searcher)));
+        facts.push(("student", format!("{}, found by {}", student.side.file.display(), student.found_by)));
+        for baseline in [&summary.uniform, &summary.simple].into_iter().flatten() {
+            facts.push(("the search added", wording::added(baseline)));
+        }
         let shipped = match (&student.not_shipped, student.shipped) {
             (Some(reason), _) => format!("no, because {reason}"),
             (None, true) => format!("in the active slot of {place}"),
@@ -174,7 +211,11 @@ fn text(summary: &Summary) -> String {
         }
     }
     let time = units::duration(Duration::from_secs_f64(summary.wall_s.max(0.0)));
-    facts.push(("candidates", format!("{} in {time}", summary.candidates)));
+    for miss in &summary.nearest {
+        facts.push(("near miss", wording::near_miss(miss)));
+    }
+    let counts = summary.counts.map_or_else(|| summary.candidates.to_string(), |counts| counts.to_string());
+    facts.push(("candidates", format!("{counts}, in {time}")));
     facts.push(("report", format!("n2n report {}", summary.run.display())));
     text += &ui::facts(facts);
     if let Some(student) = &summary.student

@@ -32,17 +32,19 @@ const WIDTH: f64 = 0.25;
 /// Passes of the teacher over its 5,000 images.
 const TEACHER_EPOCHS: usize = 16;
 /// The limits, unless others are given.
-const LIMITS: [&str; 2] = ["latency=0.5x", "params=0.25x"];
+const LIMITS: [&str; 2] = ["latency=0.5x", "params=0.03x"];
+/// Widths are multiples of this: at some thousand parameters every channel counts.
+const CHANNEL_MULTIPLE: usize = 2;
 /// The search's budget; with everything around it some five minutes on two cores.
 const BUDGET: &str = "150s";
 /// Few finalists and one seed each: minutes matter here.
-const FINALE: Finale = Finale { finalists: 3, seeds: 1, epochs: 3, final_epochs: 20 };
+const FINALE: Finale = Finale { finalists: 5, seeds: 1, epochs: 4, final_epochs: 20 };
 
 /// Runs the whole job on this machine, in some minutes: teacher, search, student, shipping, report
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// Bound that the student has to keep; may be repeated [default: latency=0.5x and params=0.25x]
+    /// Bound that the student has to keep; may be repeated [default: latency=0.5x and params=0.03x]
     #[arg(long = "limit", value_name = "METRIC=BOUND")]
     limits: Vec<String>,
     /// What the search may spend, as in 2min or 100candidates
@@ -67,6 +69,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
         limits: search_settings::limits(&limits)?,
         budget: search_settings::budget(&args.budget)?,
         finalists: FINALE.finalists,
+        channel_multiple: CHANNEL_MULTIPLE,
         ..Settings::new(Preset::Edge, args.seed)
     };
     let device = args.device.choice(&context.config)?;

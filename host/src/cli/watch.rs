@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use crate::compress::{Event, Phase};
 use crate::search::record::TrialOutcome;
 use crate::search::record::{Batch, Purpose};
-use crate::search::{self, Record, Trial};
+use crate::search::{self, Counter, Record, Trial};
 use crate::ui::{Progress, Ui};
 use crate::units;
 
@@ -24,8 +24,7 @@ struct State {
     phase: Option<Phase>,
     /// Where the whole job stands.
     outlook: String,
-    candidates: usize,
-    trained: usize,
+    counter: Counter,
     best: Option<Best>,
 }
 
@@ -123,15 +122,7 @@ impl State {
                 let ranks = finished.untrained_correlation.map_or_else(String::new, |correlation| {
                     format!("; looks without training rank trained ones at {correlation:.2}")
                 });
-                let counts = [
-                    (finished.skipped, "not worth training"),
-                    (finished.infeasible, "infeasible"),
-                    (finished.unknown, "left out"),
-                ];
-                let some = counts.iter().filter(|(count, _)| *count > 0);
-                let aside =
-                    some.map(|(count, what)| format!(", {count} {what}")).collect::<Vec<_>>().concat();
-                tracing::info!("{}{aside}{ranks}; {}", finished.reason, self.summary());
+                tracing::info!("{}{ranks}; {}", finished.reason, self.summary());
             }
             Record::Resumed(resumed) => tracing::info!("going on after {} journal lines", resumed.records),
             Record::Started(_) | Record::Batch(_) | Record::Measured(_) | Record::Fault(_) => {}
@@ -139,7 +130,7 @@ impl State {
     }
 
     fn trial(&mut self, trial: &Trial) {
-        self.candidates += 1;
+        self.counter.see(trial);
         if let TrialOutcome::Unknown { reason, .. } = &trial.outcome {
             tracing::warn!("candidate {} is left out, its worth is unknown: {reason}", trial.index);
         }
@@ -147,7 +138,6 @@ impl State {
         if !trial.was_trained() {
             return;
         }
-        self.trained += 1;
         if trial.feasible && self.best.is_none_or(|best| accuracy > best.accuracy) {
             let latency_ns = resources.measured.map(|measured| measured.latency_ns);
             self.best = Some(Best { accuracy, latency_ns, params: resources.params });
@@ -168,6 +158,6 @@ impl State {
             }
             None => "none within the limits yet".into(),
         };
-        format!("{} candidates, {} trained, {best}", self.candidates, self.trained)
+        format!("{}; {best}", self.counter.counts())
     }
 }

@@ -9,12 +9,15 @@ use super::distiller::{Distillation, Distilled};
 use super::gauge::Specimen;
 use super::searched::Searched;
 use super::side_by_side::{self, Row};
+use super::verified::score;
 use super::{Error, Finale, Phase};
 use crate::model_io::Weights;
 use crate::network::Network;
 use crate::run::journey::{BesideTeacher, Finding, Milestone, OnBoard};
-use crate::search::Finalist;
-use crate::search::constraint::{Limits, Resources, violation};
+use crate::run::summary::Baseline;
+use crate::search::constraint::{Limits, Metric, Resources, violation};
+use crate::search::{Counts, Finalist, NearMiss};
+use crate::training::PairedDifference;
 use crate::search::laboratory::{Laboratory as _, Measured};
 
 /// A job whose choice is made.
@@ -24,10 +27,12 @@ pub(super) struct Chosen<'a> {
     pub(super) teacher: OnBoard,
     /// The limits that follow from that teacher.
     pub(super) limits: Limits,
-    /// Candidates that the search scored.
-    pub(super) candidates: usize,
+    /// How many candidates came how far.
+    pub(super) counts: Counts,
     /// `None` if no finalist keeps the limits.
     pub(super) student: Option<ChosenStudent>,
+    /// Finalists that miss a limit by a careful measurement, else the candidates that miss by least.
+    pub(super) nearest: Vec<NearMiss>,
 }
 
 /// A student that keeps the limits, trained and measured.
@@ -40,7 +45,11 @@ pub(super) struct ChosenStudent {
     /// The file that ships.
     pub(super) specimen: Specimen,
     pub(super) on_board: OnBoard,
-    pub(super) searcher: String,
+    pub(super) found_by: String,
+    pub(super) binding: Option<Metric>,
+    /// What it is compared with: uniform width, and the best of the other simple students.
+    pub(super) uniform: Option<Baseline>,
+    pub(super) simple: Option<Baseline>,
 }
 
 /// A finalist that keeps the limits, with the best of its retrained weights.
@@ -49,6 +58,8 @@ struct Contender<'a> {
     weights: Weights,
     /// Mean over the seeds, on the second half of the validation split.
     accuracy: f64,
+    /// The answers of its weights on those images.
+    answers: Vec<u16>,
 }
 
 impl<'a> Searched<'a> {
@@ -60,17 +71,24 @@ impl<'a> Searched<'a> {
         let Self { mut job, teacher, found } = self;
         job.clock.begin(Phase::Finalists);
         let settings = job.plan.configuration.finale;
-        let (mut keeping, mut row) = (Vec::new(), Row::default());
-        for finalist in &found.finalists {
-            if keeping.len() < settings.finalists
-                && keeps_limits(&mut job, &found.limits, finalist, &mut row)?
-            {
-                keeping.push(finalist);
+        let (mut keeping, mut row, mut nearest) = (Vec::new(), Row::default(), Vec::new());
+        for finalist in in_turn(&found.finalists, settings.finalists) {
+            if keeping.len() == settings.finalists {
+                break;
+            }
+            match limits_of(&mut job, &found.limits, finalist, &mut row)? {
+                Verdict::Keeps => keeping.push(finalist),
+                Verdict::Breaks(miss) => nearest.push(miss),
+                Verdict::Untold => {}
             }
         }
+        if nearest.is_empty() {
+            nearest = found.nearest;
+        }
+        nearest.sort_by(|a, b| a.by().total_cmp(&b.by()));
         let mut contenders = retrained(&mut job, settings, &keeping)?;
         contenders.sort_by(|one, other| other.accuracy.total_cmp(&one.accuracy));
-        let student = finished(&mut job, &teacher, &found.limits, settings, contenders)?;
+        let student = finished(&mut job, &teacher, &found.limits, settings, &contenders)?;
         let (beside, student) = match student {
             Some((beside, student)) => (Some(beside), Some(student)),
             None => (None, None),
@@ -80,31 +98,52 @@ impl<'a> Searched<'a> {
         }
         let (teacher, limits) =
             beside.map_or((teacher, found.limits), |beside| (beside.teacher, beside.limits));
-        Ok(Chosen { job, teacher, limits, candidates: found.candidates, student })
+        Ok(Chosen { job, teacher, limits, counts: found.counts, student, nearest })
     }
+}
+
+/// What a student is compared with first, as far as there is room beside the best; then the others, the best first.
+fn in_turn(finalists: &[Finalist], room: usize) -> Vec<&Finalist> {
+    let compared = [
+        finalists.iter().position(Finalist::is_uniform),
+        finalists.iter().position(Finalist::is_simple),
+    ];
+    let mut order: Vec<usize> = compared.into_iter().flatten().take(room.saturating_sub(1)).collect();
+    order.extend((0..finalists.len()).filter(|place| !order.contains(place)).collect::<Vec<_>>());
+    order.into_iter().map(|place| &finalists[place]).collect()
+}
+
+/// Whether a finalist keeps the limits.
+enum Verdict {
+    Keeps,
+    Breaks(NearMiss),
+    /// The board cannot tell, or cannot run it.
+    Untold,
 }
 
 /// What the network alone decides needs no board; where latency counts, a true interval with seeded weights does: latency
 /// does not depend on them, and training is what costs.
-fn keeps_limits(
+fn limits_of(
     job: &mut JobContext<'_>,
     limits: &Limits,
     finalist: &Finalist,
     row: &mut Row,
-) -> Result<bool, Error> {
+) -> Result<Verdict, Error> {
     let network = &finalist.job.network;
-    if !job.latency_counts() {
-        let measured = finalist.trial.resources.and_then(|resources| resources.measured);
-        let certain = broken(limits, network, measured);
-        if !certain.is_empty() {
-            job.say(format!("a finalist breaks {certain}"));
-        }
-        return Ok(certain.is_empty());
+    let judged = |limits: &Limits, measured: Option<Measured>| {
+        let resources = Resources { measured, ..Resources::of(network) };
+        NearMiss::new(&finalist.trial.searcher, finalist.trial.accuracy(), limits, &resources)
+    };
+    let known = match job.latency_counts() {
+        true => None,
+        false => finalist.trial.resources.and_then(|resources| resources.measured),
+    };
+    if let Some(miss) = judged(limits, known) {
+        job.say(format!("a finalist breaks {}", broken(limits, network, known)));
+        return Ok(Verdict::Breaks(miss));
     }
-    let certain = broken(limits, network, None);
-    if !certain.is_empty() {
-        job.say(format!("a finalist breaks {certain}"));
-        return Ok(false);
+    if !job.latency_counts() {
+        return Ok(Verdict::Keeps);
     }
     let digest = network.digest();
     let known = job.journey.milestones().measured(&digest).cloned();
@@ -118,21 +157,21 @@ fn keeps_limits(
     };
     Ok(match finding {
         Finding::Measured(pair) => {
-            let broken = broken(&pair.limits, network, Some(pair.student.measured));
-            if !broken.is_empty() {
-                job.say(format!("a finalist breaks {broken} by a careful measurement"));
-            }
-            broken.is_empty()
+            let measured = Some(pair.student.measured);
+            let Some(miss) = judged(&pair.limits, measured) else { return Ok(Verdict::Keeps) };
+            let broken = broken(&pair.limits, network, measured);
+            job.say(format!("a finalist breaks {broken} by a careful measurement"));
+            Verdict::Breaks(miss)
         }
         Finding::Infeasible { reason } => {
             job.say(format!("a finalist is infeasible by a careful measurement: {reason}; on to the next"));
-            false
+            Verdict::Untold
         }
         Finding::Unknown { reason } => {
             job.say(format!(
                 "a finalist cannot be measured carefully, so whether it keeps the limits is unknown: {reason}; on to the next"
             ));
-            false
+            Verdict::Untold
         }
     })
 }
@@ -191,7 +230,9 @@ fn retrained<'a>(
         let accuracy = shares.iter().sum::<f64>() / shares.len() as f64;
         let best =
             (1..tried.len()).fold(0, |best, index| if shares[index] > shares[best] { index } else { best });
-        contenders.push(Contender { finalist, weights: tried.swap_remove(best).weights, accuracy });
+        let weights = tried.swap_remove(best).weights;
+        let answers = job.lab.distiller.predictions(network, &weights, &job.dataset.validation_select)?;
+        contenders.push(Contender { finalist, weights, accuracy, answers });
     }
     Ok(contenders)
 }
@@ -202,7 +243,7 @@ fn finished(
     teacher: &OnBoard,
     limits: &Limits,
     settings: Finale,
-    contenders: Vec<Contender<'_>>,
+    contenders: &[Contender<'_>],
 ) -> Result<Option<(BesideTeacher, ChosenStudent)>, Error> {
     let seed = job.plan.configuration.search.seed;
     for contender in contenders {
@@ -236,12 +277,46 @@ fn finished(
         };
         let late = broken(&beside.limits, network, Some(beside.student.measured));
         if late.is_empty() {
-            let (network, searcher) = (network.clone(), contender.finalist.trial.searcher.clone());
-            let on_board = beside.student.clone();
-            let student = ChosenStudent { network, weights, digest, specimen, on_board, searcher };
+            let trial = &contender.finalist.trial;
+            let student = ChosenStudent {
+                network: network.clone(),
+                weights,
+                digest,
+                specimen,
+                on_board: beside.student.clone(),
+                found_by: trial.searcher.clone(),
+                binding: trial.binding,
+                uniform: baseline(job, contender, contenders, Finalist::is_uniform),
+                simple: baseline(job, contender, contenders, Finalist::is_simple),
+            };
             return Ok(Some((beside, student)));
         }
         job.say(format!("the trained student breaks {late}; on to the next finalist"));
     }
     Ok(None)
+}
+
+/// The best contender of a kind, beside the one that is chosen.
+fn baseline(
+    job: &JobContext<'_>,
+    chosen: &Contender<'_>,
+    contenders: &[Contender<'_>],
+    is_it: fn(&Finalist) -> bool,
+) -> Option<Baseline> {
+    let one = contenders.iter().find(|it| is_it(it.finalist))?;
+    let (network, labels) = (&one.finalist.job.network, &job.dataset.validation_select.labels);
+    let finding = job.journey.milestones().measured(&network.digest());
+    let latency_ns = match finding {
+        Some(Finding::Measured(pair)) => Some(pair.student.measured.latency_ns),
+        Some(Finding::Infeasible { .. } | Finding::Unknown { .. }) | None => None,
+    };
+    let cost = network.cost();
+    Some(Baseline {
+        found_by: one.finalist.trial.searcher.clone(),
+        params: cost.params,
+        macs: cost.macs,
+        latency_ns,
+        validation: score(&one.answers, labels),
+        added: PairedDifference::new(&one.answers, &chosen.answers, labels),
+    })
 }

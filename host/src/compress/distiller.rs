@@ -71,6 +71,15 @@ pub(super) struct Keeping {
     pub(super) interval: Duration,
 }
 
+/// What a training may be interrupted by, beside the user.
+#[derive(Clone, Copy)]
+struct Until<'a> {
+    /// Where its state is kept.
+    checkpoint: Option<&'a Checkpoint>,
+    /// When it is given up.
+    deadline: Option<Instant>,
+}
+
 /// What is told as a training goes.
 type Tell<'a> = dyn FnMut(&TrainProgress) + Send + 'a;
 
@@ -135,18 +144,19 @@ impl<'a> Distiller<'a> {
 
     /// Trainings of the search, at once; what comes out is the same, since no kernel's result depends on its
     /// threads. A student whose loss runs away is infeasible; the worth of one that a GPU's memory cannot train even alone is
-    /// unknown; everything else that fails is a fault.
+    /// unknown; what is not done at the deadline is `None`; everything else that fails is a fault.
     pub(super) fn train(
         &mut self,
         jobs: &[&Job],
+        deadline: Option<Instant>,
         observer: &mut dyn FnMut(&TrainProgress),
-    ) -> Result<Vec<Outcome<Trained>>, Fault> {
+    ) -> Result<Vec<Option<Outcome<Trained>>>, Fault> {
         self.answer_plain().map_err(fault)?;
         let began = Instant::now();
         let this = &*self;
         let one = |job: &&Job, tell: &mut Tell<'_>| {
             let began = Instant::now();
-            (this.trained(job, tell), began.elapsed().as_secs_f64())
+            (this.trained(job, deadline, tell), began.elapsed().as_secs_f64())
         };
         let mut trainings = at_once(jobs, &one, observer);
         // Several share a GPU's memory: one that it cannot hold beside the others may fit alone.
@@ -171,12 +181,13 @@ impl<'a> Distiller<'a> {
                     })?;
                 }
                 let seconds = seconds * share;
-                Ok(Outcome::Done(Trained { accuracy, agreement, nll, fresh_tensors, seconds }))
+                Ok(Some(Outcome::Done(Trained { accuracy, agreement, nll, fresh_tensors, seconds })))
             }
             Err(TrainingError::Diverged { step, .. }) => {
-                Ok(Outcome::Infeasible(format!("its training diverged at step {step}")))
+                Ok(Some(Outcome::Infeasible(format!("its training diverged at step {step}"))))
             }
-            Err(error) if error.is_out_of_gpu_memory() => Ok(Outcome::Unknown(error.to_string())),
+            Err(error) if error.is_out_of_gpu_memory() => Ok(Some(Outcome::Unknown(error.to_string()))),
+            Err(TrainingError::Cancelled { .. }) if !self.stop.load(Ordering::Relaxed) => Ok(None),
             Err(error) => Err(fault(error)),
         };
         jobs.iter().zip(trainings).map(answer).collect()
@@ -188,7 +199,7 @@ impl<'a> Distiller<'a> {
             return Ok(Arc::new(weights));
         }
         self.answer_plain().map_err(fault)?;
-        self.trained(job, &mut |_| {}).map(|(weights, ..)| Arc::new(weights)).map_err(fault)
+        self.trained(job, None, &mut |_| {}).map(|(weights, ..)| Arc::new(weights)).map_err(fault)
     }
 
     /// Distillations with augmentation, from where the search or an earlier part of the job left off; at once, as those of
@@ -218,7 +229,8 @@ impl<'a> Distiller<'a> {
             let mut model = Classifier::new(distillation.network, distillation.start, &this.device)?;
             let recipe = this.recipe(distillation);
             let checkpoint = this.checkpoint(distillation);
-            this.distil(&mut model, this.augmented.as_ref(), &recipe, Some(&checkpoint), tell)?;
+            let until = Until { checkpoint: Some(&checkpoint), deadline: None };
+            this.distil(&mut model, this.augmented.as_ref(), &recipe, until, tell)?;
             let select = &this.dataset.validation_select;
             let accuracy = evaluation::evaluate(&model, select, &this.dataset.normalisation)?;
             let distilled = Distilled { weights: model.weights()?, accuracy };
@@ -295,7 +307,12 @@ impl<'a> Distiller<'a> {
         evaluation::predictions(&model, samples, &self.dataset.normalisation)
     }
 
-    fn trained(&self, job: &Job, tell: &mut Tell<'_>) -> Result<(Weights, Look, Vec<String>), TrainingError> {
+    fn trained(
+        &self,
+        job: &Job,
+        deadline: Option<Instant>,
+        tell: &mut Tell<'_>,
+    ) -> Result<(Weights, Look, Vec<String>), TrainingError> {
         let (weights, fresh) = match &job.start {
             StartingWeights::Inherited { source, inheritance } => {
                 inherit(&job.network, inheritance, source, job.seed)
@@ -315,7 +332,8 @@ impl<'a> Distiller<'a> {
             }
             Some(length) => {
                 let recipe = Recipe { length, seed: job.seed, ..self.proxy.clone() };
-                self.distil(&mut model, self.plain.as_ref(), &recipe, None, tell)?;
+                let until = Until { checkpoint: None, deadline };
+                self.distil(&mut model, self.plain.as_ref(), &recipe, until, tell)?;
                 // A short training leaves running statistics that lag behind the weights.
                 model.reestimate(samples, normalisation, REESTIMATION_IMAGES, job.seed)?;
             }
@@ -335,13 +353,13 @@ impl<'a> Distiller<'a> {
         Ok(Look::of(&logits, &self.validation, &samples.labels, classes, self.weighing))
     }
 
-    /// Trains by a recipe until it ends or the user stops it; from where its checkpoint was left.
+    /// Trains by a recipe until it ends, the user stops it or the deadline comes; from where its checkpoint was left.
     fn distil(
         &self,
         model: &mut Classifier,
         logits: Option<&TeacherLogits>,
         recipe: &Recipe,
-        checkpoint: Option<&Checkpoint>,
+        Until { checkpoint, deadline }: Until<'_>,
         tell: &mut Tell<'_>,
     ) -> Result<(), TrainingError> {
         let mut keep = |state: &TrainingState| checkpoint.into_iter().for_each(|it| it.keep(state));
@@ -353,7 +371,12 @@ impl<'a> Distiller<'a> {
         };
         model.train(job, &mut |progress, _| {
             tell(progress);
-            if self.stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            let is_over = deadline.is_some_and(|deadline| Instant::now() > deadline);
+            if is_over || self.stop.load(Ordering::Relaxed) {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         })?;
         Ok(())
     }

@@ -15,7 +15,7 @@ use crate::model_io::Weights;
 use crate::model_io::onnx::ModelInfo;
 use crate::network::Network;
 use crate::search::laboratory::{
-    Admit, Board, Evaluated, Fault, Job, Laboratory, Measured, Outcome, Task, Trained, admitted, in_turns,
+    Admit, Board, Evaluated, Fault, Job, Laboratory, Measured, Outcome, Task, Trained, in_turns,
 };
 
 /// Where a search's time went; what is missing to its length is the search itself.
@@ -42,12 +42,14 @@ pub(super) struct Live<'a> {
     pub(super) before: Duration,
     /// By this part of the run.
     pub(super) spent: Spent,
+    /// When what is in flight is given up.
+    pub(super) deadline: Option<Instant>,
     pub(super) stop: Arc<AtomicBool>,
     pub(super) observer: Observer<'a>,
 }
 
 impl Laboratory for Live<'_> {
-    fn measure(&mut self, networks: &[(&str, &Network)]) -> Result<Vec<Outcome<Measured>>, Fault> {
+    fn measure(&mut self, networks: &[(&str, &Network)]) -> Result<Vec<Option<Outcome<Measured>>>, Fault> {
         let began = Instant::now();
         let mut measured = self.measure_once(networks)?;
         if self.gauge.has_drifted()? {
@@ -57,11 +59,17 @@ impl Laboratory for Live<'_> {
         Ok(measured)
     }
 
-    fn train(&mut self, jobs: &[&Job]) -> Result<Vec<Outcome<Trained>>, Fault> {
+    fn train(&mut self, jobs: &[&Job]) -> Result<Vec<Option<Outcome<Trained>>>, Fault> {
         let (began, observer) = (Instant::now(), self.observer);
-        let trained = self.distiller.train(jobs, &mut |progress| observer(&Event::Training(*progress)));
+        let deadline = self.deadline;
+        let trained =
+            self.distiller.train(jobs, deadline, &mut |progress| observer(&Event::Training(*progress)));
         self.spent.training += began.elapsed();
         trained
+    }
+
+    fn give_up_at(&mut self, deadline: Option<Duration>) {
+        self.deadline = deadline.map(|at| self.began + at.saturating_sub(self.before));
     }
 
     fn weights(&mut self, job: &Job) -> Result<Arc<Weights>, Fault> {
@@ -82,12 +90,15 @@ impl Laboratory for Live<'_> {
 }
 
 impl Live<'_> {
-    fn measure_once(&mut self, networks: &[(&str, &Network)]) -> Result<Vec<Outcome<Measured>>, Fault> {
+    fn measure_once(&mut self, networks: &[(&str, &Network)]) -> Result<Vec<Option<Outcome<Measured>>>, Fault> {
         networks
             .iter()
             .map(|(_, network)| {
+                if is_past(self.deadline) {
+                    return Ok(None);
+                }
                 (self.observer)(&Event::Measuring);
-                probe(&mut self.gauge, network, &self.info, self.anchored)
+                probe(&mut self.gauge, network, &self.info, self.anchored).map(Some)
             })
             .collect()
     }
@@ -97,14 +108,16 @@ impl Live<'_> {
     fn overlapped(&mut self, tasks: &[Task], admit: Admit<'_>) -> Result<Vec<Evaluated>, Fault> {
         let (gauge, info, anchored) = (&mut self.gauge, &self.info, self.anchored);
         let (distiller, observer, spent) = (&mut self.distiller, self.observer, &mut self.spent);
+        let deadline = self.deadline;
         std::thread::scope(|scope| {
             let (send, receive) = mpsc::channel();
             scope.spawn(move || {
                 for task in tasks {
                     let began = Instant::now();
                     let measured = match task.board {
-                        Board::Known(known) => Ok((Some(Outcome::Done(known)), 0.0)),
-                        Board::Spared => Ok((None, 0.0)),
+                        Board::Known(known) => Ok(Evaluated::measured(Some(Outcome::Done(known)), 0.0)),
+                        Board::Spared => Ok(Evaluated::measured(None, 0.0)),
+                        Board::Asked if is_past(deadline) => Ok(Evaluated::late()),
                         Board::Asked => probe(gauge, &task.job.network, info, anchored)
                             .and_then(|measured| {
                                 let again = gauge.has_drifted()?;
@@ -114,7 +127,7 @@ impl Live<'_> {
                                     Ok(measured)
                                 }
                             })
-                            .map(|measured| (Some(measured), began.elapsed().as_secs_f64())),
+                            .map(|measured| Evaluated::measured(Some(measured), began.elapsed().as_secs_f64())),
                     };
                     let last = measured.is_err();
                     // A receiver that is gone means that a training failed: what is left need not be measured.
@@ -131,24 +144,27 @@ impl Live<'_> {
                 spent.measuring += began.elapsed();
                 let first_index = results.len();
                 for measured in std::iter::once(first).chain(receive.try_iter()) {
-                    let (measured, measure_s) = measured?;
-                    results.push(Evaluated { measured, measure_s, trained: None });
+                    results.push(measured?);
                 }
                 let admitted: Vec<usize> = (first_index..results.len())
-                    .filter(|&index| admitted(admit, index, results[index].measured.as_ref()))
+                    .filter(|&index| results[index].is_admitted(admit, index))
                     .collect();
                 let jobs: Vec<&Job> = admitted.iter().map(|&index| &tasks[index].job).collect();
                 let began = Instant::now();
                 let trained =
-                    distiller.train(&jobs, &mut |progress| observer(&Event::Training(*progress)))?;
+                    distiller.train(&jobs, deadline, &mut |progress| observer(&Event::Training(*progress)))?;
                 spent.training += began.elapsed();
                 for (index, trained) in admitted.into_iter().zip(trained) {
-                    results[index].trained = Some(trained);
+                    results[index].take(trained);
                 }
             }
             Ok(results)
         })
     }
+}
+
+fn is_past(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|deadline| Instant::now() > deadline)
 }
 
 fn probe(

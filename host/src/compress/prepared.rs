@@ -147,6 +147,7 @@ pub(super) fn open_laboratory<'a>(
         began: Instant::now(),
         before: Duration::ZERO,
         spent: Spent::default(),
+        deadline: None,
         stop: Arc::clone(stop),
         observer,
     };

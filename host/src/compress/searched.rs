@@ -47,7 +47,7 @@ impl<'a> Prepared<'a> {
         job.clock.part(Phase::Search, "training and validating candidates", job.lab.spent.training);
         job.clock.part(Phase::Search, "waiting for the board", job.lab.spent.measuring);
         if !job.journey.milestones().is_searched() {
-            job.note(Milestone::Searched { candidates: found.candidates })?;
+            job.note(Milestone::Searched { candidates: found.counts.proposed })?;
         }
         Ok(Searched { job, teacher: on_board, found })
     }

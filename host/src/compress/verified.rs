@@ -12,7 +12,7 @@ use crate::model_io::{Weights, atomic_file, onnx, safetensors};
 use crate::network::Network;
 use crate::run::journey::{Milestone, OnBoard};
 use crate::run::summary::{SCHEMA, Side, Student, Summary};
-use crate::search::Limits;
+use crate::search::{Counts, Limits, NearMiss};
 use crate::training::{Accuracy, ClassAccuracy, Confusion, PairedDifference};
 use crate::usage::Usage;
 
@@ -25,6 +25,12 @@ pub(super) struct Verified<'a> {
     pub(super) summary: Summary,
 }
 
+/// What the search and the choice say beside the student.
+struct Found {
+    counts: Counts,
+    nearest: Vec<NearMiss>,
+}
+
 /// A side's numbers, and its answers to compare the other's with.
 struct Judged {
     side: Side,
@@ -34,7 +40,7 @@ struct Judged {
 impl<'a> Chosen<'a> {
     /// Tests; a job that has done so before does not read the test split again.
     pub(super) fn verify(self) -> Result<Verified<'a>, Error> {
-        let Self { mut job, teacher, limits, candidates, student } = self;
+        let Self { mut job, teacher, limits, counts, student, nearest } = self;
         job.clock.begin(Phase::Test);
         let file = student.as_ref().map(|student| Digest::of(&student.specimen.bytes).to_string());
         let known = job.journey.milestones().verified().is_some_and(|known| known == file.as_deref());
@@ -43,7 +49,9 @@ impl<'a> Chosen<'a> {
         let summary = if let Some(summary) = kept {
             summary
         } else {
-            let summary = tested(&job, teacher, &limits, candidates, student.as_ref())?;
+            let nearest = if student.is_some() { Vec::new() } else { nearest };
+            let found = Found { counts, nearest };
+            let summary = tested(&job, teacher, &limits, found, student.as_ref())?;
             summary.save(job.folder.path()).map_err(Error::telling)?;
             job.note(Milestone::Verified { file })?;
             summary
@@ -57,13 +65,14 @@ fn tested(
     job: &JobContext<'_>,
     on_board: OnBoard,
     limits: &Limits,
-    candidates: usize,
+    found: Found,
     student: Option<&ChosenStudent>,
 ) -> Result<Summary, Error> {
     let configuration = &job.plan.configuration;
     let network = &job.plan.teacher.network;
     let mut teacher = judged(job, network, (network, &job.weights), on_board)?;
     teacher.side.file.clone_from(&configuration.teacher);
+    let (uniform, simple) = student.map_or((None, None), |it| (it.uniform.clone(), it.simple.clone()));
     let student = match student {
         Some(student) => Some(of_student(job, &teacher, student)?),
         None => None,
@@ -80,7 +89,11 @@ fn tested(
         limits: limits.0.clone(),
         teacher: teacher.side,
         student,
-        candidates,
+        uniform,
+        simple,
+        nearest: found.nearest,
+        candidates: found.counts.proposed,
+        counts: Some(found.counts),
         wall_s: job.journey.elapsed().as_secs_f64(),
         seconds: job.clock.phases(),
     })
@@ -101,7 +114,8 @@ fn of_student(job: &JobContext<'_>, teacher: &Judged, chosen: &ChosenStudent) ->
     Ok(Student {
         difference: PairedDifference::new(&teacher.predictions, &student.predictions, labels),
         side: student.side,
-        searcher: chosen.searcher.clone(),
+        found_by: chosen.found_by.clone(),
+        binding: chosen.binding,
         usage: Usage::of(&shipped.network, &shipped.info),
         shipped: false,
         not_shipped: None,

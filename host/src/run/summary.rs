@@ -15,6 +15,7 @@ use crate::model_io::atomic_file;
 use crate::network::Network;
 use crate::search::constraint::Metric;
 use crate::search::laboratory::Measured;
+use crate::search::{Counts, NearMiss};
 use crate::training::{Accuracy, ClassAccuracy, PairedDifference};
 use crate::usage::Usage;
 
@@ -51,8 +52,20 @@ pub struct Summary {
     pub teacher: Side,
     /// The student; `None` if none meets the limits.
     pub student: Option<Student>,
-    /// Candidates that the search scored.
+    /// Uniform width, the student that all others have to beat; `None` if it was no finalist, or there is no student.
+    #[serde(default)]
+    pub uniform: Option<Baseline>,
+    /// The best of the other simple students; `None` as before.
+    #[serde(default)]
+    pub simple: Option<Baseline>,
+    /// Where there is no student: the candidates that miss the limits by least, nearest first.
+    #[serde(default)]
+    pub nearest: Vec<NearMiss>,
+    /// Candidates that were proposed.
     pub candidates: usize,
+    /// How many of them came how far; unknown in runs of older versions.
+    #[serde(default)]
+    pub counts: Option<Counts>,
     /// Whole job, over all its resumed parts, seconds.
     pub wall_s: f64,
     /// Seconds by step of the job, in order.
@@ -90,8 +103,12 @@ pub struct Student {
     pub side: Side,
     /// Student minus teacher on the test split.
     pub difference: PairedDifference,
-    /// Which searcher found it.
-    pub searcher: String,
+    /// Which searcher found it, or which simple student it is.
+    #[serde(alias = "searcher")]
+    pub found_by: String,
+    /// The limit that kept it from being larger; unknown in runs of older versions.
+    #[serde(default)]
+    pub binding: Option<Metric>,
     /// What a program has to know to feed it; unknown in runs of older versions.
     #[serde(default)]
     pub usage: Option<Usage>,
@@ -102,6 +119,23 @@ pub struct Student {
     pub not_shipped: Option<String>,
     /// Share of images on which board and host name the same class, of those that were compared.
     pub board_agreement: Option<Accuracy>,
+}
+
+/// A student that anybody would try first, retrained as all finalists were.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Baseline {
+    /// Its name.
+    pub found_by: String,
+    /// Trained parameters.
+    pub params: u64,
+    /// Multiply-accumulates of one inference.
+    pub macs: u64,
+    /// Median on the board, where latency counts.
+    pub latency_ns: Option<u64>,
+    /// On the second half of the validation split, after the finalists' retraining.
+    pub validation: Accuracy,
+    /// The student after that same retraining minus this one, on those images: what the search added.
+    pub added: PairedDifference,
 }
 
 impl Student {

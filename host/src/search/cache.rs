@@ -63,6 +63,7 @@ impl Cache {
             }
             TrialOutcome::Infeasible { step: Step::Surgery | Step::Fit, .. }
             | TrialOutcome::Unknown { step: Step::Surgery | Step::Fit, .. }
+            | TrialOutcome::Late
             | TrialOutcome::Skipped => {}
         }
     }

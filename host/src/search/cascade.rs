@@ -78,10 +78,14 @@ pub(super) struct Cascade {
     pub(super) learned: HashSet<String>,
     pub(super) bases: HashMap<BaseId, Rc<Base>>,
     pub(super) seed: u64,
+    /// What came too late, by batch and place in it.
+    pub(super) late: HashSet<(usize, usize)>,
 }
 
 /// A candidate on its way.
 struct Candidate {
+    /// Place in its batch.
+    rollout: usize,
     /// What may still be fitted anew.
     shape: Option<Shape>,
     refits: usize,
@@ -131,7 +135,7 @@ impl Cascade {
         let mut candidates: Vec<Result<Candidate, Box<NoCandidate>>> = proposals
             .iter()
             .enumerate()
-            .map(|(rollout, proposal)| self.start(proposal, plan.first + rollout as u64, plan.rung))
+            .map(|(rollout, proposal)| self.start(proposal, rollout, plan))
             .collect();
         // A second candidate of the same structure waits for the first one's answers: one structure, one measurement.
         loop {
@@ -173,8 +177,8 @@ impl Cascade {
     }
 
     /// Fit, surgery, static costs.
-    fn start(&self, proposal: &Proposal, index: u64, rung: Rung) -> Result<Candidate, Box<NoCandidate>> {
-        let aim = self.aim(index);
+    fn start(&self, proposal: &Proposal, rollout: usize, plan: Plan<'_>) -> Result<Candidate, Box<NoCandidate>> {
+        let aim = self.aim(plan.first + rollout as u64);
         let (shape, genome, binding) = match proposal {
             Proposal::Exact(genome) => (None, genome.clone(), None),
             Proposal::Fitted(shape) => {
@@ -182,11 +186,12 @@ impl Cascade {
                 (Some(shape.clone()), genome, binding)
             }
         };
-        let (resources, job) = self.job(&genome, rung).map_err(|reason| {
+        let (resources, job) = self.job(&genome, plan.rung).map_err(|reason| {
             let genome = genome.clone();
             Box::new(NoCandidate { genome, step: Step::Surgery, reason, resources: None, binding: None })
         })?;
         Ok(Candidate {
+            rollout,
             shape,
             refits: 0,
             correction: 1.0,
@@ -304,6 +309,10 @@ impl Cascade {
             candidate.outcome = Some(outcome_of(trained));
             return None;
         }
+        if self.late.contains(&(plan.number, candidate.rollout)) {
+            candidate.outcome = Some(TrialOutcome::Late);
+            return None;
+        }
         Some(Task { job: candidate.job.clone(), board })
     }
 
@@ -381,6 +390,9 @@ impl Cascade {
             candidate.asked += 1;
             candidate.measure_s += answer.measure_s;
             self.unknowns.add(&answer);
+            if answer.late {
+                self.late.insert((plan.number, candidate.rollout));
+            }
             if let Some(measured) = answer.measured {
                 let measured = match measured {
                     Outcome::Done(measured) => Outcome::Done(tidy(measured)),
@@ -415,7 +427,7 @@ impl Cascade {
             }
         };
         let parts = match (&outcome, &resources) {
-            (TrialOutcome::Unknown { .. }, _) => None,
+            (TrialOutcome::Unknown { .. } | TrialOutcome::Late, _) => None,
             (TrialOutcome::Infeasible { .. }, _) | (_, None) => Some(Scoring::infeasible()),
             (TrialOutcome::Trained { accuracy, agreement, .. }, Some(resources)) => {
                 let figure = self.scoring.figure(*accuracy, *agreement);
@@ -425,7 +437,7 @@ impl Cascade {
                 Some(self.scoring.parts(&self.limits, resources, None))
             }
         };
-        let judged = !matches!(outcome, TrialOutcome::Infeasible { .. } | TrialOutcome::Unknown { .. });
+        let judged = matches!(outcome, TrialOutcome::Trained { .. } | TrialOutcome::Skipped);
         let violation = resources.map_or(1.0, |resources| violation(&self.limits.excess(&resources)));
         let told = resources.is_some_and(|it| it.measured.is_some() || !self.needs_the_board());
         let identity = |of: fn(&Job) -> &String| job.as_ref().map_or_else(String::new, |job| of(job).clone());

@@ -152,19 +152,40 @@ pub struct Evaluated {
     pub measured: Option<Outcome<Measured>>,
     /// Seconds that measuring took; 0 when it was known.
     pub measure_s: f64,
-    /// The training; `None` when the measurement was not admitted.
+    /// The training; `None` when the measurement was not admitted, or it came too late.
     pub trained: Option<Outcome<Trained>>,
+    /// Whether it was given up at the deadline.
+    pub late: bool,
 }
 
 /// Decides from the measurement of task `index`, if one was needed, whether it is trained.
 pub type Admit<'a> = &'a (dyn Fn(usize, Option<&Measured>) -> bool + Sync);
 
-/// Whether a task goes on to its training.
-pub fn admitted(admit: Admit<'_>, index: usize, measured: Option<&Outcome<Measured>>) -> bool {
-    match measured {
-        None => admit(index, None),
-        Some(Outcome::Done(measured)) => admit(index, Some(measured)),
-        Some(Outcome::Infeasible(_) | Outcome::Unknown(_)) => false,
+impl Evaluated {
+    /// Not trained yet.
+    pub fn measured(measured: Option<Outcome<Measured>>, measure_s: f64) -> Self {
+        Self { measured, measure_s, trained: None, late: false }
+    }
+
+    /// Given up before it was measured.
+    pub fn late() -> Self {
+        Self { measured: None, measure_s: 0.0, trained: None, late: true }
+    }
+
+    /// What its training came to; `None` if it was not done in time.
+    pub fn take(&mut self, trained: Option<Outcome<Trained>>) {
+        self.late = trained.is_none();
+        self.trained = trained;
+    }
+
+    /// Whether it goes on to its training.
+    pub fn is_admitted(&self, admit: Admit<'_>, index: usize) -> bool {
+        match &self.measured {
+            _ if self.late => false,
+            None => admit(index, None),
+            Some(Outcome::Done(measured)) => admit(index, Some(measured)),
+            Some(Outcome::Infeasible(_) | Outcome::Unknown(_)) => false,
+        }
     }
 }
 
@@ -188,17 +209,21 @@ pub enum Fault {
 
 /// Everything that the search needs from the world.
 pub trait Laboratory {
-    /// Measures networks (by digest) with seeded random weights, in order.
+    /// Measures networks (by digest) with seeded random weights, in order; `None` for those that came too late.
     ///
     /// # Errors
     /// A [`Fault`] when the world, not a student, is to blame.
-    fn measure(&mut self, networks: &[(&str, &Network)]) -> Result<Vec<Outcome<Measured>>, Fault>;
+    fn measure(&mut self, networks: &[(&str, &Network)]) -> Result<Vec<Option<Outcome<Measured>>>, Fault>;
 
-    /// Trains and validates, in order. Keep the trained weights by `lineage` and rung: `weights` may ask for them.
+    /// Trains and validates, in order; `None` for those that were not done in time. Keep the trained weights by `lineage`
+    /// and rung: `weights` may ask for them.
     ///
     /// # Errors
     /// A [`Fault`] when the world, not a student, is to blame.
-    fn train(&mut self, jobs: &[&Job]) -> Result<Vec<Outcome<Trained>>, Fault>;
+    fn train(&mut self, jobs: &[&Job]) -> Result<Vec<Option<Outcome<Trained>>>, Fault>;
+
+    /// At which reading of the clock measurements and trainings in flight are given up; `None`: never.
+    fn give_up_at(&mut self, deadline: Option<Duration>);
 
     /// The weights that `train` gave, or gives, for this job. Asked once per run, for the removal stage's student.
     ///
@@ -234,18 +259,18 @@ pub fn in_turns(lab: &mut dyn Laboratory, tasks: &[Task], admit: Admit<'_>) -> R
     let mut fresh = fresh.into_iter();
     let mut results: Vec<Evaluated> = Vec::with_capacity(tasks.len());
     for task in tasks {
-        let (measured, measure_s) = match task.board {
-            Board::Known(known) => (Some(Outcome::Done(known)), 0.0),
-            Board::Spared => (None, 0.0),
+        results.push(match task.board {
+            Board::Known(known) => Evaluated::measured(Some(Outcome::Done(known)), 0.0),
+            Board::Spared => Evaluated::measured(None, 0.0),
             Board::Asked => match fresh.next() {
-                Some(outcome) => (Some(outcome), measure_s),
+                Some(Some(outcome)) => Evaluated::measured(Some(outcome), measure_s),
+                Some(None) => Evaluated::late(),
                 None => return Err(Fault::Board("fewer measurements than networks".into())),
             },
-        };
-        results.push(Evaluated { measured, measure_s, trained: None });
+        });
     }
     let admitted: Vec<usize> =
-        (0..tasks.len()).filter(|&index| admitted(admit, index, results[index].measured.as_ref())).collect();
+        (0..tasks.len()).filter(|&index| results[index].is_admitted(admit, index)).collect();
     if lab.cancelled() {
         return Err(Fault::Cancelled);
     }
@@ -256,7 +281,7 @@ pub fn in_turns(lab: &mut dyn Laboratory, tasks: &[Task], admit: Admit<'_>) -> R
             return Err(Fault::Training("fewer results than jobs".into()));
         }
         for (index, trained) in admitted.into_iter().zip(trained) {
-            results[index].trained = Some(trained);
+            results[index].take(trained);
         }
     }
     Ok(results)

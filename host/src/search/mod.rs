@@ -20,7 +20,7 @@
 //! | `teacher`, `event`, `error`, `digits` | what all of these speak of |
 //! | `unknowns` | how many candidates of unknown worth a search goes on with |
 //! | `record`, `begin`, `tape`, `replay` | what is journaled, and going on from it |
-//! | `result`, `smallest` | the finalists; the smallest student there is |
+//! | `result`, `counts`, `smallest` | the finalists and the nearest misses; how many candidates came how far; the smallest student there is |
 //!
 //! Nothing here touches a file, a socket, a clock or the terminal: they come in as [`Laboratory`], a journal function and
 //! an observer. A fault of the world is never scored and never reaches a policy.
@@ -36,6 +36,7 @@ pub mod cache;
 mod cascade;
 pub mod constraint;
 pub mod cost_model;
+pub mod counts;
 mod digits;
 mod error;
 mod event;
@@ -71,11 +72,12 @@ mod tests;
 mod unknowns;
 
 pub use constraint::{Bound, Limit, LimitError, Limits, Metric, Resources};
+pub use counts::{Counter, Counts};
 pub use error::SearchError;
 pub use event::Event;
 pub use laboratory::{Fault, Job, Laboratory, Measured, Outcome, Rung, StartingWeights, Trained};
 pub use record::{Record, Trial};
-pub use result::{Finalist, SearchResult};
+pub use result::{Finalist, NearMiss, SearchResult};
 pub use reward::Preset;
 pub use search::search;
 pub use settings::{Budget, Rungs, Settings};

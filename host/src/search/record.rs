@@ -132,6 +132,8 @@ pub enum TrialOutcome {
         /// Tensors that had nothing to inherit.
         fresh_tensors: Vec<String>,
     },
+    /// The budget ended while it was measured or trained: it was given up, not scored and not learned from.
+    Late,
     /// Too far beyond a limit to be worth training; without a measurement where graph costs already said so.
     Skipped,
     /// The student's own fault.
@@ -199,7 +201,10 @@ impl Trial {
     pub fn accuracy(&self) -> Option<f64> {
         match self.outcome {
             TrialOutcome::Trained { accuracy, .. } => Some(accuracy),
-            TrialOutcome::Skipped | TrialOutcome::Infeasible { .. } | TrialOutcome::Unknown { .. } => None,
+            TrialOutcome::Late
+            | TrialOutcome::Skipped
+            | TrialOutcome::Infeasible { .. }
+            | TrialOutcome::Unknown { .. } => None,
         }
     }
 

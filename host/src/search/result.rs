@@ -2,17 +2,19 @@
 
 use std::collections::{HashMap, HashSet};
 
+use serde::{Deserialize, Serialize};
+
 use super::cascade::Cascade;
-use super::constraint::{Limits, Metric};
+use super::constraint::{Excess, Limits, Metric, Resources};
+use super::counts::{Counter, Counts};
 use super::laboratory::Job;
-use super::record::Trial;
+use super::record::{Trial, TrialOutcome};
 use super::settings::Settings;
-use super::simple::{self, SIMPLE};
+use super::simple::{SIMPLE, UNIFORM};
 use super::teacher::Policies;
 
-/// Finalists that come before the simple students, which are looked at in any case: a finale of three has room for the best
-/// that was found, the best simple student and uniform width.
-const FOUND_FIRST: usize = 1;
+/// Misses that are named.
+const NEAREST: usize = 3;
 
 /// A student worth training for long.
 #[derive(Clone, Debug)]
@@ -25,18 +27,58 @@ pub struct Finalist {
     pub reward: f64,
 }
 
+/// A candidate that breaks a limit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NearMiss {
+    /// Who proposed it.
+    pub found_by: String,
+    /// Its parameters.
+    pub params: u64,
+    /// On the search's half of the validation split, 0 to 1, if it was looked at.
+    pub accuracy: Option<f64>,
+    /// The limits that it breaks, each with the share that it is beyond.
+    pub breaks: Vec<Excess>,
+}
+
+impl NearMiss {
+    /// Of a student with these costs; `None` if it breaks nothing.
+    pub fn new(found_by: &str, accuracy: Option<f64>, limits: &Limits, resources: &Resources) -> Option<Self> {
+        let mut breaks = limits.excess(resources);
+        breaks.retain(|excess| excess.relative > 0.0);
+        let (found_by, params) = (found_by.to_owned(), resources.params);
+        (!breaks.is_empty()).then_some(Self { found_by, params, accuracy, breaks })
+    }
+
+    /// By how much it is beyond the limit that it breaks most.
+    pub fn by(&self) -> f64 {
+        self.breaks.iter().map(|excess| excess.relative).fold(0.0, f64::max)
+    }
+}
+
+impl Finalist {
+    /// Whether it is uniform width.
+    pub fn is_uniform(&self) -> bool {
+        self.trial.searcher == UNIFORM
+    }
+
+    /// Whether it is another simple student.
+    pub fn is_simple(&self) -> bool {
+        self.trial.searcher.starts_with(SIMPLE) && !self.is_uniform()
+    }
+}
+
 /// What a search found.
 #[derive(Clone, Debug)]
 pub struct SearchResult {
-    /// The best students, those that meet the limits first, best first; uniform width and the best simple student among the
-    /// first. Empty when nothing was worth training.
+    /// The best students, those that meet the limits first, best first; uniform width and the best simple student among them.
+    /// Empty when nothing was worth training.
     pub finalists: Vec<Finalist>,
-    /// Smallest violation of the limits among all candidates, for the message when none meets them.
-    pub least_violation: Option<f64>,
+    /// The candidates that miss the limits by least, nearest first: what there is to say when none meets them.
+    pub nearest: Vec<NearMiss>,
     /// The limits in base units.
     pub limits: Limits,
-    /// Candidates judged, promotions included.
-    pub candidates: usize,
+    /// How many candidates came how far.
+    pub counts: Counts,
     /// As learned.
     pub policies: Policies,
 }
@@ -50,11 +92,6 @@ pub(super) fn gather(
     quality: &dyn Fn(&Trial) -> Option<f64>,
     policies: Policies,
 ) -> SearchResult {
-    let least_violation = trials
-        .iter()
-        .filter(|trial| trial.resources.is_some())
-        .map(|trial| trial.violation)
-        .min_by(f64::total_cmp);
     let mut finalists: Vec<(Finalist, f64)> = Vec::new();
     for trial in trials {
         let (Some(job), Some(reward)) = (jobs.get(&trial.lineage), hard_reward(trial, cascade)) else {
@@ -82,25 +119,33 @@ pub(super) fn gather(
     let mut lineages = HashSet::new();
     let mut finalists: Vec<Finalist> = finalists.into_iter().map(|(finalist, _)| finalist).collect();
     finalists.retain(|finalist| lineages.insert(finalist.job.lineage.clone()));
-    // What the caller compares with goes behind the best that were found.
-    let uniform = finalists.iter().position(|it| it.trial.searcher == simple::UNIFORM);
-    bring_forward(&mut finalists, uniform);
-    let best_simple = finalists
-        .iter()
-        .position(|it| it.trial.searcher.starts_with(SIMPLE) && it.trial.searcher != simple::UNIFORM);
-    bring_forward(&mut finalists, best_simple);
-    finalists.truncate(settings.finalists);
+    // What the caller compares with is there in any case.
+    let best_simple = finalists.iter().position(Finalist::is_simple);
+    let uniform = finalists.iter().position(Finalist::is_uniform);
+    let mut compared: Vec<usize> = [best_simple, uniform].into_iter().flatten().collect();
+    compared.retain(|place| *place >= settings.finalists.saturating_sub(2) && finalists[*place].trial.feasible);
+    compared.sort_unstable();
+    let compared: Vec<Finalist> = compared.into_iter().rev().map(|place| finalists.remove(place)).collect();
+    finalists.truncate(settings.finalists.saturating_sub(compared.len()));
+    finalists.extend(compared.into_iter().rev());
     let limits = cascade.limits.clone();
-    SearchResult { finalists, least_violation, limits, candidates: trials.len(), policies }
+    let nearest = nearest(trials, &limits);
+    SearchResult { finalists, nearest, limits, counts: Counter::of(trials), policies }
 }
 
-/// Behind the first few, if it stands further back and keeps the limits as they do.
-fn bring_forward(finalists: &mut Vec<Finalist>, place: Option<usize>) {
-    let Some(place) = place.filter(|place| *place > FOUND_FIRST && finalists[*place].trial.feasible) else {
-        return;
-    };
-    let finalist = finalists.remove(place);
-    finalists.insert(FOUND_FIRST, finalist);
+/// The few that miss by least, each structure once.
+fn nearest(trials: &[Trial], limits: &Limits) -> Vec<NearMiss> {
+    let mut seen = HashSet::new();
+    let known = trials.iter().filter(|trial| !matches!(trial.outcome, TrialOutcome::Unknown { .. }));
+    let mut nearest: Vec<NearMiss> = known
+        .filter_map(|trial| {
+            let miss = NearMiss::new(&trial.searcher, trial.accuracy(), limits, trial.resources.as_ref()?)?;
+            seen.insert(trial.digest.as_str()).then_some(miss)
+        })
+        .collect();
+    nearest.sort_by(|a, b| a.by().total_cmp(&b.by()));
+    nearest.truncate(NEAREST);
+    nearest
 }
 
 /// The reward of a candidate that was looked at, without relaxation.

@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::base::Base;
 use super::cache::Cache;
@@ -32,6 +33,12 @@ use crate::training::inheritance;
 
 /// Batches one after the other that tell a searcher nothing new: it has settled.
 const SETTLED: usize = 4;
+/// Candidates that are trained in one batch: few, so that what they tell chooses the next ones.
+const PROMOTED: usize = 4;
+/// What is in flight at the end of a budget of time has so long to come to its end, or this share of the budget if that is
+/// more: a training that is nearly done is not thrown away.
+const GRACE: Duration = Duration::from_secs(3);
+const GRACE_SHARE: f64 = 0.05;
 /// With a budget of candidates: so many are proposed for each that is trained.
 const PROPOSED_FOR_ONE: usize = 4;
 /// Who judged again, in batches of promotions.
@@ -178,6 +185,7 @@ impl<'a> Search<'a> {
             learned: HashSet::new(),
             bases: HashMap::from([(BaseId::Teacher, Rc::clone(&base))]),
             seed: settings.seed,
+            late: late(recorded),
         };
         Ok(Self {
             settings,
@@ -263,6 +271,16 @@ impl<'a> Search<'a> {
         }
     }
 
+    /// The reading of the clock at which whatever is in flight is given up.
+    fn deadline(&self) -> Option<Duration> {
+        match self.budget {
+            Budget::Time(time) => {
+                Some(Duration::from_nanos(self.start_ns) + time + GRACE.max(time.mul_f64(GRACE_SHARE)))
+            }
+            Budget::Candidates(_) => None,
+        }
+    }
+
     /// Share of the budget that is spent.
     pub(super) fn spent(&self, now_ns: u64) -> f64 {
         match self.budget {
@@ -293,7 +311,7 @@ impl<'a> Search<'a> {
             let rung = self.settings.rungs.promote.unwrap_or(self.explore);
             // As many as there is time for.
             let lasts = |count: &usize| spent + self.half(rung, *count) < 1.0 - reserve;
-            let count = (1..=self.settings.rollouts).rev().find(lasts).unwrap_or(0);
+            let count = (1..=PROMOTED.min(self.settings.rollouts)).rev().find(lasts).unwrap_or(0);
             if promotions_are_due {
                 let genomes = self.promising(count);
                 if !genomes.is_empty() {
@@ -439,6 +457,7 @@ impl<'a> Search<'a> {
         };
         tape.put(&Record::Batch(batch.clone()))?;
         tape.observe(&Event::Batch(&batch));
+        lab.give_up_at(self.deadline());
         let done = self.cascade.judge(lab, proposals, plan)?;
         for tried in done.tried {
             tape.put(&Record::Measured(tried))?;
@@ -548,6 +567,15 @@ impl<'a> Search<'a> {
         let order = |trial: &Trial| self.surrogate.quality_of(trial);
         Ok(result::gather(self.settings, &self.cascade, &self.trials, &self.jobs, &order, policies))
     }
+}
+
+/// What came too late in the recorded part of a search.
+fn late(recorded: &[Record]) -> HashSet<(usize, usize)> {
+    let is_late = |record: &Record| match record {
+        Record::Trial(trial) if trial.outcome == TrialOutcome::Late => Some((trial.batch, trial.rollout)),
+        _ => None,
+    };
+    recorded.iter().filter_map(is_late).collect()
 }
 
 /// Who has a share.

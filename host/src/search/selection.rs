@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::genome::Genome;
 use super::laboratory::Rung;
-use super::record::Trial;
+use super::record::{Trial, TrialOutcome};
 use super::search::Search;
 use super::settings::{Budget, LONG_BATCH, PAIRS};
 use super::surrogate::rank_correlation;
@@ -20,7 +20,7 @@ impl Search<'_> {
         let done: HashSet<&str> = self
             .trials
             .iter()
-            .filter(|trial| trial.rung == rung)
+            .filter(|trial| trial.rung == rung && trial.outcome != TrialOutcome::Late)
             .map(|trial| trial.lineage.as_str())
             .collect();
         let mut seen = BTreeSet::new();

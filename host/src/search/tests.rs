@@ -31,6 +31,8 @@ struct Formula {
     blind: bool,
     /// Of which networks the board, and of which the trainer, cannot tell the worth.
     unknown: [fn(&Network) -> bool; 2],
+    seconds_a_step: f64,
+    deadline: Option<Duration>,
 }
 
 impl Formula {
@@ -43,6 +45,8 @@ impl Formula {
             trained: 0,
             blind: false,
             unknown: [none; 2],
+            seconds_a_step: 0.005,
+            deadline: None,
         }
     }
 
@@ -89,7 +93,7 @@ impl Formula {
 }
 
 impl Laboratory for Formula {
-    fn measure(&mut self, networks: &[(&str, &Network)]) -> Result<Vec<Outcome<Measured>>, Fault> {
+    fn measure(&mut self, networks: &[(&str, &Network)]) -> Result<Vec<Option<Outcome<Measured>>>, Fault> {
         self.call(Fault::Board("link lost".into()))?;
         self.measured += networks.len();
         self.seconds.set(self.seconds.get() + 0.3 * networks.len() as f64);
@@ -99,15 +103,18 @@ impl Laboratory for Formula {
             }
             Outcome::Done(Self::measurement(network))
         };
-        Ok(networks.iter().map(measure).collect())
+        Ok(networks.iter().map(|network| Some(measure(network))).collect())
     }
 
-    fn train(&mut self, jobs: &[&Job]) -> Result<Vec<Outcome<Trained>>, Fault> {
+    fn train(&mut self, jobs: &[&Job]) -> Result<Vec<Option<Outcome<Trained>>>, Fault> {
         self.call(Fault::Training("out of disk".into()))?;
         self.trained += jobs.len();
-        let cost = |job: &&&Job| if job.rung == Rung::Inherited { 0.3 } else { 2.0 };
-        self.seconds.set(self.seconds.get() + jobs.iter().map(|job| cost(&job)).sum::<f64>());
-        let train = |job: &&Job| {
+        let cost = |job: &Job| match job.rung {
+            Rung::Inherited => 0.3,
+            Rung::Steps(steps) => self.seconds_a_step * f64::from(steps),
+            Rung::Epochs(_) => 2.0,
+        };
+        let judge = |job: &Job| {
             if (self.unknown[1])(&job.network) {
                 return Outcome::Unknown("the GPU's memory is full".into());
             }
@@ -118,7 +125,20 @@ impl Laboratory for Formula {
             let (nll, fresh_tensors) = (1.0 - accuracy, Vec::new());
             Outcome::Done(Trained { accuracy, agreement, nll, fresh_tensors, seconds: 2.0 })
         };
+        let train = |job: &&Job| {
+            let done = self.seconds.get() + cost(job);
+            if self.deadline.is_some_and(|deadline| done > deadline.as_secs_f64()) {
+                self.seconds.set(self.deadline.unwrap().as_secs_f64().max(self.seconds.get()));
+                return None;
+            }
+            self.seconds.set(done);
+            Some(judge(job))
+        };
         Ok(jobs.iter().map(train).collect())
+    }
+
+    fn give_up_at(&mut self, deadline: Option<Duration>) {
+        self.deadline = deadline;
     }
 
     fn weights(&mut self, job: &Job) -> Result<Arc<Weights>, Fault> {
@@ -244,7 +264,7 @@ fn a_search_finds_students_at_the_limits() {
     };
     assert!(best.trial.feasible && used(&best.trial).iter().all(|used| *used <= 1.0));
     assert_eq!(best.trial.rung, Rung::Steps(1200), "finalists come from the highest rung");
-    assert_eq!(result.least_violation, Some(0.0));
+    assert_eq!(result.finalists[0].trial.violation, 0.0);
     let proposed: Vec<_> = trials(&lines)
         .into_iter()
         .filter(|trial| trial.purpose == Purpose::Explore && trial.feasible)
@@ -404,7 +424,7 @@ fn a_larger_budget_goes_on_where_the_smaller_one_ended() {
     let (large, all) = run(&more, &mut Formula::new(), &lines);
     let large = large.unwrap();
     assert_same(&all[..lines.len()], &lines, "what ran stays");
-    assert!(large.candidates > trials(&lines).len() + 25, "{}", large.candidates);
+    assert!(large.counts.proposed > trials(&lines).len() + 25, "{}", large.counts.proposed);
     let later = &trials(&all)[trials(&lines).len()..];
     for purpose in [Purpose::Explore, Purpose::Promote, Purpose::Choose] {
         assert!(later.iter().any(|trial| trial.purpose == purpose), "{purpose:?} had its turn again");

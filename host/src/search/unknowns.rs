@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     fn answer(measured: Outcome<super::super::Measured>) -> Evaluated {
-        Evaluated { measured: Some(measured), measure_s: 0.0, trained: None }
+        Evaluated::measured(Some(measured), 0.0)
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::run::summary::{self, Summary};
 use crate::search::constraint::{Metric, Resources};
 use crate::search::record::{Purpose, Started, TrialOutcome};
 use crate::search::simple::SIMPLE;
-use crate::search::{Record, Trial};
+use crate::search::{Counter, Record, Trial};
 use crate::usage::SLOT;
 use crate::wording;
 
@@ -36,7 +36,7 @@ pub(super) fn contents(name: &str, records: &[Record], summary: Option<&Summary>
     let student = summary.and_then(|summary| summary.student.as_ref());
     Contents {
         name: name.into(),
-        facts: facts(started, summary),
+        facts: facts(started, &trials, summary),
         limits: limits(started, summary),
         teacher: teacher(started, summary),
         student: student.map(|student| side(&student.side)),
@@ -104,10 +104,12 @@ fn set_aside(trials: &[&Trial]) -> Vec<(String, usize)> {
         |wanted: fn(&TrialOutcome) -> bool| trials.iter().filter(|trial| wanted(&trial.outcome)).count();
     let skipped = count(|outcome| matches!(outcome, TrialOutcome::Skipped));
     let infeasible = count(|outcome| matches!(outcome, TrialOutcome::Infeasible { .. }));
+    let late = count(|outcome| matches!(outcome, TrialOutcome::Late));
     let unknown = count(|outcome| matches!(outcome, TrialOutcome::Unknown { .. }));
     let all = [
         ("were too far over a limit to be trained", skipped),
         ("could not be students at all", infeasible),
+        ("were given up when the budget ended", late),
         ("could not be judged by the board or the trainer, and counted for nothing", unknown),
     ];
     let some = all.into_iter().filter(|(_, count)| *count > 0);
@@ -200,7 +202,7 @@ fn limits(started: Option<&Started>, summary: Option<&Summary>) -> Vec<Limit> {
     rows.map_or_else(Vec::new, |rows| rows.iter().map(row).collect())
 }
 
-fn facts(started: Option<&Started>, summary: Option<&Summary>) -> Vec<(String, String)> {
+fn facts(started: Option<&Started>, trials: &[&Trial], summary: Option<&Summary>) -> Vec<(String, String)> {
     let mut facts: Vec<(&str, String)> = Vec::new();
     if let Some(summary) = summary {
         facts.push(("data", summary.dataset.clone()));
@@ -209,7 +211,10 @@ fn facts(started: Option<&Started>, summary: Option<&Summary>) -> Vec<(String, S
         facts.push(("teacher", summary.teacher.file.display().to_string()));
         if let Some(student) = &summary.student {
             facts
-                .push(("student", format!("{}, found by {}", student.side.file.display(), student.searcher)));
+                .push(("student", format!("{}, found by {}", student.side.file.display(), student.found_by)));
+            for baseline in [&summary.uniform, &summary.simple].into_iter().flatten() {
+                facts.push(("the search added", wording::added(baseline)));
+            }
             let shipped = match (&student.not_shipped, student.shipped) {
                 (Some(reason), _) => format!("no, because {reason}"),
                 (None, true) => "in the board's active slot".into(),
@@ -217,6 +222,12 @@ fn facts(started: Option<&Started>, summary: Option<&Summary>) -> Vec<(String, S
             };
             facts.push(("shipped", shipped));
         }
+    }
+    if let Some(summary) = summary {
+        facts.extend(summary.nearest.iter().map(|miss| ("near miss", wording::near_miss(miss))));
+    }
+    if !trials.is_empty() {
+        facts.push(("candidates", Counter::of(trials.iter().copied()).to_string()));
     }
     if let Some(started) = started {
         let settings = &started.settings;
