@@ -123,6 +123,8 @@ pub(crate) fn added(baseline: &Baseline) -> String {
 /// A candidate that breaks limits, and by how much.
 pub(crate) fn near_miss(miss: &NearMiss) -> String {
     let breaks = miss.breaks.iter().map(|it| format!("{} by {}", it.metric, units::percent(it.relative)));
+    let lost = miss.lost.map(|lost| format!("accuracy by {} points", units::points(lost)));
+    let breaks = breaks.chain(lost);
     let accuracy = miss.accuracy.map_or_else(String::new, |it| format!("{}, ", units::percent(it)));
     let (found_by, params) = (&miss.found_by, units::count(miss.params));
     format!("{accuracy}{params} parameters, by {found_by}: beyond {}", breaks.collect::<Vec<_>>().join(", "))

@@ -21,11 +21,13 @@ Examples:
   n2n compress --teacher teacher.onnx --data fashion-mnist --board local --limit latency=0.5x --limit params=0.2x
   n2n compress --teacher teacher.onnx --data cifar10:/data/cifar-10-batches-bin --profile raspberry-pi-4b \\
       --board pi-lab --limit latency=5ms --limit model_memory=20MiB --budget 2h --out runs/pi-1
+  n2n compress --teacher teacher.onnx --data mnist --objective smallest --limit accuracy=-1pt
   n2n compress --resume --out runs/pi-1              goes on with a run that was stopped
   the first command with --dry-run                   seconds per candidate, and what the budget buys
 
 Limits: latency, model_memory, planned_activation, file, params, macs; absolute (5ms, 20MiB, 200K) or relative to the
-teacher (0.5x). `latency` binds the upper bound of the median at batch 1. Limits given here replace the profile's.
+teacher (0.5x). `latency` binds the upper bound of the median at batch 1. accuracy=-1pt: at most a point is lost, decided
+on validation images before shipping. Limits given here replace the profile's.
 Budget: a time (30min) or a number of candidates (200candidates) for the search; teacher training and the long
 distillation of the result are outside it.";
 
@@ -39,6 +41,8 @@ const MAX_FINALISTS: usize = 24;
 /// Finalists that are measured carefully, and seeds that each is retrained with (docs/method.md#final-student).
 const FINALISTS: usize = 5;
 const SEEDS: usize = 2;
+/// Accuracy that may be lost where something is to be made small, and nobody says how much, a share.
+const ACCURACY_LOSS: f64 = 0.01;
 /// Passes of the long distillation, unless told otherwise.
 const FINAL_EPOCHS: usize = 30;
 /// Share of those passes that one retraining of a finalist gets: all together cost as much as the long distillation.
@@ -52,7 +56,7 @@ const BEGINNING: [&str; 17] = [
     "board",
     "any_board",
     "limits",
-    "goal",
+    "objective",
     "preset",
     "searchers",
     "finalists",
@@ -93,9 +97,10 @@ pub(super) struct Args {
     /// Bound that the student has to keep; may be repeated
     #[arg(long = "limit", value_name = "METRIC=BOUND")]
     limits: Vec<String>,
-    /// What to make small when there is no limit: smallest, fastest, or a metric
-    #[arg(long, value_name = "GOAL")]
-    goal: Option<String>,
+    /// most-accurate, smallest, fastest, or a metric to make small [default: most-accurate; without a limit on costs smallest].
+    /// Where something is to be made small, a student may lose a point of accuracy unless --limit accuracy=-…pt says otherwise
+    #[arg(long, value_name = "OBJECTIVE")]
+    objective: Option<String>,
     /// What accuracies in rewards are averages over: images, or balanced: classes alike [default: images]
     #[arg(long, value_name = "HOW")]
     reward: Option<String>,
@@ -218,14 +223,14 @@ fn configuration(args: &Args, context: &Context) -> Result<(Configuration, PathB
     // A run goes on from any folder: what it names keeps its place.
     let configuration = Configuration {
         teacher: std::path::absolute(teacher)?,
-        data: spec.absolute()?.to_string(),
+        data: spec.absolute()?,
         pictures: args.pictures.wishes()?,
         input: input_form(args.input_type.as_deref())?,
         profile: profile_name.map(profile::absolute).transpose()?,
         any_board: args.any_board,
-        board: target_board::address(args.board.as_deref(), context)?.to_string(),
+        board: target_board::address(args.board.as_deref(), context)?,
         board_threads: args.threads.or(config.threads).or(profile.map(|it| it.threads)).unwrap_or(1),
-        device: args.device.choice(config)?.to_string(),
+        device: args.device.choice(config)?,
         policy_from: args.policy_from.as_deref().map(std::path::absolute).transpose()?,
         ship: !args.no_ship,
         reward: args
@@ -256,9 +261,14 @@ fn settings(args: &Args, config: &Config, profile: Option<&Profile>) -> Result<S
     }
     let own = [&args.limits, &config.compress.limits].into_iter().find(|limits| !limits.is_empty());
     if let Some(limits) = own.or(profile.map(|profile| &profile.limits)) {
-        settings.limits = search_settings::limits(limits)?;
+        let bounds = search_settings::limits(limits)?;
+        (settings.limits, settings.accuracy_loss) = (bounds.limits, bounds.accuracy_loss);
     }
-    settings.goal = args.goal.as_deref().map(search_settings::goal).transpose()?;
+    settings.goal = args.objective.as_deref().map(search_settings::objective).transpose()?.flatten();
+    let is_small = settings.goal.is_some() || settings.limits.is_empty();
+    if preset == Preset::Edge && is_small && settings.accuracy_loss.is_none() {
+        settings.accuracy_loss = Some(ACCURACY_LOSS);
+    }
     if let Some(budget) = args.budget.as_deref().or(config.compress.budget.as_deref()) {
         settings.budget = search_settings::budget(budget)?;
     }

@@ -7,10 +7,9 @@ use n2n_protocol::Digest;
 
 use super::watch::Watcher;
 use super::{Context, pictures, profile, target_board};
-use crate::board::{Address, Endpoint};
+use crate::board::Endpoint;
 use crate::checkpoint;
 use crate::compress::{self, Configuration, Plan};
-use crate::data::DataSpec;
 use crate::exit::Failure;
 use crate::model_io::onnx;
 use crate::run::summary::Summary;
@@ -62,14 +61,12 @@ pub(super) fn plan(
     wait_board: Duration,
     context: &Context,
 ) -> Result<Plan, Failure> {
-    let spec: DataSpec = configuration.data.parse()?;
-    let address: Address = configuration.board.parse().map_err(Failure::usage)?;
     let home = target_board::home()?;
-    let endpoint = Endpoint::resolve(&address, &home)?;
+    let endpoint = Endpoint::resolve(&configuration.board, &home)?;
     let teacher = onnx::load(&configuration.teacher)?;
     let teacher_digest = Digest::of(&std::fs::read(&configuration.teacher)?).to_string();
     let wishes = configuration.pictures.clone().or(pictures::of_teacher(&teacher));
-    let dataset = pictures::load(&spec, wishes, configuration.search.seed, context)?;
+    let dataset = pictures::load(&configuration.data, wishes, configuration.search.seed, context)?;
     let (signing_key, bundle_number) = (home.signing_key(), home.bundle_number());
     let profile = configuration.profile.as_deref().map(profile::load).transpose()?;
     Ok(Plan {

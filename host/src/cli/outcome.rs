@@ -140,7 +140,12 @@ fn miss(it: &NearMiss) -> json::Miss {
         found_by: it.found_by.clone(),
         params: it.params,
         accuracy: it.accuracy,
-        beyond: it.breaks.iter().map(|excess| (excess.metric.name(), excess.relative)).collect(),
+        beyond: it
+            .breaks
+            .iter()
+            .map(|excess| (excess.metric.name(), excess.relative))
+            .chain(it.lost.map(|lost| ("accuracy", lost)))
+            .collect(),
     }
 }
 
@@ -196,6 +201,9 @@ fn text(summary: &Summary) -> String {
     facts.push(("measured on", format!("{place}: {}", summary.board_model)));
     if let Some(student) = &summary.student {
         facts.push(("student", format!("{}, found by {}", student.side.file.display(), student.found_by)));
+        if let Some(loss) = &student.accuracy_loss {
+            facts.push(("limit", format!("accuracy: {}", loss.words())));
+        }
         for baseline in [&summary.uniform, &summary.simple].into_iter().flatten() {
             facts.push(("the search added", wording::added(baseline)));
         }

@@ -65,15 +65,17 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
     let limits =
         if args.limits.is_empty() { LIMITS.map(str::to_owned).to_vec() } else { args.limits.clone() };
+    let bounds = search_settings::limits(&limits)?;
     let search = Settings {
-        limits: search_settings::limits(&limits)?,
+        limits: bounds.limits,
+        accuracy_loss: bounds.accuracy_loss,
         budget: search_settings::budget(&args.budget)?,
         finalists: FINALE.finalists,
         channel_multiple: CHANNEL_MULTIPLE,
         ..Settings::new(Preset::Edge, args.seed)
     };
     let device = args.device.choice(&context.config)?;
-    let board = args.board.address(context)?.to_string();
+    let board = args.board.address(context)?;
     let out = args.out.clone().unwrap_or_else(|| free_folder(RUNS.as_ref(), "quickstart"));
     let dataset =
         data::load(&DataSpec::bundled(), &LoadOptions { seed: args.seed, ..LoadOptions::default() })?;
@@ -92,14 +94,14 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
 
     let configuration = Configuration {
         teacher: std::path::absolute(teacher)?,
-        data: DataSpec::bundled().to_string(),
+        data: DataSpec::bundled(),
         pictures: Wishes::default(),
         input: InputForm::default(),
         profile: None,
         any_board: false,
         board,
         board_threads: 1,
-        device: device.to_string(),
+        device,
         policy_from: None,
         ship: true,
         reward: Weighing::default(),

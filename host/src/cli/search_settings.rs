@@ -1,4 +1,4 @@
-//! The words of `--limit`, `--budget`, `--preset`, `--reward`, `--goal` and `--searchers` as checked settings of a search.
+//! The words of `--limit`, `--budget`, `--preset`, `--reward`, `--objective` and `--searchers` as checked settings of a search.
 
 use crate::exit::{Failure, ResultExt as _};
 use crate::search::registry::SEARCHERS;
@@ -47,21 +47,49 @@ pub(super) fn weighing(text: &str) -> Result<Weighing, Failure> {
     }
 }
 
-/// `smallest`, `fastest`, or the metric itself.
-pub(super) fn goal(text: &str) -> Result<Metric, Failure> {
+/// What is to be made small: `smallest`, `fastest`, or a metric itself; nothing for `most-accurate`.
+pub(super) fn objective(text: &str) -> Result<Option<Metric>, Failure> {
     match text {
-        "smallest" => Ok(Metric::Params),
-        "fastest" => Ok(Metric::Latency),
-        _ => text.parse().map_err(|_| {
-            Failure::usage(format!("goal `{text}`: expected smallest, fastest, or a metric of --limit"))
+        "most-accurate" => Ok(None),
+        "smallest" => Ok(Some(Metric::Params)),
+        "fastest" => Ok(Some(Metric::Latency)),
+        _ => text.parse().map(Some).map_err(|_| {
+            Failure::usage(format!(
+                "objective `{text}`: expected most-accurate, smallest, fastest, or a metric of --limit"
+            ))
         }),
     }
 }
 
+/// What a student has to keep.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Bounds {
+    /// On what it costs.
+    pub limits: Vec<Limit>,
+    /// Accuracy that it may lose against the teacher, a share.
+    pub accuracy_loss: Option<f64>,
+}
+
+/// `-1pt`, `-0.5pt`: points of accuracy that may be lost, as a share.
+fn accuracy_loss(text: &str) -> Result<f64, Failure> {
+    let points = text.trim().strip_prefix('-').and_then(|rest| rest.strip_suffix("pt"));
+    let points = points.and_then(|points| points.trim().parse::<f64>().ok());
+    points.filter(|points| (0.0..100.0).contains(points)).map(|points| points / 100.0).ok_or_else(|| {
+        Failure::usage(format!("limit accuracy={text}: expected points that may be lost, as in accuracy=-1pt"))
+    })
+}
+
 /// All limits; two of one metric are an error.
-pub(super) fn limits(texts: &[String]) -> Result<Vec<Limit>, Failure> {
-    let mut limits: Vec<Limit> = Vec::with_capacity(texts.len());
+pub(super) fn limits(texts: &[String]) -> Result<Bounds, Failure> {
+    let mut bounds = Bounds::default();
     for text in texts {
+        if let Some(("accuracy", loss)) = text.split_once('=').map(|(metric, loss)| (metric.trim(), loss)) {
+            if bounds.accuracy_loss.replace(accuracy_loss(loss)?).is_some() {
+                return Err(Failure::usage("limit on accuracy: given twice"));
+            }
+            continue;
+        }
+        let limits = &mut bounds.limits;
         let limit: Limit = text
             .parse()
             .map_err(Failure::usage)
@@ -71,7 +99,7 @@ pub(super) fn limits(texts: &[String]) -> Result<Vec<Limit>, Failure> {
         }
         limits.push(limit);
     }
-    Ok(limits)
+    Ok(bounds)
 }
 
 /// `reinforce=3,random=1`: who spends how much of the budget; whoever is not named gets nothing.
@@ -118,9 +146,21 @@ mod tests {
 
     #[test]
     fn a_metric_cannot_be_limited_twice() {
-        assert_eq!(limits(&["latency=5ms".into(), "params=0.2x".into()]).unwrap().len(), 2);
+        assert_eq!(limits(&["latency=5ms".into(), "params=0.2x".into()]).unwrap().limits.len(), 2);
         assert!(limits(&["memory=5MiB".into(), "model_memory=0.2x".into()]).is_err());
         assert!(limits(&["latency=5".into()]).unwrap_err().render().contains("hint:"));
+    }
+
+    #[test]
+    fn accuracy_is_limited_by_what_may_be_lost() {
+        let bounds = limits(&["accuracy=-1pt".into(), "params=0.2x".into()]).unwrap();
+        assert_eq!((bounds.accuracy_loss, bounds.limits.len()), (Some(0.01), 1));
+        assert_eq!(limits(&["accuracy = -0.5 pt".into()]).unwrap().accuracy_loss, Some(0.005));
+        for wrong in ["accuracy=90%", "accuracy=1pt", "accuracy=-pt", "accuracy=-200pt", "accuracy=-NaNpt"] {
+            let text = limits(&[wrong.into()]).unwrap_err().render();
+            assert!(text.contains("as in accuracy=-1pt"), "{text}");
+        }
+        assert!(limits(&["accuracy=-1pt".into(), "accuracy=-2pt".into()]).is_err());
     }
 
     #[test]
@@ -134,11 +174,12 @@ mod tests {
     }
 
     #[test]
-    fn goals_and_presets_are_words() {
-        assert_eq!(goal("smallest").unwrap(), Metric::Params);
-        assert_eq!(goal("fastest").unwrap(), Metric::Latency);
-        assert_eq!(goal("macs").unwrap(), Metric::Macs);
-        assert!(goal("best").is_err() && preset("fast").is_err());
+    fn objectives_and_presets_are_words() {
+        assert_eq!(objective("smallest").unwrap(), Some(Metric::Params));
+        assert_eq!(objective("fastest").unwrap(), Some(Metric::Latency));
+        assert_eq!(objective("macs").unwrap(), Some(Metric::Macs));
+        assert_eq!(objective("most-accurate").unwrap(), None);
+        assert!(objective("best").is_err() && preset("fast").is_err());
         assert_eq!(preset("paper").unwrap(), Preset::Paper);
     }
 }

@@ -58,9 +58,12 @@ impl<'a> Watcher<'a> {
             }
             Event::Search(event) => state.search(event),
             Event::Shipping(step) => state.say(None, super::ship::words(step)),
-            Event::Outlook { step, steps, left } => {
+            Event::Outlook { step, steps, left, searched } => {
                 let left = left.map_or_else(String::new, |left| format!(", {} left", units::about(left)));
                 state.outlook = format!("step {step} of {steps}{left}: ");
+                if let (Some(bar), Some(share)) = (&state.bar, searched) {
+                    bar.go_to((share * SEARCH_STEPS as f64) as u64);
+                }
                 if let (Some(bar), Some(phase)) = (&state.bar, state.phase) {
                     bar.set_title(format!("{}{}", state.outlook, phase.title()));
                 }
@@ -80,7 +83,8 @@ impl<'a> Watcher<'a> {
         // The old bar goes before the new one comes.
         state.bar = None;
         let steps = if phase == Phase::Search { SEARCH_STEPS } else { 0 };
-        state.bar = Some(self.ui.progress(title, steps));
+        // The outlook says when all will be over; a second estimate beside it would only differ.
+        state.bar = Some(self.ui.progress(title, steps).without_estimate());
         state.phase = Some(phase);
     }
 }
@@ -108,8 +112,7 @@ impl State {
             Purpose::Promote => "the promising trained".to_owned(),
             Purpose::Choose => "the best trained longer".to_owned(),
         };
-        let done = (batch.spent.clamp(0.0, 1.0) * SEARCH_STEPS as f64) as u64;
-        self.say(Some(done), format!("{what}; {}", self.summary()));
+        self.say(None, format!("{what}; {}", self.summary()));
     }
 
     fn record(&mut self, record: &Record) {

@@ -4,6 +4,7 @@
 //!
 //! The test split is not touched here.
 
+use super::accuracy_bar::AccuracyBar;
 use super::context::JobContext;
 use super::distiller::{Distillation, Distilled};
 use super::gauge::Specimen;
@@ -14,11 +15,12 @@ use super::{Error, Finale, Phase};
 use crate::model_io::Weights;
 use crate::network::Network;
 use crate::run::journey::{BesideTeacher, Finding, Milestone, OnBoard};
-use crate::run::summary::Baseline;
+use crate::run::summary::{AccuracyLoss, Baseline};
 use crate::search::constraint::{Limits, Metric, Resources, violation};
 use crate::search::{Counts, Finalist, NearMiss};
 use crate::training::PairedDifference;
-use crate::search::laboratory::{Laboratory as _, Measured};
+use crate::search::evaluator::Measured;
+use crate::search::hands::Hands as _;
 
 /// A job whose choice is made.
 pub(super) struct Chosen<'a> {
@@ -50,14 +52,16 @@ pub(super) struct ChosenStudent {
     /// What it is compared with: uniform width, and the best of the other simple students.
     pub(super) uniform: Option<Baseline>,
     pub(super) simple: Option<Baseline>,
+    /// What the limit on accuracy says, where there is one.
+    pub(super) accuracy_loss: Option<AccuracyLoss>,
 }
 
 /// A finalist that keeps the limits, with the best of its retrained weights.
-struct Contender<'a> {
-    finalist: &'a Finalist,
+pub(super) struct Contender<'a> {
+    pub(super) finalist: &'a Finalist,
     weights: Weights,
     /// Mean over the seeds, on the second half of the validation split.
-    accuracy: f64,
+    pub(super) accuracy: f64,
     /// The answers of its weights on those images.
     answers: Vec<u16>,
 }
@@ -87,8 +91,9 @@ impl<'a> Searched<'a> {
         }
         nearest.sort_by(|a, b| a.by().total_cmp(&b.by()));
         let mut contenders = retrained(&mut job, settings, &keeping)?;
-        contenders.sort_by(|one, other| other.accuracy.total_cmp(&one.accuracy));
-        let student = finished(&mut job, &teacher, &found.limits, settings, &contenders)?;
+        let bar = AccuracyBar::new(&mut job)?;
+        contenders.sort_by(|one, other| bar.order(one, other));
+        let student = finished(&mut job, &teacher, &found.limits, settings, &contenders, &bar, &mut nearest)?;
         let (beside, student) = match student {
             Some((beside, student)) => (Some(beside), Some(student)),
             None => (None, None),
@@ -244,6 +249,8 @@ fn finished(
     limits: &Limits,
     settings: Finale,
     contenders: &[Contender<'_>],
+    bar: &AccuracyBar,
+    nearest: &mut Vec<NearMiss>,
 ) -> Result<Option<(BesideTeacher, ChosenStudent)>, Error> {
     let seed = job.plan.configuration.search.seed;
     for contender in contenders {
@@ -252,6 +259,13 @@ fn finished(
         let distillation =
             Distillation { network, start: &contender.weights, epochs: settings.final_epochs, seed };
         let Some(Distilled { weights, .. }) = job.train(&[distillation])?.pop() else { continue };
+        let answers = job.lab.distiller.predictions(network, &weights, &job.dataset.validation_select)?;
+        let loss = bar.judge(&answers, &job.dataset.validation_select.labels);
+        if let Some(loss) = loss.filter(|loss| !loss.is_kept()) {
+            job.say(format!("the trained student loses too much: {}; on to the next finalist", loss.words()));
+            nearest.push(NearMiss::of_accuracy(&contender.finalist.trial, loss.beyond()));
+            continue;
+        }
         job.clock.begin(Phase::Check);
         let specimen = Specimen::trained(network, &weights, &job.lab.info)?;
         let digest = weights.digest();
@@ -288,6 +302,7 @@ fn finished(
                 binding: trial.binding,
                 uniform: baseline(job, contender, contenders, Finalist::is_uniform),
                 simple: baseline(job, contender, contenders, Finalist::is_simple),
+                accuracy_loss: loss,
             };
             return Ok(Some((beside, student)));
         }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::distiller::{Distillation, Distilled};
-use super::laboratory::Live;
+use super::live::Live;
 use super::stopwatch::Stopwatch;
 use super::student_store::StudentStore;
 use super::{Error, Event, Plan};

@@ -17,7 +17,8 @@ use crate::checkpoint::{Checkpoint, Owner};
 use crate::data::{Dataset, Samples};
 use crate::model_io::Weights;
 use crate::network::Network;
-use crate::search::laboratory::{Fault, Job, Outcome, Rung, StartingWeights, Trained, WORST_NLL};
+use crate::search::evaluator::{Fault, Outcome, Rung, Trained, WORST_NLL};
+use crate::search::hands::{Job, StartingWeights};
 use crate::training::inheritance::{inherit, initial_weights};
 use crate::training::recipe::{Length, Recipe};
 use crate::training::{
@@ -31,6 +32,9 @@ const REESTIMATION_IMAGES: usize = 1024;
 /// Images of the search's half of the validation split that a look without training takes: it is to be cheap, and what it
 /// misses many looks together tell.
 const UNTRAINED_IMAGES: usize = 1000;
+
+/// Images that a look without training costs, forward passes of the student.
+pub(super) const IMAGES_OF_A_LOOK: usize = REESTIMATION_IMAGES + UNTRAINED_IMAGES;
 
 /// Augmented views of each image for which a final student's teacher logits are kept.
 const FINAL_VIEWS: usize = 4;
@@ -96,8 +100,8 @@ pub(super) struct Distiller<'a> {
     plain: Option<TeacherLogits>,
     /// Of the search's half of the validation images, row-major; computed with it.
     validation: Vec<f32>,
-    /// Of augmented views; computed when the first finalist asks.
-    augmented: Option<TeacherLogits>,
+    /// Of augmented views, by how images vary; computed when the first finalist asks.
+    augmented: Vec<(Augmentation, TeacherLogits)>,
     proxy: Recipe,
     device: Device,
     store: WeightStore,
@@ -123,7 +127,7 @@ impl<'a> Distiller<'a> {
             teacher,
             plain: None,
             validation: Vec::new(),
-            augmented: None,
+            augmented: Vec::new(),
             proxy,
             device,
             store,
@@ -140,6 +144,27 @@ impl<'a> Distiller<'a> {
             self.plain = Some(self.teacher.answers(train, normalisation, Augmentation::NONE, 1, 0)?);
         }
         Ok(())
+    }
+
+    /// Computes the teacher's logits of images that vary so, if that was not done yet.
+    fn answer(&mut self, augmentation: Augmentation) -> Result<(), TrainingError> {
+        if augmentation == Augmentation::NONE {
+            return self.answer_plain();
+        }
+        if self.answers(augmentation).is_none() {
+            let Dataset { train, normalisation, .. } = self.dataset;
+            let answers = self.teacher.answers(train, normalisation, augmentation, FINAL_VIEWS, 0)?;
+            self.augmented.push((augmentation, answers));
+        }
+        Ok(())
+    }
+
+    /// The teacher's logits of images that vary so, once they are computed.
+    fn answers(&self, augmentation: Augmentation) -> Option<&TeacherLogits> {
+        if augmentation == Augmentation::NONE {
+            return self.plain.as_ref();
+        }
+        self.augmented.iter().find(|(known, _)| *known == augmentation).map(|(_, answers)| answers)
     }
 
     /// Trainings of the search, at once; what comes out is the same, since no kernel's result depends on its
@@ -213,14 +238,8 @@ impl<'a> Distiller<'a> {
         if distillations.is_empty() {
             return Ok(Vec::new());
         }
-        if self.augmented.is_none() {
-            self.augmented = Some(self.teacher.answers(
-                &self.dataset.train,
-                &self.dataset.normalisation,
-                Recipe::finale().for_images(self.dataset.mirrors).augmentation,
-                FINAL_VIEWS,
-                0,
-            )?);
+        for distillation in distillations {
+            self.answer(self.recipe(distillation).augmentation)?;
         }
         let this = &*self;
         let indices: Vec<usize> = (0..distillations.len()).collect();
@@ -230,7 +249,7 @@ impl<'a> Distiller<'a> {
             let recipe = this.recipe(distillation);
             let checkpoint = this.checkpoint(distillation);
             let until = Until { checkpoint: Some(&checkpoint), deadline: None };
-            this.distil(&mut model, this.augmented.as_ref(), &recipe, until, tell)?;
+            this.distil(&mut model, this.answers(recipe.augmentation), &recipe, until, tell)?;
             let select = &this.dataset.validation_select;
             let accuracy = evaluation::evaluate(&model, select, &this.dataset.normalisation)?;
             let distilled = Distilled { weights: model.weights()?, accuracy };
@@ -253,7 +272,7 @@ impl<'a> Distiller<'a> {
 
     fn recipe(&self, distillation: &Distillation<'_>) -> Recipe {
         let Distillation { epochs, seed, .. } = *distillation;
-        Recipe { length: Length::Epochs(epochs), seed, ..Recipe::finale() }.for_images(self.dataset.mirrors)
+        Recipe { seed, ..Recipe::finale(epochs, self.dataset.train.len()) }.for_images(self.dataset.mirrors)
     }
 
     fn owner(&self, distillation: &Distillation<'_>) -> Owner {

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use super::prepared::{self, greet_teacher, matched_dataset, open_laboratory};
+use super::prepared::{self, greet_teacher, matched_dataset, open_hands};
 use super::{Error, Event, Observer, Phase, Plan};
 use crate::run::folder::Folder;
-use crate::search::laboratory::Measured;
-use crate::search::{self, Budget, Policies, Record, Settings};
+use crate::search::evaluator::Measured;
+use crate::search::{self, Budget, Desk, Policies, Record, Settings};
 
 /// Candidates of a forecast, both stages together: some of each searcher, and soon over.
 const CANDIDATES: usize = 12;
@@ -46,7 +46,7 @@ pub fn dry_run(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> R
     observer(&Event::Phase(Phase::Teacher));
     let dataset = matched_dataset(plan)?;
     let weights = Arc::new(plan.teacher.weights().into_owned());
-    let (mut lab, guessing) = open_laboratory(plan, &dataset, &weights, folder.layout(), stop, observer)?;
+    let (mut lab, guessing) = open_hands(plan, &dataset, &weights, folder.layout(), stop, observer)?;
     lab.distiller.answer_plain()?;
     observer(&Event::Phase(Phase::Board));
     let settings = Settings {
@@ -66,7 +66,7 @@ pub fn dry_run(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> R
         &settings,
         &teacher,
         &Policies::default(),
-        &mut lab,
+        &mut Desk::new(&mut lab),
         &mut |record| {
             records.push(record.clone());
             Ok(())

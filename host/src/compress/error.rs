@@ -1,5 +1,7 @@
 //! How a compression ends without a student; each kind has its own exit code and next step.
 
+use std::time::Duration;
+
 use crate::board::BoardError;
 use crate::exit::{Code, Diagnostic, Failure};
 use crate::run::folder::FolderError;
@@ -47,6 +49,14 @@ pub enum Error {
         bound: String,
         /// The smallest student's value, with unit.
         smallest: String,
+    },
+    /// Nothing could be trained in the time that the search was given.
+    #[error("--budget: expected about {} at the least, in which the first students are trained, got {}", humantime::format_duration(*.least), humantime::format_duration(*.given))]
+    LeastBudget {
+        /// What was asked for.
+        given: Duration,
+        /// ESTIMATED from the teacher's own speed.
+        least: Duration,
     },
     /// A resumed run was given a budget that is no larger one.
     #[error("--budget: this run has {had}, which can grow and not become {given}")]
@@ -115,6 +125,9 @@ impl Error {
                 "nothing is lost: mend the cause (`n2n measure` shows it for one model), then go on with: n2n compress --resume --out RUN",
             ),
             Self::Stopped => Some("nothing is lost: go on with: n2n compress --resume --out RUN"),
+            Self::LeastBudget { .. } => {
+                Some("give it more time, or a number of candidates; `--dry-run` tells what a budget buys")
+            }
             Self::Budget { .. } => Some("give more of the same kind, or resume without --budget"),
             Self::Folder(_) | Self::Other(_) => None,
         }
@@ -125,7 +138,7 @@ impl Diagnostic for Error {
     fn exit_code(&self) -> Code {
         match self {
             Self::ImpossibleLimit { .. } => Code::NoStudent,
-            Self::Profile { .. } | Self::Budget { .. } => Code::Usage,
+            Self::Profile { .. } | Self::Budget { .. } | Self::LeastBudget { .. } => Code::Usage,
             Self::Board(_) => Code::BoardUnavailable,
             Self::Greeting(error) => error.exit_code(),
             Self::Other(failure) => failure.code(),

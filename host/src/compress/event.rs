@@ -77,6 +77,8 @@ pub enum Event<'a> {
         steps: usize,
         /// About how long the rest takes, once something is known of it.
         left: Option<Duration>,
+        /// Share of the search's budget that is spent, while it searches.
+        searched: Option<f64>,
     },
     /// Worth a line to a person.
     Note(String),

@@ -22,7 +22,7 @@ use crate::model_io::{Weights, filled};
 use crate::network::Network;
 use crate::network::fold::folded;
 use crate::run::journey::OnBoard;
-use crate::search::laboratory::{Fault, Measured, Outcome};
+use crate::search::evaluator::{Fault, Measured, Outcome};
 use crate::shipping::golden;
 
 /// Worker processes of a search probe (docs/measurement.md#search-probes).
@@ -107,7 +107,7 @@ impl Gauge {
     /// Greets the board; one try, but one that is lost later is waited for.
     pub(super) fn connect(plan: &Plan, stop: Arc<AtomicBool>) -> Result<Self, BoardError> {
         let Configuration { board, board_threads, .. } = &plan.configuration;
-        let mut client = Client::connect_named(board, &plan.endpoint)?;
+        let mut client = Client::connect_named(&board.to_string(), &plan.endpoint)?;
         client.set_cancel_flag(Arc::clone(&stop));
         let (threads, wait_board) = (*board_threads, plan.wait_board);
         Ok(Self { client, threads, noise: NOISE_FLOOR, reference: None, wait_board, stop })

@@ -13,7 +13,7 @@
 //! | `gauge` | a network to a measurement |
 //! | `drift` | whether the board is still as fast as it was |
 //! | `distiller`, `weight_store`, `student_store` | a job to an accuracy; the weights that are kept |
-//! | `laboratory` | both, as the search sees them |
+//! | `live` | both, as the hands that a search works with |
 //! | `classes` | whether teacher and images mean the same classes |
 //! | `smallest` | whether the limits can be kept at all |
 //! | `teacher`, `side_by_side` | the teacher on the board, and the limits that follow; teacher and student measured at one time |
@@ -23,6 +23,8 @@
 //! A board that does not take the student costs none of what was found: the summary says why.
 //! Only order lives here; arithmetic belongs to the rooms below.
 
+mod accuracy_bar;
+mod as_text;
 mod chosen;
 mod classes;
 mod context;
@@ -34,7 +36,8 @@ mod event;
 mod extension;
 mod finished;
 mod gauge;
-mod laboratory;
+mod least_budget;
+mod live;
 mod outlook;
 mod plan;
 mod prepared;
@@ -97,8 +100,8 @@ fn whole(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> Result<
         outlook.see(event, now);
         if matches!(event, Event::Phase(_)) || now.saturating_sub(*told) >= OUTLOOK_INTERVAL {
             *told = now;
-            let ((step, steps), left) = (outlook.step(), outlook.left(now));
-            observer(&Event::Outlook { step, steps, left });
+            let ((step, steps), left, searched) = (outlook.step(), outlook.left(now), outlook.searched(now));
+            observer(&Event::Outlook { step, steps, left, searched });
         }
         observer(event);
     };

@@ -42,7 +42,7 @@ impl Outlook {
         let finale = configuration.finale;
         let mut phases = Phase::ALL.to_vec();
         phases.retain(|&phase| configuration.ship || phase != Phase::Shipping);
-        let batches = Recipe::finale().batches(plan.dataset.train.len());
+        let batches = Recipe::proxy().batches(plan.dataset.train.len());
         let latency_counts = configuration.search.goal == Some(Metric::Latency)
             || configuration.search.limits.iter().any(|limit| limit.metric == Metric::Latency);
         // Each finalist with a teacher after it, one before them all; the file with a teacher on each side.
@@ -123,6 +123,16 @@ impl Outlook {
         })
     }
 
+    /// Share of the search's budget that is spent, `now` after the start; `None` outside the search.
+    pub(super) fn searched(&self, now: Duration) -> Option<f64> {
+        let (phase, began) = self.at?;
+        let share = match self.budget {
+            Budget::Time(time) => now.saturating_sub(began).as_secs_f64() / time.as_secs_f64().max(1e-9),
+            Budget::Candidates(_) => self.spent,
+        };
+        (phase == Phase::Search).then_some(share.clamp(0.0, 1.0))
+    }
+
     fn search_left(&self, searched: Duration) -> Option<Duration> {
         match self.budget {
             Budget::Time(time) => Some(time.saturating_sub(searched)),
@@ -174,6 +184,7 @@ mod tests {
         outlook.see(&Event::Phase(Phase::Board), seconds(2));
         outlook.see(&Event::Phase(Phase::Search), seconds(6));
         assert_eq!((outlook.step(), outlook.left(seconds(20))), ((3, 8), None), "no step was seen yet");
+        assert_eq!((outlook.searched(seconds(21)), outlook.searched(seconds(99))), (Some(0.25), Some(1.0)));
         outlook.see(&stepped(1, 50), seconds(26));
         outlook.see(&stepped(11, 50), seconds(31));
         // Half a second a step: 60 - 25 of the search, three measurements of 2 s, 50 s and 100 s of training.

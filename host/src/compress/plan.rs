@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::board::Endpoint;
-use crate::data::{Dataset, Wishes};
+use super::as_text;
+use crate::board::{Address, Endpoint};
+use crate::data::{DataSpec, Dataset, Wishes};
 use crate::model_io::onnx;
 use crate::normalisation::InputForm;
 use crate::profile::Profile;
 use crate::search::{Budget, Settings};
-use crate::training::Weighing;
+use crate::training::{DeviceChoice, Weighing};
 
 /// The resolved configuration: enough to build the same [`Plan`] again when the run is resumed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,8 +20,9 @@ use crate::training::Weighing;
 pub struct Configuration {
     /// ONNX file of the teacher.
     pub teacher: PathBuf,
-    /// Images, as in `--data`.
-    pub data: String,
+    /// Images.
+    #[serde(with = "as_text")]
+    pub data: DataSpec,
     /// How a folder's pictures are read, as far as the user says; else as the teacher's were.
     #[serde(default, skip_serializing_if = "Wishes::none")]
     pub pictures: Wishes,
@@ -33,12 +35,14 @@ pub struct Configuration {
     /// Whether a board of another kind than the profile's is taken, as with `--any-board`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub any_board: bool,
-    /// The board, as in `--board`.
-    pub board: String,
+    /// The board.
+    #[serde(with = "as_text")]
+    pub board: Address,
     /// Threads of the engine on the board.
     pub board_threads: u16,
-    /// Where training runs, as in `--device`.
-    pub device: String,
+    /// Where training runs.
+    #[serde(with = "as_text")]
+    pub device: DeviceChoice,
     /// Run folder of an earlier search whose policies start this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy_from: Option<PathBuf>,

@@ -11,7 +11,8 @@ use super::context::JobContext;
 use super::distiller::{Distiller, Keeping};
 use super::extension::{self, Extension};
 use super::gauge::Gauge;
-use super::laboratory::{Live, Spent};
+use super::least_budget::{self, Speed};
+use super::live::{Live, Spent};
 use super::stopwatch::Stopwatch;
 use super::student_store::StudentStore;
 use super::teacher::{limits_now, measure_teacher};
@@ -23,13 +24,15 @@ use crate::model_io::onnx::ModelInfo;
 use crate::run::folder::{Folder, Layout};
 use crate::run::journal::Journal;
 use crate::run::journey::{Milestone, OnBoard};
-use crate::search::laboratory::{Laboratory as _, Measured};
+use crate::search::evaluator::Measured;
+use crate::search::hands::Hands as _;
 use crate::search::replay::Replay;
-use crate::search::{Bound, Metric, Preset, Record, Rungs, Settings, Teacher};
-use crate::training::device::DeviceError;
+use crate::search::{self, Bound, Metric, Preset, Record, Rungs, Settings, Teacher};
 use crate::training::recipe::Recipe;
 use crate::training::{Classifier, Guessing, device, evaluation};
 
+/// A careful measurement of the teacher and a probe of the smallest student take as long as so many probes.
+const CANDIDATES_FOR_A_TEACHER: u32 = 8;
 /// Best candidates that the search names, of which the finale takes the first that keep the limits by a careful measurement.
 const FINALIST_POOL: usize = 24;
 
@@ -58,7 +61,7 @@ impl<'a> Prepared<'a> {
     ) -> Result<Self, Error> {
         let (mut journey, (journal, recorded)) = (folder.journey()?, folder.journal()?);
         let weights = Arc::new(plan.teacher.weights().into_owned());
-        let (mut lab, guessing) = open_laboratory(plan, dataset, &weights, folder.layout(), stop, observer)?;
+        let (mut lab, guessing) = open_hands(plan, dataset, &weights, folder.layout(), stop, observer)?;
         lab.before = Replay::new(&recorded).elapsed();
         journey.took_before(lab.before);
         let begun = plan.configuration.search.budget;
@@ -78,8 +81,23 @@ impl<'a> Prepared<'a> {
         let on_board = if let Some(known) = known.filter(|_| journey.milestones().is_searched()) {
             known
         } else {
+            let began = Instant::now();
             lab.distiller.answer_plain()?;
+            let answered = began.elapsed();
+            let began = Instant::now();
             let on_board = greet_teacher(&mut lab, plan, &settings, begun_with(&recorded))?;
+            if recorded.is_empty() {
+                // The teacher was measured carefully, and the smallest student as candidates are.
+                let speed = Speed {
+                    image: answered / u32::try_from(dataset.train.len().max(1)).unwrap_or(u32::MAX),
+                    measurement: began.elapsed() / CANDIDATES_FOR_A_TEACHER,
+                };
+                let teacher = teacher(plan, &weights, &guessing, on_board.measured);
+                let limits = limits_now(&settings, &plan.teacher.network, on_board.measured)?;
+                if let Some(first) = search::first_look(&settings, &teacher, &limits) {
+                    least_budget::refuse_less(&settings, &limits, first, Recipe::proxy().batch, &speed)?;
+                }
+            }
             journey.note(Milestone::Prepared(Box::new(on_board.clone())))?;
             on_board
         };
@@ -103,7 +121,7 @@ pub(super) fn matched_dataset(plan: &Plan) -> Result<Dataset, Error> {
 }
 
 /// Evaluates the teacher, refuses one that guesses before anything costly is done, and greets the board.
-pub(super) fn open_laboratory<'a>(
+pub(super) fn open_hands<'a>(
     plan: &Plan,
     dataset: &'a Dataset,
     weights: &Weights,
@@ -111,8 +129,7 @@ pub(super) fn open_laboratory<'a>(
     stop: &Arc<AtomicBool>,
     observer: Observer<'a>,
 ) -> Result<(Live<'a>, Guessing), Error> {
-    let choice = plan.configuration.device.parse().map_err(Error::telling::<DeviceError>)?;
-    let device = device::open(choice).map_err(Error::telling)?;
+    let device = device::open(plan.configuration.device).map_err(Error::telling)?;
     let model = Classifier::new(&plan.teacher.network, weights, &device)?;
     let weighing = plan.configuration.reward;
     let confusion = evaluation::confusion(&model, &dataset.validation_search, &dataset.normalisation)?;
@@ -128,7 +145,7 @@ pub(super) fn open_laboratory<'a>(
         folder: layout.trainings(),
         data: plan.data_digest.clone(),
         teacher: plan.teacher_digest.clone(),
-        device: plan.configuration.device.clone(),
+        device: plan.configuration.device.to_string(),
         interval: plan.checkpoint_interval,
     };
     let distiller = Distiller::new(dataset, weighing, model, device, proxy, keeping, Arc::clone(stop))?;

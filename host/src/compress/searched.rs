@@ -9,8 +9,8 @@ use crate::exit::Failure;
 use crate::model_io::atomic_file;
 use crate::run::folder::Layout;
 use crate::run::journey::{Milestone, OnBoard};
-use crate::search::laboratory::Fault;
-use crate::search::{self, Policies, SearchResult};
+use crate::search::evaluator::Fault;
+use crate::search::{self, Desk, Policies, SearchResult};
 
 /// A job whose search went to its end.
 pub(super) struct Searched<'a> {
@@ -38,7 +38,7 @@ impl<'a> Prepared<'a> {
             &settings,
             &teacher,
             &start,
-            &mut job.lab,
+            &mut Desk::new(&mut job.lab),
             &mut |record| journal.append(record).map_err(|error| Fault::Journal(error.to_string())),
             &recorded,
             &mut |event| observer(&Event::Search(event)),

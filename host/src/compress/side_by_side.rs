@@ -2,12 +2,12 @@
 //! ratio of two numbers of one state of the board. Boards heat up; other machines get neighbours.
 
 use super::gauge::Specimen;
-use super::laboratory::Live;
+use super::live::Live;
 use super::teacher::{limits_now, measure_teacher};
 use super::{Error, Event, Plan};
 use crate::run::journey::{BesideTeacher, Finding, OnBoard};
 use crate::search::Limits;
-use crate::search::laboratory::{Measured, Outcome};
+use crate::search::evaluator::{Measured, Outcome};
 
 /// The teacher may differ by this factor before and after its student; two states of a board differ by more.
 const STEADY: f64 = 1.1;

@@ -1,10 +1,10 @@
 //! The smallest legal student, measured before anything is trained: a limit that even this one breaks is impossible.
 
-use super::laboratory::Live;
+use super::live::Live;
 use super::{Error, Event};
 use crate::network::Network;
 use crate::search::constraint::{Limits, Resources};
-use crate::search::laboratory::Outcome;
+use crate::search::evaluator::Outcome;
 use crate::search::smallest;
 
 /// Stops a search that cannot end well.

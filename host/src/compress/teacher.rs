@@ -3,11 +3,11 @@
 use super::error::Error;
 use super::event::Event;
 use super::gauge::Specimen;
-use super::laboratory::Live;
+use super::live::Live;
 use super::plan::Plan;
 use crate::network::Network;
 use crate::run::journey::OnBoard;
-use crate::search::laboratory::{Measured, Outcome};
+use crate::search::evaluator::{Measured, Outcome};
 use crate::search::{Limits, Resources, Settings};
 
 /// The limits in base units, for a teacher that measures like this.

@@ -81,7 +81,7 @@ fn tested(
     Ok(Summary {
         schema: SCHEMA,
         run: job.plan.out.clone(),
-        board: configuration.board.clone(),
+        board: configuration.board.to_string(),
         this_machine: job.lab.local,
         board_model: welcome.board.model.clone(),
         board_class: welcome.board.class.clone(),
@@ -116,6 +116,7 @@ fn of_student(job: &JobContext<'_>, teacher: &Judged, chosen: &ChosenStudent) ->
         side: student.side,
         found_by: chosen.found_by.clone(),
         binding: chosen.binding,
+        accuracy_loss: chosen.accuracy_loss,
         usage: Usage::of(&shipped.network, &shipped.info),
         shipped: false,
         not_shipped: None,

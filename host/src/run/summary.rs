@@ -14,9 +14,10 @@ use crate::measurement::Measurement;
 use crate::model_io::atomic_file;
 use crate::network::Network;
 use crate::search::constraint::Metric;
-use crate::search::laboratory::Measured;
+use crate::search::evaluator::Measured;
 use crate::search::{Counts, NearMiss};
 use crate::training::{Accuracy, ClassAccuracy, PairedDifference};
+use crate::units;
 use crate::usage::Usage;
 
 /// Version of the file. 1 had no number, and wrote digests as lists of bytes.
@@ -109,6 +110,9 @@ pub struct Student {
     /// The limit that kept it from being larger; unknown in runs of older versions.
     #[serde(default)]
     pub binding: Option<Metric>,
+    /// What the limit on accuracy says, where there is one.
+    #[serde(default)]
+    pub accuracy_loss: Option<AccuracyLoss>,
     /// What a program has to know to feed it; unknown in runs of older versions.
     #[serde(default)]
     pub usage: Option<Usage>,
@@ -119,6 +123,41 @@ pub struct Student {
     pub not_shipped: Option<String>,
     /// Share of images on which board and host name the same class, of those that were compared.
     pub board_agreement: Option<Accuracy>,
+}
+
+/// What a student loses against its teacher on the images that decide, and what it may.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AccuracyLoss {
+    /// A share.
+    pub allowed: f64,
+    /// Student minus teacher, on the second half of the validation split.
+    pub difference: PairedDifference,
+}
+
+impl AccuracyLoss {
+    /// Whether the estimate keeps the limit.
+    pub fn is_kept(&self) -> bool {
+        self.beyond() <= 0.0
+    }
+
+    /// Share that is lost beyond what may be; negative where less is.
+    pub fn beyond(&self) -> f64 {
+        -self.difference.estimate() - self.allowed
+    }
+
+    /// For people: limit, estimate, interval, and whether the interval leaves a doubt.
+    pub fn words(&self) -> String {
+        let (low, high) = self.difference.interval();
+        let doubt = if low >= -self.allowed || high < -self.allowed { "" } else { ", within the error" };
+        format!(
+            "{} points [{}, {}] on {} validation images, {} allowed{doubt}",
+            units::points(self.difference.estimate()),
+            units::points(low),
+            units::points(high),
+            self.difference.images,
+            units::points(-self.allowed)
+        )
+    }
 }
 
 /// A student that anybody would try first, retrained as all finalists were.

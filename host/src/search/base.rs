@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
+
 use super::genome::{BaseId, Genome, Shape};
 use crate::model_io::Weights;
 use crate::network::surgery::{self, Surgery, rounded_width};
@@ -20,6 +22,8 @@ const IMPORTANCE_SEED: u64 = 0;
 pub struct Base {
     /// By what genomes name it.
     pub id: BaseId,
+    /// Of the network and its weights: by what a task names it, wherever it is done.
+    pub digest: String,
     /// The network, batch norm live.
     pub network: Network,
     /// Its weights.
@@ -49,9 +53,10 @@ struct Removal {
 impl Base {
     /// A base; `channel_multiple` is the board's preference.
     pub fn new(id: BaseId, network: Network, weights: Arc<Weights>, channel_multiple: usize) -> Self {
+        let digest = digest_of(&network, &weights);
         let units = network.units();
         let groups = network.groups().into_iter().filter(|group| group.shrinkable).collect();
-        Self { id, network, weights, units, groups, channel_multiple, removals: RefCell::default() }
+        Self { id, digest, network, weights, units, groups, channel_multiple, removals: RefCell::default() }
     }
 
     /// The student of a genome, or why there is none.
@@ -164,6 +169,13 @@ impl Base {
         };
         self.groups.iter().filter(writes).map(|origin| origin.name.clone()).collect()
     }
+}
+
+fn digest_of(network: &Network, weights: &Weights) -> String {
+    let mut hash = Sha256::new();
+    hash.update(network.digest().as_bytes());
+    hash.update(weights.digest().as_bytes());
+    hex::encode(hash.finalize())
 }
 
 /// The narrowest of what its origins say; a group that was coupled to what cannot be cut keeps its channels.

@@ -5,7 +5,7 @@ use sha2::{Digest as _, Sha256};
 use super::constraint::Limits;
 use super::digits;
 use super::error::SearchError;
-use super::laboratory::Laboratory;
+use super::evaluator::Evaluator;
 use super::record::{Record, Resumed, SCHEMA, Started};
 use super::settings::Settings;
 use super::tape::Tape;
@@ -16,7 +16,7 @@ pub(super) fn begin(
     settings: &Settings,
     teacher: &Teacher,
     start: &Policies,
-    lab: &dyn Laboratory,
+    evaluator: &dyn Evaluator,
     tape: &mut Tape<'_>,
     recorded: &[Record],
 ) -> Result<Started, SearchError> {
@@ -58,7 +58,7 @@ pub(super) fn begin(
         }
         Some(earlier) => {
             compare(&earlier, &started)?;
-            let elapsed_ns = u64::try_from(lab.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            let elapsed_ns = u64::try_from(evaluator.elapsed().as_nanos()).unwrap_or(u64::MAX);
             tape.note(&Record::Resumed(Resumed { records: recorded.len(), elapsed_ns }))?;
             // The teacher may measure a little differently today; limits relative to it must not move.
             Ok(earlier)

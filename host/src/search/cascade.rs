@@ -16,11 +16,12 @@ use super::cache::Cache;
 use super::constraint::{Limits, Metric, Resources, violation};
 use super::cost_model::CostModel;
 use super::digits::{nine, tidy};
-use super::fit::{Costs, fit};
-use super::genome::{BaseId, Genome, Shape};
-use super::laboratory::{
-    Board, Fault, Job, Laboratory, Measured, Outcome, Rung, StartingWeights, Task, Trained,
+use super::evaluator::{
+    self, Board, Evaluator, Fault, Gate, Measured, Outcome, Rung, Start, Task, Trained,
 };
+use super::fit::{Costs, fit, is_off};
+use super::genome::{BaseId, Genome, Shape};
+use super::hands::{Job, StartingWeights};
 use super::random;
 use super::record::{Purpose, Step, Trial, TrialOutcome, Tried};
 use super::reward::{Preset, Scoring};
@@ -31,12 +32,11 @@ use crate::network::surgery::Surgery;
 
 /// Times that a shape is fitted again after the board's word.
 const REFITS: usize = 2;
-/// A measured student that uses less of its limit than this is fitted again.
-const ROOMY: f64 = 0.9;
 /// One to measure and train, one more where the measurement was missing for a known training; and one for each refit.
 const MOST_QUESTIONS: usize = 2 + REFITS;
-/// Without limits a candidate aims at one of these shares of the teacher's goal, in turn.
-const AIMS: [f64; 7] = [0.5, 0.35, 0.25, 0.18, 0.12, 0.08, 0.05];
+/// Where something is to be made small a candidate aims at one of these shares of what the teacher or a limit has of it, in
+/// turn.
+const AIMS: [f64; 9] = [0.5, 0.35, 0.25, 0.18, 0.12, 0.08, 0.05, 0.03, 0.02];
 
 /// Where a batch stands in the search.
 #[derive(Clone, Copy)]
@@ -78,6 +78,8 @@ pub(super) struct Cascade {
     pub(super) learned: HashSet<String>,
     pub(super) bases: HashMap<BaseId, Rc<Base>>,
     pub(super) seed: u64,
+    /// Identity of a measurement apart from the student.
+    pub(super) board_key: String,
     /// What came too late, by batch and place in it.
     pub(super) late: HashSet<(usize, usize)>,
 }
@@ -96,7 +98,7 @@ struct Candidate {
     binding: Option<Metric>,
     resources: Resources,
     job: Job,
-    /// Questions put to the laboratory for it.
+    /// Questions put to the evaluator for it.
     asked: usize,
     measure_s: f64,
     train_s: f64,
@@ -125,10 +127,10 @@ impl Cascade {
     /// Judges a batch.
     ///
     /// # Errors
-    /// The laboratory's faults, as they are.
+    /// The evaluator's faults, as they are.
     pub(super) fn judge(
         &mut self,
-        lab: &mut dyn Laboratory,
+        evaluator: &mut dyn Evaluator,
         proposals: &[Proposal],
         plan: Plan<'_>,
     ) -> Result<Batch, Fault> {
@@ -158,7 +160,7 @@ impl Cascade {
                     "an admitted candidate came back without a training result".into(),
                 ));
             }
-            self.ask(lab, wave, plan)?;
+            self.ask(evaluator, wave, plan)?;
         }
         let mut tried = Vec::new();
         for candidate in candidates.iter_mut().flatten() {
@@ -208,16 +210,24 @@ impl Cascade {
         })
     }
 
-    /// What a candidate is fitted to: the limits, or without any a share of the goal, each candidate another one.
+    /// What a candidate is fitted to: the limits, and where something is to be made small a share of that, each candidate
+    /// another one.
     fn aim(&self, index: u64) -> Limits {
-        match self.scoring.goal {
-            Some(goal) if self.limits.is_empty() => {
-                let share = AIMS[(index % AIMS.len() as u64) as usize];
-                let whole = self.scoring.teacher.bound_value(goal).unwrap_or(f64::MAX);
-                Limits(vec![(goal, share * whole)])
-            }
-            _ => self.limits.clone(),
+        let mut aim = self.limits.clone();
+        if let Some(goal) = self.scoring.goal {
+            let share = AIMS[(index % AIMS.len() as u64) as usize];
+            let whole = aim.0.iter().find(|(metric, _)| *metric == goal).map(|(_, bound)| *bound);
+            let whole = whole.or_else(|| self.scoring.teacher.bound_value(goal)).unwrap_or(f64::MAX);
+            aim.0.retain(|(metric, _)| *metric != goal);
+            aim.0.push((goal, share * whole));
         }
+        aim
+    }
+
+    /// The network that a shape would come to, as far as costs are known by now.
+    pub(super) fn network_of(&self, shape: &Shape, index: u64) -> Option<Network> {
+        let (genome, _) = self.fitted(shape, &self.aim(index), 1.0).ok()?;
+        self.bases.get(&genome.base)?.network_of(&genome).ok()
     }
 
     fn fitted(
@@ -275,7 +285,7 @@ impl Cascade {
         Ok((resources, Job { digest, lineage, network, start, rung, seed }))
     }
 
-    /// Goes as far as known answers lead: to the end, or to a question for the laboratory.
+    /// Goes as far as known answers lead: to the end, or to a question for the evaluator.
     fn next_step(&self, candidate: &mut Candidate, plan: Plan<'_>) -> Option<Task> {
         while candidate.outcome.is_none() && candidate.resources.measured.is_none() {
             match self.cache.measured(&candidate.job.digest) {
@@ -313,7 +323,36 @@ impl Cascade {
             candidate.outcome = Some(TrialOutcome::Late);
             return None;
         }
-        Some(Task { job: candidate.job.clone(), board })
+        Some(self.task(candidate, board, plan))
+    }
+
+    fn task(&self, candidate: &Candidate, board: Board, plan: Plan<'_>) -> Task {
+        let Job { digest, lineage, start, rung, seed, .. } = &candidate.job;
+        let base = self.bases.get(&candidate.genome.base).map(|base| base.digest.clone());
+        let may_refit = candidate.shape.is_some() && candidate.refits < REFITS;
+        Task {
+            ticket: 0,
+            genome: candidate.genome.clone(),
+            base: base.unwrap_or_default(),
+            digest: digest.clone(),
+            lineage: lineage.clone(),
+            start: match start {
+                StartingWeights::Inherited { .. } => Start::Inherited,
+                StartingWeights::Fresh => Start::Fresh,
+            },
+            rung: *rung,
+            seed: *seed,
+            board,
+            board_key: self.board_key.clone(),
+            gate: Gate {
+                scoring: self.scoring.clone(),
+                limits: self.limits.clone(),
+                epsilon: plan.epsilon,
+                costs: candidate.resources,
+                aim: may_refit.then(|| candidate.aim.clone()),
+                trained: self.cache.trained(lineage, *rung).is_some(),
+            },
+        }
     }
 
     /// Takes the board's word on a candidate; one that is beyond its limits or far within is fitted anew, with what the word
@@ -345,40 +384,16 @@ impl Cascade {
         self.scoring.worth_training(&parts, epsilon)
     }
 
-    /// Asks the laboratory, and keeps its answers once all of them are there.
+    /// Asks the evaluator, and keeps its answers once all of them are there.
     fn ask(
         &mut self,
-        lab: &mut dyn Laboratory,
+        evaluator: &mut dyn Evaluator,
         wave: Vec<(&mut Candidate, Task)>,
         plan: Plan<'_>,
     ) -> Result<(), Fault> {
-        let (candidates, tasks): (Vec<&mut Candidate>, Vec<Task>) = wave.into_iter().unzip();
-        let ways: Vec<(Resources, bool)> = candidates
-            .iter()
-            .map(|candidate| {
-                let known = self.cache.trained(&candidate.job.lineage, candidate.job.rung).is_some();
-                (candidate.resources, known)
-            })
-            .collect();
-        let may_refit: Vec<(bool, Limits)> = candidates
-            .iter()
-            .map(|candidate| (candidate.shape.is_some() && candidate.refits < REFITS, candidate.aim.clone()))
-            .collect();
-        let this = &*self;
-        let (scoring, limits) = (&this.scoring, &this.limits);
-        let admit = |index: usize, measured: Option<&Measured>| {
-            let (statics, known) = ways[index];
-            let resources =
-                Resources { measured: measured.copied().map(tidy).or(statics.measured), ..statics };
-            let (refits, aim) = &may_refit[index];
-            let again = *refits && statics.measured.is_none() && is_off(aim, &resources);
-            let parts = scoring.parts(limits, &resources, None);
-            !known && !again && scoring.worth_training(&parts, plan.epsilon)
-        };
-        let answers = lab.evaluate(&tasks, &admit)?;
-        if answers.len() != tasks.len() {
-            return Err(Fault::Training(format!("expected {} answers, got {}", tasks.len(), answers.len())));
-        }
+        let (candidates, mut tasks): (Vec<&mut Candidate>, Vec<Task>) = wave.into_iter().unzip();
+        tasks.iter_mut().enumerate().for_each(|(ticket, task)| task.ticket = ticket);
+        let answers = evaluator::ask(evaluator, tasks)?;
         // All answers are looked at before any is kept: a fault leaves nothing half done.
         for answer in &answers {
             let measured = answer.measured.as_ref().and_then(Outcome::done);
@@ -468,13 +483,6 @@ impl Cascade {
 /// Whether what the board said asks for another fit.
 fn wants_refit(candidate: &Candidate, resources: &Resources) -> bool {
     candidate.shape.is_some() && candidate.refits < REFITS && is_off(&candidate.aim, resources)
-}
-
-/// Beyond its limits, or far within although one of them binds.
-fn is_off(aim: &Limits, resources: &Resources) -> bool {
-    let (metric, used) = aim.tightest(resources);
-    let by_board = Limits(metric.map(|metric| (metric, 1.0)).into_iter().collect()).need_the_board();
-    used > 1.0 || (by_board && used < ROOMY)
 }
 
 /// A share that is none is the student's own doing: its logits left the numbers.

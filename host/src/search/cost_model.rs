@@ -2,7 +2,7 @@
 //! ESTIMATE: it chooses widths to try, and the board's own measurement decides.
 
 use super::constraint::Resources;
-use super::laboratory::Measured;
+use super::evaluator::Measured;
 use crate::network::Network;
 
 /// Terms of the model.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::laboratory::Rung;
+use super::evaluator::Rung;
 use super::record::{Purpose, Trial, TrialOutcome};
 
 /// Candidates by how far they came.

@@ -1,7 +1,7 @@
 //! Why a search ended without a result.
 
 use super::constraint::LimitError;
-use super::laboratory::Fault;
+use super::evaluator::Fault;
 use super::policy::PolicyError;
 
 /// Why a search ended without a result.

@@ -3,7 +3,7 @@
 use super::cascade::Judged;
 use super::error::SearchError;
 use super::genome::{Genome, Shape};
-use super::laboratory::{Fault, Laboratory};
+use super::evaluator::{Fault, Evaluator};
 use super::record::Purpose;
 use super::search::Search;
 use super::searcher::Proposal;
@@ -19,7 +19,7 @@ impl Search<'_> {
     /// time and uniform width first, for a part of the budget.
     pub(super) fn simple_students(
         &mut self,
-        lab: &mut dyn Laboratory,
+        evaluator: &mut dyn Evaluator,
         tape: &mut Tape<'_>,
     ) -> Result<(), SearchError> {
         // A search by uniform width alone compares with nothing else.
@@ -28,12 +28,12 @@ impl Search<'_> {
         if let Budget::Candidates(count) = self.budget {
             all.truncate(count);
         }
-        let now_ns = self.settle(lab, tape);
+        let now_ns = self.settle(evaluator, tape);
         let proposals: Vec<Proposal> =
             all.iter().map(|simple| Proposal::Fitted(simple.shape.clone())).collect();
         let names: Vec<String> = all.iter().map(|simple| simple.name.clone()).collect();
         let plan = self.plan(Purpose::Simple, simple::SIMPLE, 0.0, self.explore);
-        let judged = self.batch(lab, tape, now_ns, &proposals, plan, Some(&names))?;
+        let judged = self.batch(evaluator, tape, now_ns, &proposals, plan, Some(&names))?;
         self.proposed += judged.len();
         let worth = |(simple, one): (simple::Simple, Judged)| {
             let quality = one.trial.quality().filter(|_| one.trial.feasible)?;
@@ -56,22 +56,20 @@ impl Search<'_> {
         };
         let mut trained: Vec<(Shape, f64)> = Vec::new();
         for few in ranked.chunks(LONG_BATCH) {
-            let now_ns = self.settle(lab, tape);
-            if tape.is_live() && lab.cancelled() {
+            let now_ns = self.settle(evaluator, tape);
+            if tape.is_live() && evaluator.cancelled() {
                 return Err(Fault::Cancelled.into());
             }
-            let by_time = matches!(self.budget, Budget::Time(_));
-            if by_time
-                && !trained.is_empty()
-                && self.spent(now_ns) + self.half(rung, few.len()) > SIMPLE_SHARE
-            {
+            let spent = self.spent(now_ns);
+            let is_enough = !trained.is_empty() && spent + self.half(rung, few.len()) > SIMPLE_SHARE;
+            if matches!(self.budget, Budget::Time(_)) && (is_enough || spent >= 1.0) {
                 break;
             }
             let proposals: Vec<Proposal> =
                 few.iter().map(|(_, genome, _)| Proposal::Exact(genome.clone())).collect();
             let names: Vec<String> = few.iter().map(|(simple, ..)| simple.name.clone()).collect();
             let plan = self.plan(Purpose::Simple, simple::SIMPLE, 0.0, rung);
-            let judged = self.batch(lab, tape, now_ns, &proposals, plan, Some(&names))?;
+            let judged = self.batch(evaluator, tape, now_ns, &proposals, plan, Some(&names))?;
             for ((simple, ..), one) in few.iter().zip(judged) {
                 if let Some(quality) = one.trial.quality().filter(|_| one.trial.feasible) {
                     trained.push((simple.shape.clone(), quality));

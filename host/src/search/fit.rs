@@ -15,6 +15,9 @@ pub const NEAR: f64 = 0.97;
 /// Passes over all groups that look for one more step of channels.
 const FILLS: usize = 6;
 
+/// A measured student that uses less of its limit than this is fitted again.
+const ROOMY: f64 = 0.9;
+
 /// A shape at the limits.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fitted {
@@ -45,10 +48,18 @@ impl Costs<'_> {
         if let Some(model) = self.board {
             let guess = model.guess(&network);
             let latency = (guess.latency_upper_ns as f64 * self.correction) as u64;
-            resources.measured = Some(super::laboratory::Measured { latency_upper_ns: latency, ..guess });
+            resources.measured = Some(super::evaluator::Measured { latency_upper_ns: latency, ..guess });
         }
         Ok(self.limits.tightest(&resources))
     }
+}
+
+/// Whether what the board said asks for another fit: beyond the limits, or far within although one of them binds that only the
+/// board can tell.
+pub fn is_off(aim: &Limits, resources: &Resources) -> bool {
+    let (metric, used) = aim.tightest(resources);
+    let by_board = Limits(metric.map(|metric| (metric, 1.0)).into_iter().collect()).need_the_board();
+    used > 1.0 || (by_board && used < ROOMY)
 }
 
 /// Fits a shape.

@@ -4,7 +4,7 @@
 //! | file | what |
 //! |---|---|
 //! | `settings` | what decides a search, the presets |
-//! | `laboratory` | the one seam to boards, trainers, the clock |
+//! | `evaluator`, `hands` | the one seam to boards, trainers, the clock: tasks and answers; one machine's part |
 //! | `genome` | what a candidate is, as plain data |
 //! | `base` | a network that genomes apply to |
 //! | `constraint` | limits: reading, resolving, violations, relaxation |
@@ -16,13 +16,14 @@
 //! | `cascade`, `cache` | from a proposal to a reward |
 //! | `reward` | `paper` and `edge`, parts kept |
 //! | `surrogate` | quality by structure, fitted to all looks |
+//! | `first_look` | what the first batch costs |
 //! | `search`, `first_batches`, `selection` | batches in turns until the budget is spent; the simple students; what is trained next |
 //! | `teacher`, `event`, `error`, `digits` | what all of these speak of |
 //! | `unknowns` | how many candidates of unknown worth a search goes on with |
 //! | `record`, `begin`, `tape`, `replay` | what is journaled, and going on from it |
 //! | `result`, `counts`, `smallest` | the finalists and the nearest misses; how many candidates came how far; the smallest student there is |
 //!
-//! Nothing here touches a file, a socket, a clock or the terminal: they come in as [`Laboratory`], a journal function and
+//! Nothing here touches a file, a socket, a clock or the terminal: they come in as [`Evaluator`], a journal function and
 //! an observer. A fault of the world is never scored and never reaches a policy.
 //!
 //! To add a searcher: one type in `searchers`, one line in [`registry`].
@@ -39,11 +40,13 @@ pub mod cost_model;
 pub mod counts;
 mod digits;
 mod error;
+pub mod evaluator;
 mod event;
 mod first_batches;
+mod first_look;
 pub mod fit;
 pub mod genome;
-pub mod laboratory;
+pub mod hands;
 mod mutation;
 pub mod policy;
 pub mod random;
@@ -75,7 +78,9 @@ pub use constraint::{Bound, Limit, LimitError, Limits, Metric, Resources};
 pub use counts::{Counter, Counts};
 pub use error::SearchError;
 pub use event::Event;
-pub use laboratory::{Fault, Job, Laboratory, Measured, Outcome, Rung, StartingWeights, Trained};
+pub use evaluator::{Evaluator, Fault, Measured, Outcome, Rung, Trained};
+pub use first_look::{FirstLook, first_look};
+pub use hands::{Desk, Hands, Job, StartingWeights};
 pub use record::{Record, Trial};
 pub use result::{Finalist, NearMiss, SearchResult};
 pub use reward::Preset;

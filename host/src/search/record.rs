@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::constraint::{Limits, Metric, Resources};
 use super::genome::Genome;
-use super::laboratory::{Measured, Rung};
+use super::evaluator::{Measured, Rung};
 use super::reinforce::Learned;
 use super::reward::Reward;
 use super::settings::Settings;

@@ -1,4 +1,4 @@
-//! A laboratory that answers from a recorded journal: the second real implementation of the seam.
+//! Hands that answer from a recorded journal: the second real implementation of the seam.
 //!
 //! With it, a finished search can be run again without board and trainer: the same seed and recorded answers give the
 //! same candidates. Whatever was not recorded is a fault, never a guess.
@@ -7,9 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cache::Cache;
-use super::laboratory::{
-    Admit, Evaluated, Fault, Job, Laboratory, Measured, Outcome, StartingWeights, Task, Trained, in_turns,
-};
+use super::evaluator::{Fault, Measured, Outcome, Trained};
+use super::hands::{Hands, Job, StartingWeights};
 use super::record::Record;
 use crate::model_io::Weights;
 use crate::network::Network;
@@ -36,7 +35,7 @@ impl Replay {
     }
 }
 
-impl Laboratory for Replay {
+impl Hands for Replay {
     fn measure(&mut self, networks: &[(&str, &Network)]) -> Result<Vec<Option<Outcome<Measured>>>, Fault> {
         let answer = |(digest, _): &(&str, &Network)| {
             let known = self.answers.measured(digest).cloned();
@@ -63,10 +62,6 @@ impl Laboratory for Replay {
             }
             StartingWeights::Fresh => inheritance::initial_weights(&job.network, job.seed),
         }))
-    }
-
-    fn evaluate(&mut self, tasks: &[Task], admit: Admit<'_>) -> Result<Vec<Evaluated>, Fault> {
-        in_turns(self, tasks, admit)
     }
 
     /// What came too late was recorded as such, and is never asked for again.

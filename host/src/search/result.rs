@@ -7,12 +7,14 @@ use serde::{Deserialize, Serialize};
 use super::cascade::Cascade;
 use super::constraint::{Excess, Limits, Metric, Resources};
 use super::counts::{Counter, Counts};
-use super::laboratory::Job;
+use super::hands::Job;
 use super::record::{Trial, TrialOutcome};
 use super::settings::Settings;
 use super::simple::{SIMPLE, UNIFORM};
 use super::teacher::Policies;
 
+/// Accuracy that a student may yet gain from its last look in the search to the end of its training, a share.
+const STILL_TO_GAIN: f64 = 0.01;
 /// Misses that are named.
 const NEAREST: usize = 3;
 
@@ -21,7 +23,7 @@ const NEAREST: usize = 3;
 pub struct Finalist {
     /// How it was found, measured and scored; its rung is the highest it was trained at.
     pub trial: Trial,
-    /// Its structure and starting weights; trained weights are the laboratory's, by lineage and rung.
+    /// Its structure and starting weights; trained weights are the evaluator's, by lineage and rung.
     pub job: Job,
     /// Reward under the limits, without relaxation.
     pub reward: f64,
@@ -38,6 +40,9 @@ pub struct NearMiss {
     pub accuracy: Option<f64>,
     /// The limits that it breaks, each with the share that it is beyond.
     pub breaks: Vec<Excess>,
+    /// Accuracy that it loses beyond what it may, a share.
+    #[serde(default)]
+    pub lost: Option<f64>,
 }
 
 impl NearMiss {
@@ -46,12 +51,19 @@ impl NearMiss {
         let mut breaks = limits.excess(resources);
         breaks.retain(|excess| excess.relative > 0.0);
         let (found_by, params) = (found_by.to_owned(), resources.params);
-        (!breaks.is_empty()).then_some(Self { found_by, params, accuracy, breaks })
+        (!breaks.is_empty()).then_some(Self { found_by, params, accuracy, breaks, lost: None })
+    }
+
+    /// Of a student that loses too much accuracy by so much.
+    pub fn of_accuracy(trial: &Trial, lost: f64) -> Self {
+        let (found_by, accuracy) = (trial.searcher.clone(), trial.accuracy());
+        let params = trial.resources.map_or(0, |resources| resources.params);
+        Self { found_by, params, accuracy, breaks: Vec::new(), lost: Some(lost) }
     }
 
     /// By how much it is beyond the limit that it breaks most.
     pub fn by(&self) -> f64 {
-        self.breaks.iter().map(|excess| excess.relative).fold(0.0, f64::max)
+        self.breaks.iter().map(|excess| excess.relative).fold(self.lost.unwrap_or(0.0), f64::max)
     }
 }
 
@@ -104,9 +116,13 @@ pub(super) fn gather(
     // Figures compare within a rung only, so those that were trained longer stand before the others; ties go to the faster.
     let latency =
         |finalist: &Finalist| finalist.trial.resources.and_then(|resources| resources.value(Metric::Latency));
+    let by_goal = cascade.scoring.goal.is_some();
+    let loss = settings.accuracy_loss.filter(|_| by_goal);
     finalists.sort_by(|(a, expected_a), (b, expected_b)| {
-        let by_goal = settings.limits.is_empty() || settings.goal.is_some();
-        let by_worth = if by_goal || a.job.rung != b.job.rung {
+        let by_worth = if let Some(loss) = loss {
+            let (a, b) = (Loss::of(a, cascade, loss), Loss::of(b, cascade, loss));
+            a.total_cmp(&b)
+        } else if by_goal || a.job.rung != b.job.rung {
             b.reward.total_cmp(&a.reward)
         } else {
             expected_b.total_cmp(expected_a)
@@ -131,6 +147,34 @@ pub(super) fn gather(
     let limits = cascade.limits.clone();
     let nearest = nearest(trials, &limits);
     SearchResult { finalists, nearest, limits, counts: Counter::of(trials), policies }
+}
+
+/// A finalist where accuracy may be lost and something else is to be made small.
+struct Loss {
+    /// Whether it may yet keep the limit on accuracy, by its last look.
+    keeps: bool,
+    accuracy: f64,
+    goal: f64,
+}
+
+impl Loss {
+    fn of(finalist: &Finalist, cascade: &Cascade, loss: f64) -> Self {
+        let accuracy = finalist.trial.accuracy().unwrap_or(0.0);
+        let (scoring, resources) = (&cascade.scoring, finalist.trial.resources);
+        let goal = scoring.goal.zip(resources).and_then(|(goal, resources)| resources.bound_value(goal));
+        let keeps = accuracy >= scoring.teacher_accuracy - loss - STILL_TO_GAIN;
+        Self { keeps, accuracy, goal: goal.unwrap_or(f64::MAX) }
+    }
+
+    /// Those that keep it first, the smallest before others; then the most accurate.
+    fn total_cmp(&self, other: &Self) -> std::cmp::Ordering {
+        let by_worth = if self.keeps && other.keeps {
+            self.goal.total_cmp(&other.goal)
+        } else {
+            other.accuracy.total_cmp(&self.accuracy)
+        };
+        other.keeps.cmp(&self.keeps).then(by_worth)
+    }
 }
 
 /// The few that miss by least, each structure once.

@@ -55,7 +55,7 @@ pub struct Reward {
 }
 
 /// How students of one teacher are scored.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scoring {
     /// Which formula.
     pub preset: Preset,
@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn latency_goals_within_the_boards_noise_are_ties() {
-        let measured = |latency_ns: u64| super::super::laboratory::Measured {
+        let measured = |latency_ns: u64| super::super::evaluator::Measured {
             latency_ns,
             latency_upper_ns: latency_ns,
             latency_lower_ns: latency_ns,

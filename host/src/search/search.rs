@@ -16,7 +16,8 @@ use super::cost_model::CostModel;
 use super::error::SearchError;
 use super::event::Event;
 use super::genome::{BaseId, Genome, Shape};
-use super::laboratory::{Fault, Job, Laboratory, Rung, StartingWeights};
+use super::hands::{Job, StartingWeights};
+use super::evaluator::{Evaluator, Fault, Rung};
 use super::record::{Batch, Finished, Purpose, Record, Started, Stopped, Trial, TrialOutcome, Update};
 use super::result::{self, SearchResult};
 use super::reward::{Preset, Scoring};
@@ -53,18 +54,18 @@ pub fn search(
     settings: &Settings,
     teacher: &Teacher,
     start: &Policies,
-    lab: &mut dyn Laboratory,
+    evaluator: &mut dyn Evaluator,
     journal: &mut Journal<'_>,
     recorded: &[Record],
     observer: &mut Observer<'_>,
 ) -> Result<SearchResult, SearchError> {
     settings.check()?;
     let mut tape = Tape::new(recorded, journal, observer);
-    let started = begin::begin(settings, teacher, start, lab, &mut tape, recorded)?;
+    let started = begin::begin(settings, teacher, start, evaluator, &mut tape, recorded)?;
     let outcome = Search::new(settings, teacher, start, &started, recorded)
-        .and_then(|mut search| search.run(lab, &mut tape));
+        .and_then(|mut search| search.run(evaluator, &mut tape));
     if let Err(stopped @ (SearchError::Fault(_) | SearchError::Unknown { .. })) = &outcome {
-        let elapsed_ns = u64::try_from(lab.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let elapsed_ns = u64::try_from(evaluator.elapsed().as_nanos()).unwrap_or(u64::MAX);
         // The cause itself is what the caller must hear of, not that it could not be written down.
         let _ = tape.note(&Record::Fault(Stopped { reason: stopped.to_string(), elapsed_ns }));
     }
@@ -185,6 +186,7 @@ impl<'a> Search<'a> {
             learned: HashSet::new(),
             bases: HashMap::from([(BaseId::Teacher, Rc::clone(&base))]),
             seed: settings.seed,
+            board_key: settings.board_key.clone(),
             late: late(recorded),
         };
         Ok(Self {
@@ -211,16 +213,17 @@ impl<'a> Search<'a> {
         })
     }
 
-    fn run(&mut self, lab: &mut dyn Laboratory, tape: &mut Tape<'_>) -> Result<SearchResult, SearchError> {
-        self.start_ns = tape.clock(lab);
+    fn run(&mut self, evaluator: &mut dyn Evaluator, tape: &mut Tape<'_>) -> Result<SearchResult, SearchError> {
+        self.start_ns = tape.clock(evaluator);
+        evaluator.take(&self.base)?;
         if self.settings.preset == Preset::Edge {
-            self.simple_students(lab, tape)?;
+            self.simple_students(evaluator, tape)?;
         }
-        let mut end = self.round(lab, tape)?;
+        let mut end = self.round(evaluator, tape)?;
         for &budget in &self.settings.extensions {
             self.note_the_end(tape, &end)?;
             self.begin_anew(budget, end.1);
-            end = self.round(lab, tape)?;
+            end = self.round(evaluator, tape)?;
         }
         self.note_the_end(tape, &end)?;
         self.result()
@@ -237,23 +240,23 @@ impl<'a> Search<'a> {
     }
 
     /// Batches until the budget is spent: why it ended, for people, and the clock's last reading.
-    fn round(&mut self, lab: &mut dyn Laboratory, tape: &mut Tape<'_>) -> Result<(String, u64), SearchError> {
+    fn round(&mut self, evaluator: &mut dyn Evaluator, tape: &mut Tape<'_>) -> Result<(String, u64), SearchError> {
         loop {
-            let now_ns = self.settle(lab, tape);
-            if tape.is_live() && lab.cancelled() {
+            let now_ns = self.settle(evaluator, tape);
+            if tape.is_live() && evaluator.cancelled() {
                 return Err(Fault::Cancelled.into());
             }
-            self.rebase(lab, now_ns)?;
+            self.rebase(evaluator, now_ns)?;
             match self.next(now_ns)? {
-                Next::Explore(seat, asked) => self.explore(lab, tape, now_ns, seat, &asked)?,
+                Next::Explore(seat, asked) => self.explore(evaluator, tape, now_ns, seat, &asked)?,
                 Next::Promote(genomes) => {
                     let rung = self.settings.rungs.promote.unwrap_or(self.explore);
-                    self.again(lab, tape, now_ns, &genomes, Purpose::Promote, rung)?;
+                    self.again(evaluator, tape, now_ns, &genomes, Purpose::Promote, rung)?;
                     self.judge_the_rung();
                 }
                 Next::Choose(genomes) => {
                     let rung = self.settings.rungs.choose.unwrap_or(self.explore);
-                    self.again(lab, tape, now_ns, &genomes, Purpose::Choose, rung)?;
+                    self.again(evaluator, tape, now_ns, &genomes, Purpose::Choose, rung)?;
                 }
                 Next::End(reason) => return Ok((reason, now_ns)),
             }
@@ -351,8 +354,14 @@ impl<'a> Search<'a> {
             let open = (0..self.seats.len()).filter(|&index| self.seats[index].open);
             let due = |&index: &usize| self.seats[index].spent / self.seats[index].share;
             let Some(index) = open.min_by(|a, b| due(a).total_cmp(&due(b))) else { return Ok(None) };
-            let known =
-                Known { spent, trials: &self.trials, simple: &self.simple, surrogate: &self.surrogate };
+            let fitted = |shape: &Shape| self.cascade.network_of(shape, self.trials.len() as u64);
+            let known = Known {
+                spent,
+                trials: &self.trials,
+                simple: &self.simple,
+                surrogate: &self.surrogate,
+                fitted: &fitted,
+            };
             let asked = self.seats[index].searcher.ask(count, &known)?;
             if !asked.proposals.is_empty() {
                 return Ok(Some((index, asked)));
@@ -363,14 +372,14 @@ impl<'a> Search<'a> {
 
     fn explore(
         &mut self,
-        lab: &mut dyn Laboratory,
+        evaluator: &mut dyn Evaluator,
         tape: &mut Tape<'_>,
         now_ns: u64,
         seat: usize,
         asked: &Asked,
     ) -> Result<(), SearchError> {
         let plan = self.plan(Purpose::Explore, self.seats[seat].name, asked.epsilon, self.explore);
-        let judged = self.batch(lab, tape, now_ns, &asked.proposals, plan, None)?;
+        let judged = self.batch(evaluator, tape, now_ns, &asked.proposals, plan, None)?;
         let trials: Vec<Trial> = judged.into_iter().map(|one| one.trial).collect();
         self.proposed += trials.len();
         let is_stale = trials.iter().all(|trial| trial.known);
@@ -402,7 +411,7 @@ impl<'a> Search<'a> {
     /// Judges genomes again, at another rung.
     fn again(
         &mut self,
-        lab: &mut dyn Laboratory,
+        evaluator: &mut dyn Evaluator,
         tape: &mut Tape<'_>,
         now_ns: u64,
         genomes: &[Genome],
@@ -413,7 +422,7 @@ impl<'a> Search<'a> {
         let names: Vec<String> = genomes.iter().map(|genome| self.finder_of(genome)).collect();
         // A proposal that its limits let through once is within them now.
         let plan = self.plan(purpose, PROMOTION, 0.0, rung);
-        self.batch(lab, tape, now_ns, &proposals, plan, Some(&names))?;
+        self.batch(evaluator, tape, now_ns, &proposals, plan, Some(&names))?;
         self.refit();
         Ok(())
     }
@@ -438,7 +447,7 @@ impl<'a> Search<'a> {
     /// Judges, journals and remembers one batch. `finders`: names to put in the place of the batch's own.
     pub(super) fn batch(
         &mut self,
-        lab: &mut dyn Laboratory,
+        evaluator: &mut dyn Evaluator,
         tape: &mut Tape<'_>,
         now_ns: u64,
         proposals: &[Proposal],
@@ -457,8 +466,8 @@ impl<'a> Search<'a> {
         };
         tape.put(&Record::Batch(batch.clone()))?;
         tape.observe(&Event::Batch(&batch));
-        lab.give_up_at(self.deadline());
-        let done = self.cascade.judge(lab, proposals, plan)?;
+        evaluator.give_up_at(self.deadline());
+        let done = self.cascade.judge(evaluator, proposals, plan)?;
         for tried in done.tried {
             tape.put(&Record::Measured(tried))?;
         }
@@ -483,12 +492,12 @@ impl<'a> Search<'a> {
 
     /// Reads the clock and accounts for the last batch by that reading, which the next line of the journal will hold: so a
     /// replay counts alike.
-    pub(super) fn settle(&mut self, lab: &dyn Laboratory, tape: &Tape<'_>) -> u64 {
+    pub(super) fn settle(&mut self, evaluator: &dyn Evaluator, tape: &Tape<'_>) -> u64 {
         if self.batches == 0 {
             // The first line of the journal holds the reading that the search began with.
             return self.start_ns;
         }
-        let now_ns = tape.clock(lab);
+        let now_ns = tape.clock(evaluator);
         let Some(Unsettled { plan: (purpose, rung), began_ns, trained, seat }) = self.unsettled.take() else {
             return now_ns;
         };
@@ -511,13 +520,20 @@ impl<'a> Search<'a> {
     }
 
     /// Where a searcher wants to go on from a judged candidate, it gets that as its base.
-    fn rebase(&mut self, lab: &mut dyn Laboratory, now_ns: u64) -> Result<(), SearchError> {
+    fn rebase(&mut self, evaluator: &mut dyn Evaluator, now_ns: u64) -> Result<(), SearchError> {
         let spent = self.spent(now_ns);
         for seat in 0..self.seats.len() {
-            let known =
-                Known { spent, trials: &self.trials, simple: &self.simple, surrogate: &self.surrogate };
+            let fitted = |shape: &Shape| self.cascade.network_of(shape, self.trials.len() as u64);
+            let known = Known {
+                spent,
+                trials: &self.trials,
+                simple: &self.simple,
+                surrogate: &self.surrogate,
+                fitted: &fitted,
+            };
             let next = self.seats[seat].searcher.next_base(&known);
-            if let Some(base) = next.map(|lineage| self.base_of(&lineage, lab)).transpose()?.flatten() {
+            if let Some(base) = next.map(|lineage| self.base_of(&lineage, evaluator)).transpose()?.flatten() {
+                evaluator.take(&base)?;
                 self.cascade.bases.insert(base.id.clone(), Rc::clone(&base));
                 self.seats[seat].searcher.rebase(base)?;
             }
@@ -532,9 +548,9 @@ impl<'a> Search<'a> {
     }
 
     /// A judged candidate as what genomes apply to.
-    fn base_of(&self, lineage: &str, lab: &mut dyn Laboratory) -> Result<Option<Rc<Base>>, Fault> {
+    fn base_of(&self, lineage: &str, evaluator: &mut dyn Evaluator) -> Result<Option<Rc<Base>>, Fault> {
         let Some(job) = self.jobs.get(lineage) else { return Ok(None) };
-        let weights = weights_of(job, lab)?;
+        let weights = weights_of(job, evaluator)?;
         let id = BaseId::Student(lineage.to_owned());
         Ok(Some(Rc::new(Base::new(id, job.network.clone(), weights, self.settings.channel_multiple))))
     }
@@ -594,13 +610,13 @@ fn taking_part(settings: &Settings) -> Result<Vec<(&'static registry::Entry, f64
 
 /// Weights that candidates of a judged one inherit: its own as trained, so that layers which had nothing to inherit need not
 /// be learned again by every candidate. The distiller stays the original teacher.
-fn weights_of(job: &Job, lab: &mut dyn Laboratory) -> Result<Arc<Weights>, Fault> {
+fn weights_of(job: &Job, evaluator: &mut dyn Evaluator) -> Result<Arc<Weights>, Fault> {
     match (&job.start, job.rung) {
         // `paper` trains every candidate from scratch: nothing is ever inherited.
         (StartingWeights::Fresh, _) => Ok(Arc::new(inheritance::initial_weights(&job.network, job.seed))),
         (StartingWeights::Inherited { source, inheritance: slices }, Rung::Inherited) => {
             Ok(Arc::new(inheritance::inherit(&job.network, slices, source, job.seed).0))
         }
-        (StartingWeights::Inherited { .. }, Rung::Steps(_) | Rung::Epochs(_)) => lab.weights(job),
+        (StartingWeights::Inherited { .. }, Rung::Steps(_) | Rung::Epochs(_)) => evaluator.weights(job),
     }
 }

@@ -16,6 +16,7 @@ use super::settings::Settings;
 use super::state::Scale;
 use super::surrogate::Surrogate;
 use super::teacher::Policies;
+use crate::network::Network;
 
 /// What a searcher wants to know the worth of.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,6 +74,8 @@ pub struct Known<'a> {
     pub simple: &'a [(Shape, f64)],
     /// Quality by structure, fitted to all looks.
     pub surrogate: &'a Surrogate,
+    /// The network that a shape comes to at the limits, as far as costs are known by now; `None` if there is none.
+    pub fitted: &'a dyn Fn(&Shape) -> Option<Network>,
 }
 
 /// Proposes candidates and learns from their worth.

@@ -3,8 +3,9 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::genome::Genome;
-use super::laboratory::Rung;
+use super::evaluator::Rung;
 use super::record::{Trial, TrialOutcome};
+use super::reward::Parts;
 use super::search::Search;
 use super::settings::{Budget, LONG_BATCH, PAIRS};
 use super::surrogate::rank_correlation;
@@ -35,13 +36,25 @@ impl Search<'_> {
         all.into_iter().map(|(trial, _)| trial).collect()
     }
 
+    /// What a candidate is worth training longer for: its expected quality; where something is to be made small the reward that
+    /// this quality would have.
+    fn worth(&self, trial: &Trial) -> Option<f64> {
+        let quality = self.surrogate.quality_of(trial)?;
+        let scoring = &self.cascade.scoring;
+        if scoring.goal.is_none() {
+            return Some(quality);
+        }
+        let parts = Parts { quality: Some(quality), ..trial.reward.as_ref()?.parts.clone() };
+        Some(scoring.score(&parts, 0.0).total)
+    }
+
     /// What is trained next.
     pub(super) fn promising(&self, count: usize) -> Vec<Genome> {
         let Some(rung) = self.settings.rungs.promote.filter(|rung| *rung != self.explore) else {
             return Vec::new();
         };
         let worth =
-            |trial: &Trial| (trial.rung == self.explore).then(|| self.surrogate.quality_of(trial)).flatten();
+            |trial: &Trial| (trial.rung == self.explore).then(|| self.worth(trial)).flatten();
         self.not_at(rung, worth).into_iter().take(count).map(|trial| trial.genome.clone()).collect()
     }
 
@@ -51,7 +64,7 @@ impl Search<'_> {
         let Some(rung) = self.settings.rungs.choose else { return Vec::new() };
         let trained = self.settings.rungs.promote.unwrap_or(self.explore);
         let is_trained = |trial: &Trial| trial.rung == trained || (trial.rung != rung && trial.was_trained());
-        let worth = |trial: &Trial| is_trained(trial).then(|| self.surrogate.quality_of(trial)).flatten();
+        let worth = |trial: &Trial| is_trained(trial).then(|| self.worth(trial)).flatten();
         let open = self.not_at(rung, worth);
         let chosen = self.this_round().iter().filter(|trial| trial.rung == rung).count();
         // Without a time some are enough.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::constraint::{Limit, Metric};
 use super::error::SearchError;
-use super::laboratory::Rung;
+use super::evaluator::Rung;
 use super::reinforce::{Baseline, Learning};
 use super::reward::Preset;
 
@@ -65,7 +65,7 @@ impl Rungs {
     }
 }
 
-/// Everything that decides which candidates a search proposes, apart from the answers of the laboratory.
+/// Everything that decides which candidates a search proposes, apart from the evaluator's answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     /// Which method.
@@ -74,8 +74,12 @@ pub struct Settings {
     pub seed: u64,
     /// As the user wrote them.
     pub limits: Vec<Limit>,
-    /// What to make small when there are no limits; parameters if this is `None` too.
+    /// What to make small; without limits parameters if this is `None` too.
     pub goal: Option<Metric>,
+    /// Accuracy that a student may lose against the teacher, a share; decided when it is trained to its end. The search then
+    /// looks for the smallest that loses no more, or with a limit and no goal for the best.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accuracy_loss: Option<f64>,
     /// What may be spent.
     pub budget: Budget,
     /// What a resumed search was given beyond `budget`, one after the other; each is spent when all before is.
@@ -123,6 +127,7 @@ impl Settings {
             seed,
             limits: Vec::new(),
             goal: None,
+            accuracy_loss: None,
             budget,
             extensions: Vec::new(),
             rollouts,

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use super::error::SearchError;
 use super::event::Event;
-use super::laboratory::{Fault, Laboratory};
+use super::evaluator::{Fault, Evaluator};
 use super::record::{Record, Trial};
 
 /// Where records go.
@@ -39,12 +39,12 @@ impl<'a> Tape<'a> {
         self.expected.is_empty()
     }
 
-    /// The budget's clock: the reading that the next recorded line was made with, or the laboratory's.
-    pub(super) fn clock(&self, lab: &dyn Laboratory) -> u64 {
+    /// The budget's clock: the reading that the next recorded line was made with, or the evaluator's.
+    pub(super) fn clock(&self, evaluator: &dyn Evaluator) -> u64 {
         match self.expected.front() {
             Some(Record::Batch(batch)) => batch.elapsed_ns,
             Some(Record::Finished(finished)) => finished.elapsed_ns,
-            _ => u64::try_from(lab.elapsed().as_nanos()).unwrap_or(u64::MAX),
+            _ => u64::try_from(evaluator.elapsed().as_nanos()).unwrap_or(u64::MAX),
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::constraint::Resources;
 use super::digits::tidy;
-use super::laboratory::Measured;
+use super::evaluator::Measured;
 use crate::model_io::Weights;
 use crate::network::Network;
 

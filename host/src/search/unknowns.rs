@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::error::SearchError;
-use super::laboratory::{Evaluated, Outcome};
+use super::evaluator::{Evaluated, Outcome};
 
 /// So many are always gone on with.
 const ALLOWED: usize = 10;

@@ -39,6 +39,12 @@ pub struct Recipe {
     pub seed: u64,
 }
 
+/// Steps below which a distillation is short, and above which it is long.
+const FEW_STEPS: usize = 1_000;
+const MANY_STEPS: usize = 10_000;
+/// What images bear in between.
+const SHIFT: Augmentation = Augmentation { padding: 1, flip: false };
+
 impl Recipe {
     /// A teacher from scratch: SGD with Nesterov momentum, cosine.
     pub fn teacher() -> Self {
@@ -83,9 +89,17 @@ impl Recipe {
         }
     }
 
-    /// The long distillation of the student that ships, from its search weights.
-    pub fn finale() -> Self {
-        Self { length: Length::Epochs(15), learning_rate: 0.03, lambda: 0.5, ..Self::teacher() }
+    /// A distillation of a finalist or of the student that ships, from its search weights: the more steps there are, the more
+    /// images may vary. A small student has no capacity to waste: at some hundred steps augmentation costs it two to three
+    /// points, at some thousand a shift by one pixel is best (docs/results.md#how-a-student-is-finished).
+    pub fn finale(epochs: usize, images: usize) -> Self {
+        let length = Length::Epochs(epochs);
+        let long = Self { length, learning_rate: 0.1, lambda: 0.5, ..Self::teacher() };
+        match long.steps(images) {
+            steps if steps < FEW_STEPS => Self { length, learning_rate: 5e-3, ..Self::proxy() },
+            steps if steps < MANY_STEPS => Self { augmentation: SHIFT, ..long },
+            _ => long,
+        }
     }
 
     /// The recipe for images that may be mirrored, or may not.
@@ -117,9 +131,16 @@ mod tests {
     #[test]
     fn only_images_that_bear_it_are_mirrored() {
         assert!(Recipe::teacher().for_images(true).augmentation.flip);
-        let digits = Recipe::finale().for_images(false);
+        let digits = Recipe::finale(30, 54_000).for_images(false);
         assert_eq!((digits.augmentation.flip, digits.augmentation.padding), (false, 2));
         assert!(!Recipe::proxy().for_images(true).augmentation.flip);
+    }
+
+    #[test]
+    fn images_vary_more_in_a_longer_distillation() {
+        let padding = |epochs| Recipe::finale(epochs, 5_000).augmentation.padding;
+        assert_eq!((padding(4), padding(20), padding(200)), (0, 1, 2));
+        assert_eq!(Recipe::finale(4, 5_000).length, Length::Epochs(4));
     }
 
     #[test]

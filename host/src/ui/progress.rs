@@ -37,6 +37,8 @@ struct State {
     message: String,
     steps: Option<u64>,
     lap: Option<Lap>,
+    /// Whether it says when it will be over.
+    estimates: bool,
     began: Instant,
     is_over: bool,
 }
@@ -73,7 +75,7 @@ impl State {
     }
 
     fn left(&self) -> Option<Duration> {
-        self.lap.zip(self.steps).and_then(|(lap, steps)| lap.left(steps, Instant::now()))
+        self.lap.zip(self.steps).filter(|_| self.estimates).and_then(|(lap, steps)| lap.left(steps, Instant::now()))
     }
 
     /// As it stands in a log.
@@ -108,6 +110,7 @@ impl Progress {
             message: String::new(),
             steps: bar.length(),
             lap: None,
+            estimates: true,
             began: Instant::now(),
             is_over: false,
         };
@@ -130,6 +133,21 @@ impl Progress {
         drop(state);
         self.bar.set_position(done);
         self.bar.set_message(message);
+    }
+
+    /// Somebody else says when it will be over.
+    #[must_use]
+    pub fn without_estimate(self) -> Self {
+        self.line.state().estimates = false;
+        self
+    }
+
+    /// Steps done so far; what is going on stays.
+    pub fn go_to(&self, done: u64) {
+        let mut state = self.line.state();
+        state.count(done);
+        drop(state);
+        self.bar.set_position(done);
     }
 
     /// Steps done so far.

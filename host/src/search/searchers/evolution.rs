@@ -84,8 +84,9 @@ impl Searcher for Evolution {
         let mut children: Vec<(Shape, f64)> = (0..count * DRAWN)
             .map(|_| {
                 let child = self.child(&parents);
-                let quality = known.surrogate.quality_of_shape(&self.base, &child);
-                (child, quality)
+                let network = (known.fitted)(&child);
+                let promise = network.map_or(f64::NEG_INFINITY, |it| known.surrogate.promise_of(&it));
+                (child, promise)
             })
             .collect();
         children.sort_by(|a, b| b.1.total_cmp(&a.1));

@@ -116,3 +116,34 @@ fn a_search_that_can_judge_hardly_anything_ends_with_the_reasons_and_goes_on_onc
     assert!(!mended.unwrap().finalists.is_empty());
     assert!(trials(&lines).iter().any(|trial| trial.accuracy().is_some()));
 }
+
+#[test]
+fn what_is_in_flight_when_the_budget_ends_is_given_up_and_can_be_done_with_a_larger_one() {
+    let budget = Budget::Time(Duration::from_mins(1));
+    let settings = Settings { budget, ..settings(Preset::Edge, 17, 0) };
+    // One of the first trainings takes longer than all of the budget.
+    let slow = |seconds: f64| Formula { seconds_a_step: 0.2, seconds: Cell::new(seconds), ..Formula::new() };
+    let mut lab = slow(0.0);
+    let (result, lines) = run(&settings, &mut lab, &[]);
+    let result = result.unwrap();
+    assert!(lab.seconds.get() <= 63.1, "{} s of 60", lab.seconds.get());
+    let late = |lines: &[Record]| -> Vec<String> {
+        let is_late = |trial: &&Trial| trial.outcome == TrialOutcome::Late;
+        trials(lines).into_iter().filter(is_late).map(|trial| trial.lineage.clone()).collect()
+    };
+    assert_eq!(late(&lines).len(), 2);
+    assert_eq!((result.counts.late, result.counts.trained), (2, 0));
+    assert!(!result.finalists.is_empty(), "what was only looked at is there all the same");
+
+    let (again, all) = run(&settings, &mut Replay::new(&lines), &lines);
+    assert_eq!(names(&again.unwrap()), names(&result));
+    assert!(matches!(&all[lines.len()..], [Record::Resumed(_)]));
+
+    let more = Settings { extensions: vec![Budget::Time(Duration::from_mins(20))], ..settings };
+    let mut lab = slow(lab.seconds.get());
+    let (large, all) = run(&more, &mut lab, &lines);
+    assert!(large.unwrap().counts.trained > 3);
+    let trained: BTreeSet<&str> =
+        trials(&all).into_iter().filter(|trial| trial.was_trained()).map(|it| it.lineage.as_str()).collect();
+    assert!(late(&lines).iter().any(|lineage| trained.contains(lineage.as_str())), "{trained:?}");
+}

@@ -1,16 +1,23 @@
-//! The one seam between the search and the world: boards, trainers, the clock and Ctrl-C are behind [`Laboratory`].
+//! The one seam between the search and the world: boards, trainers, the clock and Ctrl-C are behind [`Evaluator`]. Tasks go out
+//! as plain data, and come back judged, in any order.
 //!
-//! Two real implementations: the live one (`crate::compress`) and [`super::replay::Replay`], which answers from a
-//! recorded journal. Nothing in this folder may measure, train, read a clock or a file in any other way.
+//! One machine's part is [`super::hands`]. Nothing in this folder may measure, train, read a clock or a file in any other way.
 
+use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::base::Base;
+use super::constraint::{Limits, Resources};
+use super::digits::tidy;
+use super::fit::is_off;
+use super::genome::Genome;
+use super::hands::Job;
+use super::reward::Scoring;
 use crate::model_io::Weights;
-use crate::network::Network;
-use crate::network::surgery::Inheritance;
 
 /// What the board (or the file that would ship) says about a network; it does not depend on the weights.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,7 +38,8 @@ pub struct Measured {
 }
 
 /// An answer that counts. Faults are never answers: they are [`Fault`]s.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Outcome<T> {
     /// It was done.
     Done(T),
@@ -74,38 +82,6 @@ impl std::fmt::Display for Rung {
     }
 }
 
-/// Where a student's weights begin.
-#[derive(Clone, Debug)]
-pub enum StartingWeights {
-    /// `training::inheritance::inherit(&job.network, &inheritance, &source, job.seed)`.
-    Inherited {
-        /// Weights of the network that surgery began from (the teacher, or the removal stage's student).
-        source: Arc<Weights>,
-        /// Which slices each tensor takes.
-        inheritance: Inheritance,
-    },
-    /// `training::inheritance::initial_weights(&job.network, job.seed)`; the `paper` preset.
-    Fresh,
-}
-
-/// One training to do. The distiller is always the original teacher, in both stages.
-#[derive(Clone, Debug)]
-pub struct Job {
-    /// [`Network::digest`]: what latency depends on.
-    pub digest: String,
-    /// Identity of structure *and* of which teacher layers were kept: what accuracy depends on. Two students of one
-    /// structure that inherit other layers differ here. Name stored weights after this.
-    pub lineage: String,
-    /// The student.
-    pub network: Network,
-    /// Its weights before training.
-    pub start: StartingWeights,
-    /// How much training.
-    pub rung: Rung,
-    /// For re-initialised tensors, batches and augmentation.
-    pub seed: u64,
-}
-
 /// Negative log-likelihoods beyond this are cut: they say that a student is sure of the wrong class, and not how good it is.
 pub const WORST_NLL: f64 = 20.0;
 
@@ -125,17 +101,74 @@ pub struct Trained {
     pub seconds: f64,
 }
 
-/// One candidate to measure (unless that is known) and perhaps to train.
-#[derive(Clone, Debug)]
+/// One question about one candidate: plain data, so that it can be asked of any machine that has the base.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Task {
-    /// The training that follows if the measurement is admitted; holds network and digest.
-    pub job: Job,
+    /// Its place in the order of asking.
+    pub ticket: usize,
+    /// What the candidate is.
+    pub genome: Genome,
+    /// [`Base::digest`](super::base::Base::digest) of what the genome applies to.
+    pub base: String,
+    /// [`Network::digest`](crate::network::Network::digest) of the candidate: what latency depends on.
+    pub digest: String,
+    /// Identity of structure *and* of which layers were kept, and whose weights: what accuracy depends on.
+    pub lineage: String,
+    /// How its weights begin.
+    pub start: Start,
+    /// How much training.
+    pub rung: Rung,
+    /// For re-initialised tensors, batches and augmentation.
+    pub seed: u64,
     /// Whether the board is asked.
     pub board: Board,
+    /// Which kind of board, engine, threads: measurements of another are no answer.
+    pub board_key: String,
+    /// Whether it is trained, once it is measured.
+    pub gate: Gate,
+}
+
+/// How a student's weights begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Start {
+    /// Slices of its base's.
+    Inherited,
+    /// Drawn by its seed; the `paper` preset.
+    Fresh,
+}
+
+/// What decides from a measurement whether a candidate is trained: what the search would say, as data that goes with the task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Gate {
+    /// How students are scored.
+    pub scoring: Scoring,
+    /// The limits in base units.
+    pub limits: Limits,
+    /// How far they are relaxed.
+    pub epsilon: f64,
+    /// What the candidate costs without a board's word, and that word where it is known.
+    pub costs: Resources,
+    /// What it is fitted to, as long as it may be fitted anew to what the board says: it is then asked about again.
+    pub aim: Option<Limits>,
+    /// Whether its training is known already.
+    pub trained: bool,
+}
+
+impl Gate {
+    /// Whether the candidate goes on to its training.
+    pub fn admits(&self, measured: Option<&Measured>) -> bool {
+        let measured = measured.copied().map(tidy).or(self.costs.measured);
+        let costs = Resources { measured, ..self.costs };
+        let again = self.costs.measured.is_none() && self.aim.as_ref().is_some_and(|aim| is_off(aim, &costs));
+        let parts = self.scoring.parts(&self.limits, &costs, None);
+        !self.trained && !again && self.scoring.worth_training(&parts, self.epsilon)
+    }
 }
 
 /// Whether a task needs the board's word.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Board {
     /// A measurement of an equal network is known.
     Known(Measured),
@@ -146,7 +179,7 @@ pub enum Board {
 }
 
 /// What became of a [`Task`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluated {
     /// The measurement: the known one, or a new one; `None` when none was needed.
     pub measured: Option<Outcome<Measured>>,
@@ -157,9 +190,6 @@ pub struct Evaluated {
     /// Whether it was given up at the deadline.
     pub late: bool,
 }
-
-/// Decides from the measurement of task `index`, if one was needed, whether it is trained.
-pub type Admit<'a> = &'a (dyn Fn(usize, Option<&Measured>) -> bool + Sync);
 
 impl Evaluated {
     /// Not trained yet.
@@ -179,11 +209,11 @@ impl Evaluated {
     }
 
     /// Whether it goes on to its training.
-    pub fn is_admitted(&self, admit: Admit<'_>, index: usize) -> bool {
+    pub fn is_admitted(&self, gate: &Gate) -> bool {
         match &self.measured {
             _ if self.late => false,
-            None => admit(index, None),
-            Some(Outcome::Done(measured)) => admit(index, Some(measured)),
+            None => gate.admits(None),
+            Some(Outcome::Done(measured)) => gate.admits(Some(measured)),
             Some(Outcome::Infeasible(_) | Outcome::Unknown(_)) => false,
         }
     }
@@ -207,82 +237,58 @@ pub enum Fault {
     Journal(String),
 }
 
-/// Everything that the search needs from the world.
-pub trait Laboratory {
-    /// Measures networks (by digest) with seeded random weights, in order; `None` for those that came too late.
+/// Whoever judges candidates: one machine or many, which complete what they were given in any order.
+pub trait Evaluator {
+    /// Takes a base that tasks will be about; one that is known already is no error.
+    ///
+    /// # Errors
+    /// A [`Fault`] when it cannot be kept.
+    fn take(&mut self, base: &Rc<Base>) -> Result<(), Fault>;
+
+    /// Takes tasks.
     ///
     /// # Errors
     /// A [`Fault`] when the world, not a student, is to blame.
-    fn measure(&mut self, networks: &[(&str, &Network)]) -> Result<Vec<Option<Outcome<Measured>>>, Fault>;
+    fn submit(&mut self, tasks: Vec<Task>) -> Result<(), Fault>;
 
-    /// Trains and validates, in order; `None` for those that were not done in time. Keep the trained weights by `lineage`
-    /// and rung: `weights` may ask for them.
+    /// The next that is completed, with its ticket; waits for it.
     ///
     /// # Errors
-    /// A [`Fault`] when the world, not a student, is to blame.
-    fn train(&mut self, jobs: &[&Job]) -> Result<Vec<Option<Outcome<Trained>>>, Fault>;
+    /// A [`Fault`] when the world, not a student, is to blame; what was submitted is then forgotten.
+    fn complete(&mut self) -> Result<(usize, Evaluated), Fault>;
 
-    /// At which reading of the clock measurements and trainings in flight are given up; `None`: never.
-    fn give_up_at(&mut self, deadline: Option<Duration>);
-
-    /// The weights that `train` gave, or gives, for this job. Asked once per run, for the removal stage's student.
+    /// The weights that the training of this job gave, or gives. Asked when a searcher goes on from a candidate.
     ///
     /// # Errors
     /// A [`Fault`] when the world is to blame.
     fn weights(&mut self, job: &Job) -> Result<Arc<Weights>, Fault>;
+
+    /// At which reading of the clock measurements and trainings in flight are given up; `None`: never.
+    fn give_up_at(&mut self, deadline: Option<Duration>);
 
     /// Time spent on this search so far, over all its resumed parts.
     fn elapsed(&self) -> Duration;
 
     /// Whether the user asked to stop.
     fn cancelled(&self) -> bool;
-
-    /// Measures the tasks and trains the admitted ones: [`in_turns`] where board and trainer share a machine, both at
-    /// once where they do not.
-    ///
-    /// # Errors
-    /// A [`Fault`] when the world, not a student, is to blame.
-    fn evaluate(&mut self, tasks: &[Task], admit: Admit<'_>) -> Result<Vec<Evaluated>, Fault>;
 }
 
-/// Measures all tasks first, then trains the admitted ones.
+/// Sends tasks out and gives their answers in the order of asking, in whatever order they came: so a seed repeats on any number
+/// of hands.
 ///
 /// # Errors
-/// A [`Fault`] when the world, not a student, is to blame.
-pub fn in_turns(lab: &mut dyn Laboratory, tasks: &[Task], admit: Admit<'_>) -> Result<Vec<Evaluated>, Fault> {
-    let unknown: Vec<usize> = (0..tasks.len()).filter(|&index| tasks[index].board == Board::Asked).collect();
-    let networks: Vec<(&str, &Network)> =
-        unknown.iter().map(|&index| (tasks[index].job.digest.as_str(), &tasks[index].job.network)).collect();
-    let before = lab.elapsed();
-    let fresh = if networks.is_empty() { Vec::new() } else { lab.measure(&networks)? };
-    let measure_s = lab.elapsed().saturating_sub(before).as_secs_f64() / fresh.len().max(1) as f64;
-    let mut fresh = fresh.into_iter();
-    let mut results: Vec<Evaluated> = Vec::with_capacity(tasks.len());
-    for task in tasks {
-        results.push(match task.board {
-            Board::Known(known) => Evaluated::measured(Some(Outcome::Done(known)), 0.0),
-            Board::Spared => Evaluated::measured(None, 0.0),
-            Board::Asked => match fresh.next() {
-                Some(Some(outcome)) => Evaluated::measured(Some(outcome), measure_s),
-                Some(None) => Evaluated::late(),
-                None => return Err(Fault::Board("fewer measurements than networks".into())),
-            },
-        });
-    }
-    let admitted: Vec<usize> =
-        (0..tasks.len()).filter(|&index| results[index].is_admitted(admit, index)).collect();
-    if lab.cancelled() {
-        return Err(Fault::Cancelled);
-    }
-    let jobs: Vec<&Job> = admitted.iter().map(|&index| &tasks[index].job).collect();
-    if !jobs.is_empty() {
-        let trained = lab.train(&jobs)?;
-        if trained.len() != jobs.len() {
-            return Err(Fault::Training("fewer results than jobs".into()));
-        }
-        for (index, trained) in admitted.into_iter().zip(trained) {
-            results[index].take(trained);
+/// The evaluator's faults, and an answer that nobody asked for.
+pub fn ask(evaluator: &mut dyn Evaluator, tasks: Vec<Task>) -> Result<Vec<Evaluated>, Fault> {
+    let mut answers: BTreeMap<usize, Option<Evaluated>> = tasks.iter().map(|task| (task.ticket, None)).collect();
+    evaluator.submit(tasks)?;
+    for _ in 0..answers.len() {
+        let (ticket, answer) = evaluator.complete()?;
+        match answers.get_mut(&ticket) {
+            Some(place @ None) => *place = Some(answer),
+            Some(Some(_)) | None => {
+                return Err(Fault::Training(format!("an answer to ticket {ticket}, which nobody waits for")));
+            }
         }
     }
-    Ok(results)
+    Ok(answers.into_values().flatten().collect())
 }

@@ -1,4 +1,4 @@
-//! The live [`Laboratory`]: a board to measure on, a trainer, a clock and Ctrl-C.
+//! The live [`Hands`]: a board to measure on, a trainer, a clock and Ctrl-C.
 //!
 //! A local board shares this machine's cores with the trainer, so the two take turns; a remote one measures the next
 //! student while the last one trains. Must not score anything.
@@ -14,9 +14,8 @@ use super::{Event, Observer};
 use crate::model_io::Weights;
 use crate::model_io::onnx::ModelInfo;
 use crate::network::Network;
-use crate::search::laboratory::{
-    Admit, Board, Evaluated, Fault, Job, Laboratory, Measured, Outcome, Task, Trained, in_turns,
-};
+use crate::search::evaluator::{Board, Evaluated, Fault, Measured, Outcome, Trained};
+use crate::search::hands::{Hands, Job, Work, in_turns};
 
 /// Where a search's time went; what is missing to its length is the search itself.
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,7 +47,7 @@ pub(super) struct Live<'a> {
     pub(super) observer: Observer<'a>,
 }
 
-impl Laboratory for Live<'_> {
+impl Hands for Live<'_> {
     fn measure(&mut self, networks: &[(&str, &Network)]) -> Result<Vec<Option<Outcome<Measured>>>, Fault> {
         let began = Instant::now();
         let mut measured = self.measure_once(networks)?;
@@ -84,8 +83,8 @@ impl Laboratory for Live<'_> {
         self.stop.load(Ordering::Relaxed)
     }
 
-    fn evaluate(&mut self, tasks: &[Task], admit: Admit<'_>) -> Result<Vec<Evaluated>, Fault> {
-        if self.local { in_turns(self, tasks, admit) } else { self.overlapped(tasks, admit) }
+    fn evaluate(&mut self, tasks: &[Work]) -> Result<Vec<Evaluated>, Fault> {
+        if self.local { in_turns(self, tasks) } else { self.overlapped(tasks) }
     }
 }
 
@@ -105,7 +104,7 @@ impl Live<'_> {
 
     /// The board measures ahead while this machine trains what was admitted: all that has been measured meanwhile goes
     /// into the next round of trainings.
-    fn overlapped(&mut self, tasks: &[Task], admit: Admit<'_>) -> Result<Vec<Evaluated>, Fault> {
+    fn overlapped(&mut self, tasks: &[Work]) -> Result<Vec<Evaluated>, Fault> {
         let (gauge, info, anchored) = (&mut self.gauge, &self.info, self.anchored);
         let (distiller, observer, spent) = (&mut self.distiller, self.observer, &mut self.spent);
         let deadline = self.deadline;
@@ -147,7 +146,7 @@ impl Live<'_> {
                     results.push(measured?);
                 }
                 let admitted: Vec<usize> = (first_index..results.len())
-                    .filter(|&index| results[index].is_admitted(admit, index))
+                    .filter(|&index| results[index].is_admitted(&tasks[index].gate))
                     .collect();
                 let jobs: Vec<&Job> = admitted.iter().map(|&index| &tasks[index].job).collect();
                 let began = Instant::now();
