@@ -74,6 +74,15 @@ fn from_images_to_a_student_in_the_active_slot_and_back() {
          --budget 8candidates --finalists 2 --final-epochs 1 --out run --json",
     );
 
+    // Found by whom, and what uniform width came to: the same keys in the run folder as here.
+    let summary = std::fs::read(world.path().join("run/summary.json")).unwrap();
+    let summary: Value = serde_json::from_slice(&summary).unwrap();
+    for found in [&result, &summary] {
+        assert!(found["student"]["found_by"].is_string(), "{found}");
+        assert!(found.as_object().unwrap().contains_key("uniform"), "{found}");
+    }
+    assert_eq!(result["student"]["found_by"], summary["student"]["found_by"]);
+    assert_eq!(result["counts"], summary["counts"]);
     snapshot::json("compress", &result);
     has_numbers_that_make_sense(&result);
     let (teacher, student) = (&result["teacher"], &result["student"]);

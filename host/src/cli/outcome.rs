@@ -31,7 +31,10 @@ pub(super) fn show(summary: &Summary, context: &Context) -> Result<Code, Failure
         anyhow::anyhow!("{run}: none of {trials} candidates keeps the limits when measured carefully"),
     )
     .hint(match summary.nearest.first() {
-        Some(miss) => format!("the nearest is {}; raise that limit, or give the search a larger --budget", wording::near_miss(miss)),
+        Some(miss) => format!(
+            "the nearest is {}; raise that limit, or give the search a larger --budget",
+            wording::near_miss(miss)
+        ),
         None => "raise a limit, or give the search a larger --budget".into(),
     }))
 }

@@ -75,7 +75,9 @@ fn accuracy_loss(text: &str) -> Result<f64, Failure> {
     let points = text.trim().strip_prefix('-').and_then(|rest| rest.strip_suffix("pt"));
     let points = points.and_then(|points| points.trim().parse::<f64>().ok());
     points.filter(|points| (0.0..100.0).contains(points)).map(|points| points / 100.0).ok_or_else(|| {
-        Failure::usage(format!("limit accuracy={text}: expected points that may be lost, as in accuracy=-1pt"))
+        Failure::usage(format!(
+            "limit accuracy={text}: expected points that may be lost, as in accuracy=-1pt"
+        ))
     })
 }
 

@@ -42,7 +42,8 @@ impl AccuracyBar {
         let size = |it: &Contender<'_>| {
             it.finalist.trial.resources.and_then(|it| it.bound_value(goal)).unwrap_or(f64::MAX)
         };
-        let by_size = if keeps(one) && keeps(other) { size(one).total_cmp(&size(other)) } else { by_accuracy };
+        let by_size =
+            if keeps(one) && keeps(other) { size(one).total_cmp(&size(other)) } else { by_accuracy };
         keeps(other).cmp(&keeps(one)).then(by_size)
     }
 

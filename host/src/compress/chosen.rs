@@ -17,10 +17,10 @@ use crate::network::Network;
 use crate::run::journey::{BesideTeacher, Finding, Milestone, OnBoard};
 use crate::run::summary::{AccuracyLoss, Baseline};
 use crate::search::constraint::{Limits, Metric, Resources, violation};
-use crate::search::{Counts, Finalist, NearMiss};
-use crate::training::PairedDifference;
 use crate::search::evaluator::Measured;
 use crate::search::hands::Hands as _;
+use crate::search::{Counts, Finalist, NearMiss};
+use crate::training::PairedDifference;
 
 /// A job whose choice is made.
 pub(super) struct Chosen<'a> {
@@ -109,10 +109,8 @@ impl<'a> Searched<'a> {
 
 /// What a student is compared with first, as far as there is room beside the best; then the others, the best first.
 fn in_turn(finalists: &[Finalist], room: usize) -> Vec<&Finalist> {
-    let compared = [
-        finalists.iter().position(Finalist::is_uniform),
-        finalists.iter().position(Finalist::is_simple),
-    ];
+    let compared =
+        [finalists.iter().position(Finalist::is_uniform), finalists.iter().position(Finalist::is_simple)];
     let mut order: Vec<usize> = compared.into_iter().flatten().take(room.saturating_sub(1)).collect();
     order.extend((0..finalists.len()).filter(|place| !order.contains(place)).collect::<Vec<_>>());
     order.into_iter().map(|place| &finalists[place]).collect()

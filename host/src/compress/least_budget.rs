@@ -67,7 +67,10 @@ mod tests {
             let settings = Settings { budget, ..Settings::new(Preset::Edge, 1) };
             refuse_less(&settings, &none, first, 64, &speed).err().map(|error| error.to_string())
         };
-        assert!(refused(Budget::Time(Duration::from_secs(9))).is_none() && refused(Budget::Candidates(1)).is_none());
+        assert!(
+            refused(Budget::Time(Duration::from_secs(9))).is_none()
+                && refused(Budget::Candidates(1)).is_none()
+        );
         let words = refused(Budget::Time(Duration::from_secs(2))).unwrap();
         assert!(words.contains("got 2s") && words.contains("17s"), "{words}");
     }

@@ -89,7 +89,10 @@ impl Hands for Live<'_> {
 }
 
 impl Live<'_> {
-    fn measure_once(&mut self, networks: &[(&str, &Network)]) -> Result<Vec<Option<Outcome<Measured>>>, Fault> {
+    fn measure_once(
+        &mut self,
+        networks: &[(&str, &Network)],
+    ) -> Result<Vec<Option<Outcome<Measured>>>, Fault> {
         networks
             .iter()
             .map(|(_, network)| {
@@ -126,7 +129,9 @@ impl Live<'_> {
                                     Ok(measured)
                                 }
                             })
-                            .map(|measured| Evaluated::measured(Some(measured), began.elapsed().as_secs_f64())),
+                            .map(|measured| {
+                                Evaluated::measured(Some(measured), began.elapsed().as_secs_f64())
+                            }),
                     };
                     let last = measured.is_err();
                     // A receiver that is gone means that a training failed: what is left need not be measured.
@@ -150,8 +155,8 @@ impl Live<'_> {
                     .collect();
                 let jobs: Vec<&Job> = admitted.iter().map(|&index| &tasks[index].job).collect();
                 let began = Instant::now();
-                let trained =
-                    distiller.train(&jobs, deadline, &mut |progress| observer(&Event::Training(*progress)))?;
+                let trained = distiller
+                    .train(&jobs, deadline, &mut |progress| observer(&Event::Training(*progress)))?;
                 spent.training += began.elapsed();
                 for (index, trained) in admitted.into_iter().zip(trained) {
                     results[index].take(trained);

@@ -16,9 +16,7 @@ use super::cache::Cache;
 use super::constraint::{Limits, Metric, Resources, violation};
 use super::cost_model::CostModel;
 use super::digits::{nine, tidy};
-use super::evaluator::{
-    self, Board, Evaluator, Fault, Gate, Measured, Outcome, Rung, Start, Task, Trained,
-};
+use super::evaluator::{self, Board, Evaluator, Fault, Gate, Measured, Outcome, Rung, Start, Task, Trained};
 use super::fit::{Costs, fit, is_off};
 use super::genome::{BaseId, Genome, Shape};
 use super::hands::{Job, StartingWeights};
@@ -179,7 +177,12 @@ impl Cascade {
     }
 
     /// Fit, surgery, static costs.
-    fn start(&self, proposal: &Proposal, rollout: usize, plan: Plan<'_>) -> Result<Candidate, Box<NoCandidate>> {
+    fn start(
+        &self,
+        proposal: &Proposal,
+        rollout: usize,
+        plan: Plan<'_>,
+    ) -> Result<Candidate, Box<NoCandidate>> {
         let aim = self.aim(plan.first + rollout as u64);
         let (shape, genome, binding) = match proposal {
             Proposal::Exact(genome) => (None, genome.clone(), None),

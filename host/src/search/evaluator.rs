@@ -279,7 +279,8 @@ pub trait Evaluator {
 /// # Errors
 /// The evaluator's faults, and an answer that nobody asked for.
 pub fn ask(evaluator: &mut dyn Evaluator, tasks: Vec<Task>) -> Result<Vec<Evaluated>, Fault> {
-    let mut answers: BTreeMap<usize, Option<Evaluated>> = tasks.iter().map(|task| (task.ticket, None)).collect();
+    let mut answers: BTreeMap<usize, Option<Evaluated>> =
+        tasks.iter().map(|task| (task.ticket, None)).collect();
     evaluator.submit(tasks)?;
     for _ in 0..answers.len() {
         let (ticket, answer) = evaluator.complete()?;

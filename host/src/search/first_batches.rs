@@ -2,8 +2,8 @@
 
 use super::cascade::Judged;
 use super::error::SearchError;
+use super::evaluator::{Evaluator, Fault};
 use super::genome::{Genome, Shape};
-use super::evaluator::{Fault, Evaluator};
 use super::record::Purpose;
 use super::search::Search;
 use super::searcher::Proposal;

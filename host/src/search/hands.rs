@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::base::Base;
-use super::evaluator::{Board, Evaluated, Evaluator, Fault, Gate, Measured, Outcome, Rung, Start, Task, Trained};
+use super::evaluator::{
+    Board, Evaluated, Evaluator, Fault, Gate, Measured, Outcome, Rung, Start, Task, Trained,
+};
 use crate::model_io::Weights;
 use crate::network::Network;
 use crate::network::surgery::{Inheritance, Surgery};

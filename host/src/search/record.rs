@@ -5,8 +5,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::constraint::{Limits, Metric, Resources};
-use super::genome::Genome;
 use super::evaluator::{Measured, Rung};
+use super::genome::Genome;
 use super::reinforce::Learned;
 use super::reward::Reward;
 use super::settings::Settings;

@@ -47,7 +47,12 @@ pub struct NearMiss {
 
 impl NearMiss {
     /// Of a student with these costs; `None` if it breaks nothing.
-    pub fn new(found_by: &str, accuracy: Option<f64>, limits: &Limits, resources: &Resources) -> Option<Self> {
+    pub fn new(
+        found_by: &str,
+        accuracy: Option<f64>,
+        limits: &Limits,
+        resources: &Resources,
+    ) -> Option<Self> {
         let mut breaks = limits.excess(resources);
         breaks.retain(|excess| excess.relative > 0.0);
         let (found_by, params) = (found_by.to_owned(), resources.params);
@@ -139,7 +144,8 @@ pub(super) fn gather(
     let best_simple = finalists.iter().position(Finalist::is_simple);
     let uniform = finalists.iter().position(Finalist::is_uniform);
     let mut compared: Vec<usize> = [best_simple, uniform].into_iter().flatten().collect();
-    compared.retain(|place| *place >= settings.finalists.saturating_sub(2) && finalists[*place].trial.feasible);
+    compared
+        .retain(|place| *place >= settings.finalists.saturating_sub(2) && finalists[*place].trial.feasible);
     compared.sort_unstable();
     let compared: Vec<Finalist> = compared.into_iter().rev().map(|place| finalists.remove(place)).collect();
     finalists.truncate(settings.finalists.saturating_sub(compared.len()));

@@ -14,10 +14,10 @@ use super::cascade::{Cascade, Judged, Plan};
 use super::constraint::Metric;
 use super::cost_model::CostModel;
 use super::error::SearchError;
+use super::evaluator::{Evaluator, Fault, Rung};
 use super::event::Event;
 use super::genome::{BaseId, Genome, Shape};
 use super::hands::{Job, StartingWeights};
-use super::evaluator::{Evaluator, Fault, Rung};
 use super::record::{Batch, Finished, Purpose, Record, Started, Stopped, Trial, TrialOutcome, Update};
 use super::result::{self, SearchResult};
 use super::reward::{Preset, Scoring};
@@ -213,7 +213,11 @@ impl<'a> Search<'a> {
         })
     }
 
-    fn run(&mut self, evaluator: &mut dyn Evaluator, tape: &mut Tape<'_>) -> Result<SearchResult, SearchError> {
+    fn run(
+        &mut self,
+        evaluator: &mut dyn Evaluator,
+        tape: &mut Tape<'_>,
+    ) -> Result<SearchResult, SearchError> {
         self.start_ns = tape.clock(evaluator);
         evaluator.take(&self.base)?;
         if self.settings.preset == Preset::Edge {
@@ -240,7 +244,11 @@ impl<'a> Search<'a> {
     }
 
     /// Batches until the budget is spent: why it ended, for people, and the clock's last reading.
-    fn round(&mut self, evaluator: &mut dyn Evaluator, tape: &mut Tape<'_>) -> Result<(String, u64), SearchError> {
+    fn round(
+        &mut self,
+        evaluator: &mut dyn Evaluator,
+        tape: &mut Tape<'_>,
+    ) -> Result<(String, u64), SearchError> {
         loop {
             let now_ns = self.settle(evaluator, tape);
             if tape.is_live() && evaluator.cancelled() {

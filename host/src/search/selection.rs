@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::genome::Genome;
 use super::evaluator::Rung;
+use super::genome::Genome;
 use super::record::{Trial, TrialOutcome};
 use super::reward::Parts;
 use super::search::Search;
@@ -53,8 +53,7 @@ impl Search<'_> {
         let Some(rung) = self.settings.rungs.promote.filter(|rung| *rung != self.explore) else {
             return Vec::new();
         };
-        let worth =
-            |trial: &Trial| (trial.rung == self.explore).then(|| self.worth(trial)).flatten();
+        let worth = |trial: &Trial| (trial.rung == self.explore).then(|| self.worth(trial)).flatten();
         self.not_at(rung, worth).into_iter().take(count).map(|trial| trial.genome.clone()).collect()
     }
 

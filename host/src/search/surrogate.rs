@@ -84,10 +84,14 @@ impl Surrogate {
 
     /// One more trial, if it was looked at.
     pub fn see(&mut self, trial: &Trial, network: &Network) {
-        let Some(quality) = trial.quality() else { return };
-        let look =
-            Look { lineage: trial.lineage.clone(), rung: trial.rung, place: self.place(network), quality };
-        self.looks.push(look);
+        if let Some(quality) = trial.quality() {
+            self.look(&trial.lineage, trial.rung, network, quality);
+        }
+    }
+
+    /// One more look: `quality` from 0 to 1 of a candidate at a rung.
+    pub fn look(&mut self, lineage: &str, rung: Rung, network: &Network, quality: f64) {
+        self.looks.push(Look { lineage: lineage.to_owned(), rung, place: self.place(network), quality });
     }
 
     /// Fits the model to the looks at this rung. `untrained_ranks`: whether looks without training are worth a coordinate.
@@ -123,6 +127,12 @@ impl Surrogate {
         let Some(fitted) = &self.fitted else { return 0.0 };
         let (expected, deviation) = fitted.expected(&self.with_untrained(&self.place(network), ""));
         quality(expected + EXPLORATION * deviation)
+    }
+
+    /// Quality that the model expects of a network; 0 where it knows nothing.
+    pub fn expected_of(&self, network: &Network) -> f64 {
+        let place = self.with_untrained(&self.place(network), "");
+        self.fitted.as_ref().map_or(0.0, |fitted| quality(fitted.expected(&place).0))
     }
 
     /// Whether a model was fitted.
@@ -176,7 +186,8 @@ impl Fitted {
         for length in LENGTHS {
             for linear in LINEAR_SHARES {
                 for noise in NOISES {
-                    let Some((fitted, likelihood)) = Self::to(places, values, Kernel { length, linear, noise })
+                    let Some((fitted, likelihood)) =
+                        Self::to(places, values, Kernel { length, linear, noise })
                     else {
                         continue;
                     };

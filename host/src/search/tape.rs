@@ -6,8 +6,8 @@
 use std::collections::VecDeque;
 
 use super::error::SearchError;
+use super::evaluator::{Evaluator, Fault};
 use super::event::Event;
-use super::evaluator::{Fault, Evaluator};
 use super::record::{Record, Trial};
 
 /// Where records go.

@@ -199,7 +199,8 @@ fn run_with(
         lines.push(serde_json::from_str(&text).unwrap());
         Ok(())
     };
-    let result = search(settings, &teacher(), &Policies::default(), evaluator, &mut journal, recorded, &mut |_| {});
+    let result =
+        search(settings, &teacher(), &Policies::default(), evaluator, &mut journal, recorded, &mut |_| {});
     (result, lines)
 }
 
@@ -526,7 +527,8 @@ fn a_policy_file_of_another_kind_is_refused_before_anything_is_done() {
     let start = Policies { removal: Some(b"no policy".to_vec()), shrinkage: None };
     let settings = Settings { searchers: only("reinforce"), ..settings(Preset::Edge, 1, 20) };
     let mut lab = Formula::new();
-    let refused = search(&settings, &teacher(), &start, &mut Desk::new(&mut lab), &mut |_| Ok(()), &[], &mut |_| {});
+    let refused =
+        search(&settings, &teacher(), &start, &mut Desk::new(&mut lab), &mut |_| Ok(()), &[], &mut |_| {});
     assert!(matches!(refused, Err(SearchError::Policy(PolicyError::File(_)))));
     assert_eq!(lab.measured + lab.trained, 0);
 }

@@ -75,7 +75,10 @@ impl State {
     }
 
     fn left(&self) -> Option<Duration> {
-        self.lap.zip(self.steps).filter(|_| self.estimates).and_then(|(lap, steps)| lap.left(steps, Instant::now()))
+        self.lap
+            .zip(self.steps)
+            .filter(|_| self.estimates)
+            .and_then(|(lap, steps)| lap.left(steps, Instant::now()))
     }
 
     /// As it stands in a log.
