@@ -80,6 +80,8 @@ type Training<'a, J, T> = dyn Fn(&J, &mut Tell<'_>) -> T + Sync + 'a;
 /// Trains candidates and finalists.
 pub(super) struct Distiller<'a> {
     dataset: &'a Dataset,
+    /// What students learn from.
+    learned: Samples,
     /// What accuracies are averages over.
     weighing: Weighing,
     teacher: Classifier,
@@ -110,6 +112,7 @@ impl<'a> Distiller<'a> {
         let store = WeightStore::open(&keeping.candidates)?;
         Ok(Self {
             dataset,
+            learned: dataset.learned(),
             weighing,
             teacher,
             plain: None,
@@ -126,9 +129,10 @@ impl<'a> Distiller<'a> {
     /// Computes the teacher's logits of the plain training images, if that was not done yet.
     pub(super) fn answer_plain(&mut self) -> Result<(), TrainingError> {
         if self.plain.is_none() {
-            let Dataset { train, normalisation, .. } = self.dataset;
+            let normalisation = &self.dataset.normalisation;
             self.validation = self.teacher.logits(&self.dataset.validation_search, normalisation)?;
-            self.plain = Some(self.teacher.answers(train, normalisation, Augmentation::NONE, 1, 0)?);
+            self.plain =
+                Some(self.teacher.answers(&self.learned, normalisation, Augmentation::NONE, 1, 0)?);
         }
         Ok(())
     }
@@ -204,7 +208,7 @@ impl<'a> Distiller<'a> {
         }
         if self.augmented.is_none() {
             self.augmented = Some(self.teacher.answers(
-                &self.dataset.train,
+                &self.learned,
                 &self.dataset.normalisation,
                 Recipe::finale().for_images(self.dataset.mirrors).augmentation,
                 FINAL_VIEWS,
@@ -349,7 +353,7 @@ impl<'a> Distiller<'a> {
             checkpoint.map(|it| Checkpoints { from: it.resume(), interval: it.interval, keep: &mut keep });
         let job = TrainingJob {
             checkpoints,
-            ..TrainingJob::new(&self.dataset.train, &self.dataset.normalisation, logits, recipe)
+            ..TrainingJob::new(&self.learned, &self.dataset.normalisation, logits, recipe)
         };
         model.train(job, &mut |progress, _| {
             tell(progress);

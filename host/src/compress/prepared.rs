@@ -180,7 +180,8 @@ pub(super) fn greet_teacher(
 
 /// The plan's rungs, as its training set bears them.
 pub(super) fn rungs(plan: &Plan) -> Rungs {
-    plan.configuration.search.rungs.for_batches(Recipe::proxy().batches(plan.dataset.train.len()))
+    let images = plan.dataset.train.len() + plan.dataset.unlabelled.len();
+    plan.configuration.search.rungs.for_batches(Recipe::proxy().batches(images))
 }
 
 /// The teacher as the search sees it.
