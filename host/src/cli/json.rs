@@ -7,6 +7,9 @@ use n2n_protocol::{Board, Conditions, EngineId, Measurement, SlotContent, SlotSt
 use serde::Serialize;
 use std::collections::BTreeMap;
 
+use super::used::Used;
+use crate::wording;
+
 /// Version of all objects below.
 pub(super) const SCHEMA: u32 = 2;
 
@@ -33,6 +36,8 @@ pub(super) struct Compressed {
     pub shipped: bool,
     /// Why it does not, when it was to.
     pub not_shipped: Option<String>,
+    /// How a program uses the student: the active one where it was shipped, else the file; `null` without a student.
+    pub usage: Option<Used>,
     /// Whole job, seconds.
     pub wall_s: f64,
 }
@@ -214,7 +219,7 @@ pub(super) struct Condition {
     power_mode: Option<String>,
 }
 
-/// `n2n ship --json`, `n2n rollback --json`.
+/// `n2n rollback --json`, and a part of `n2n ship --json`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Slots {
     /// [`SCHEMA`].
@@ -231,6 +236,18 @@ pub(super) struct Slots {
     staged: Option<Slot>,
     /// What the board did or found by itself, newest last.
     notices: Vec<Note>,
+}
+
+/// `n2n ship --json`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Shipped {
+    /// As they are now.
+    #[serde(flatten)]
+    pub slots: Slots,
+    /// How a program on the board uses the active student; `null` for a file of another program.
+    pub usage: Option<Used>,
+    /// Who else ran it: `host` (its reference) or `local agent`; `null` where the board's own engine is the only judge.
+    pub verified_by: Option<&'static str>,
 }
 
 /// `n2n status --json`.
@@ -266,6 +283,8 @@ struct Slot {
     /// Given by the board, never twice.
     id: u64,
     name: String,
+    /// Whether a second engine has given the same answer as the board's.
+    verified_by_second_engine: bool,
     model_sha256: String,
     file_bytes: u64,
     /// Number of its bundle; 0 for a student of protocol 1.
@@ -498,7 +517,8 @@ impl From<&SlotContent> for Slot {
     fn from(it: &SlotContent) -> Self {
         Self {
             id: it.id,
-            name: it.name.clone(),
+            name: wording::checked(&it.name).0.into(),
+            verified_by_second_engine: wording::checked(&it.name).1,
             model_sha256: it.model.to_string(),
             file_bytes: it.bytes,
             number: it.number,
@@ -556,13 +576,14 @@ mod tests {
             candidates: 3,
             shipped: true,
             not_shipped: None,
+            usage: None,
             wall_s: 1.5,
         };
         let side = r#"{"test_accuracy":0.9,"classes":[{"name":"ok","images":4,"test_accuracy":null}],"params":1,"macs":2,"latency_ns":{"median":5,"low":4,"high":null},"model_memory_bytes":null,"file":"runs/a/student.onnx"}"#;
         assert_eq!(
             serde_json::to_string(&object).unwrap(),
             format!(
-                r#"{{"schema":2,"run":"runs/a","board":"local","limits":[{{"metric":"latency","bound":2500000.0}}],"teacher":{side},"student":{side},"worst_loss":{{"class":"ok","teacher":1.0,"student":0.5}},"candidates":3,"shipped":true,"not_shipped":null,"wall_s":1.5}}"#
+                r#"{{"schema":2,"run":"runs/a","board":"local","limits":[{{"metric":"latency","bound":2500000.0}}],"teacher":{side},"student":{side},"worst_loss":{{"class":"ok","teacher":1.0,"student":0.5}},"candidates":3,"shipped":true,"not_shipped":null,"usage":null,"wall_s":1.5}}"#
             )
         );
     }
