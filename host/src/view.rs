@@ -230,7 +230,6 @@ pub(crate) mod tests {
             staged: Some(content(&wording::unverified("c"), 5)),
             trial: Some(Trial { id: 1, seconds_left: 61 }),
             notices: vec![Notice { at: 1_700_000_000, text: "student `c` is damaged".into() }],
-            ..SlotStatus::default()
         };
         let text = slots("pi-lab", &status);
         let line = |word: &str| text.lines().find(|line| line.contains(word)).unwrap_or_default().to_owned();

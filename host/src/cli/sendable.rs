@@ -115,10 +115,12 @@ pub(super) fn prepare(it: Sendable, board: &mut Connected, context: &Context) ->
     if let Some(memory) = board.client.memory()?
         && let Some(why) = too_large(whole.bytes.len() as u64, memory, &board.place())
     {
-        return Err(Failure::failed(why)).hint(match memory.scarce {
-            true => "end what else takes memory there, or take a smaller model",
-            false => "take a smaller model, or a board with more memory",
-        });
+        let mend = if memory.scarce {
+            "end what else takes memory there, or take a smaller model"
+        } else {
+            "take a smaller model, or a board with more memory"
+        };
+        return Err(Failure::failed(why)).hint(mend);
     }
     let input = Input { element: whole.element, layout: Layout::Nchw, range: None };
     let second = if board.this_machine { None } else { local(&whole, input, context) };
