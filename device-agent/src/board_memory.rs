@@ -7,6 +7,8 @@
 use std::fs;
 use std::path::Path;
 
+use n2n_protocol::FreeMemory;
+
 /// Kept from workers for the agent and the system, bytes: an agent takes some 30 MB, a system without a desktop under 100.
 const RESERVE_BYTES: u64 = 128 << 20;
 /// On a board where the reserve would take more than this part of all memory, workers get the rest: half.
@@ -28,6 +30,16 @@ pub(crate) struct Allowance {
     pub(crate) bytes: u64,
     /// Whether it is less than both the plan and the board allow, because others have the memory now.
     pub(crate) scarce: bool,
+}
+
+/// What a worker may take now, however much it asks for.
+pub(crate) fn most() -> FreeMemory {
+    most_of(read(Path::new("/")))
+}
+
+fn most_of(readings: Readings) -> FreeMemory {
+    let Allowance { bytes, scarce } = allowance_of(u64::MAX, readings);
+    FreeMemory { bytes: (bytes < u64::MAX).then_some(bytes), scarce }
 }
 
 /// What a worker may take of the `asked` bytes, now.
@@ -119,6 +131,8 @@ mod tests {
         let zero_2w = Readings { total: Some(416 * MIB), free: Some(300 * MIB) };
         let all = allowance_of(u64::MAX, zero_2w);
         assert_eq!(all, Allowance { bytes: 284 * MIB, scarce: true }, "others have the rest now");
+        assert_eq!(most_of(zero_2w), FreeMemory { bytes: Some(284 * MIB), scarce: true });
+        assert_eq!(most_of(Readings::default()), FreeMemory { bytes: None, scarce: false });
         let idle = Readings { free: Some(400 * MIB), ..zero_2w };
         assert_eq!(allowance_of(u64::MAX, idle), Allowance { bytes: 288 * MIB, scarce: false });
         assert_eq!(allowance_of(64 * MIB, zero_2w), Allowance { bytes: 64 * MIB, scarce: false });

@@ -8,7 +8,7 @@ use crate::log_tail::LogTail;
 use crate::queue::{Queue, Turn};
 use crate::slots::{Settings, Slots};
 use crate::store::Pinned;
-use crate::{Cancel, WorkerCommand, infer, measure, prepare, probe};
+use crate::{Cancel, WorkerCommand, board_memory, infer, measure, prepare, probe};
 use anyhow::Result;
 use n2n_protocol::{
     Activity, Answer, Board, Bytes, Call, Digest, Disk, Failure, Log, Place, Progress, Status, limits,
@@ -135,6 +135,7 @@ impl Inner {
                 self.slots()?.rollback(id).await.map(Answer::Slots)
             }
             Call::Status => Ok(Answer::Status(self.status().await)),
+            Call::Memory => blocking(board_memory::most).await.map(Answer::Memory),
             Call::LogTail { lines, log: Log::Agent } => Ok(Answer::Log(self.log.newest(lines))),
             Call::LogTail { log: Log::Audit, .. } => Ok(Answer::Log(Vec::new())),
             Call::Hello(_) | Call::Cancel { .. } => {

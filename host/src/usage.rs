@@ -172,6 +172,12 @@ impl Usage {
              \x20       let turned = decoder.orientation()?;\n\
              \x20       let mut picture = DynamicImage::from_decoder(decoder)?;\n\
              \x20       picture.apply_orientation(turned);\n\
+             \x20       let rgba = picture.into_rgba8();\n\
+             \x20       let on_white = image::RgbImage::from_fn(rgba.width(), rgba.height(), |x, y| {{\n\
+             \x20           let [red, green, blue, alpha] = rgba.get_pixel(x, y).0.map(u32::from);\n\
+             \x20           image::Rgb([red, green, blue].map(|value| ((value * alpha + 255 * (255 - alpha) + 127) / 255) as u8))\n\
+             \x20       }});\n\
+             \x20       let picture = DynamicImage::from(on_white);\n\
              {resize}\
              \x20       let picture = picture.into_rgb8();\n\
              \x20       let byte = |{channel}: usize, y: usize, x: usize| {byte};\n\

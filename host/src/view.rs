@@ -9,7 +9,7 @@ use n2n_protocol::{Board, SlotContent, SlotStatus, Status};
 use crate::measurement::Measurement;
 use crate::usage::Usage;
 use crate::wording::{circumstances, conditions};
-use crate::{ui, units};
+use crate::{ui, units, wording};
 
 /// The result of `n2n measure`; `verified` says who else ran the model.
 pub(crate) fn measurement(
@@ -128,7 +128,7 @@ pub(crate) fn slots(place: &str, it: &SlotStatus) -> String {
     {
         Some(content) => [
             slot.to_owned(),
-            content.name.clone(),
+            wording::checked(&content.name).0.to_owned(),
             units::bytes(content.bytes),
             content.model.to_string().chars().take(DIGEST_DIGITS).collect(),
             timestamp(content.staged_at),
@@ -136,9 +136,15 @@ pub(crate) fn slots(place: &str, it: &SlotStatus) -> String {
         ],
         None => [slot.to_owned(), "-".into(), String::new(), String::new(), String::new(), String::new()],
     };
-    let verified = |content: &SlotContent, note: &str| match content.verified_at {
-        0 => format!("{note}, not verified since the agent started"),
-        _ => note.to_owned(),
+    let verified = |content: &SlotContent, note: &str| {
+        let mut note = note.to_owned();
+        if content.verified_at == 0 {
+            note += ", not verified since the agent started";
+        }
+        if !wording::checked(&content.name).1 {
+            note = format!("{note}, {}", wording::UNVERIFIED);
+        }
+        note
     };
     let trial = it.trial.map_or_else(
         || "confirmed".into(),
@@ -221,9 +227,9 @@ pub(crate) mod tests {
         let status = SlotStatus {
             active: Some(content("b", 5)),
             way_back: Some(content("a", 0)),
+            staged: Some(content(&wording::unverified("c"), 5)),
             trial: Some(Trial { id: 1, seconds_left: 61 }),
             notices: vec![Notice { at: 1_700_000_000, text: "student `c` is damaged".into() }],
-            ..SlotStatus::default()
         };
         let text = slots("pi-lab", &status);
         let line = |word: &str| text.lines().find(|line| line.contains(word)).unwrap_or_default().to_owned();
@@ -231,6 +237,8 @@ pub(crate) mod tests {
         assert!(line("active").contains("2023-11-14T22:13:20Z") && line("active").contains("070707070707"));
         let way_back = line("way back");
         assert!(way_back.contains("a roll-back returns here, not verified since"), "{text}");
+        let staged = line("staged  ");
+        assert!(staged.contains("not active yet, unverified by a second engine"), "{text}");
         assert!(text.ends_with("\n2023-11-14T22:13:20Z  student `c` is damaged"), "{text}");
         insta::assert_snapshot!("slots", text);
     }

@@ -10,8 +10,23 @@ use crate::search::{Budget, NearMiss};
 use crate::training::{ClassAccuracy, Guessing, Verdict};
 use crate::units;
 
+/// Of a model whose answers nobody but the board's own engine has seen.
+pub(crate) const UNVERIFIED: &str = "unverified by a second engine";
+
 /// Rows of a table of classes.
 const CLASSES_SHOWN: usize = 20;
+
+/// Name in a slot of a student that no second engine has checked: whoever looks at the slots later, from whatever host, must see
+/// it too, and a name is what a slot keeps.
+pub(crate) fn unverified(name: &str) -> String {
+    format!("{name} ({UNVERIFIED})")
+}
+
+/// The name in a slot without [`unverified`]'s mark, and whether a second engine has checked the student.
+pub(crate) fn checked(name: &str) -> (&str, bool) {
+    let marked = name.strip_suffix(')').and_then(|name| name.strip_suffix(UNVERIFIED)?.strip_suffix(" ("));
+    (marked.unwrap_or(name), marked.is_none())
+}
 
 /// How a board is called beside its numbers.
 pub(crate) fn measured_on(board: &str, this_machine: bool) -> String {
@@ -95,10 +110,16 @@ pub(crate) fn by_class(teacher: &[ClassAccuracy], student: Option<&[ClassAccurac
         })
         .collect();
     if teacher.len() > rows.len() {
-        let more = format!("{} more, which lost less", teacher.len() - rows.len());
+        let why = if student.is_some() { "which lost less" } else { "which are better" };
+        let more = format!("{} more, {why}", teacher.len() - rows.len());
         rows.push([more, String::new(), String::new(), String::new()]);
     }
     rows
+}
+
+/// Rows of accuracy by class of one model: class with its images, its share of right answers. Of many classes the worst.
+pub(crate) fn of_classes(it: &[ClassAccuracy]) -> Vec<[String; 2]> {
+    by_class(it, None).into_iter().map(|[class, share, ..]| [class, share]).collect()
 }
 
 /// The class that lost most.

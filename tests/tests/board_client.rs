@@ -258,15 +258,15 @@ fn an_agent_of_protocol_1_is_told_by_its_own_words() {
         }
         let mut channel = by_hand::respond_as_1_0(&mut stream, &key(), &frame).unwrap();
         let hello = by_hand::receive(&mut stream, &mut channel).unwrap().unwrap();
-        // Request 1, verb 0, and the host's version 2.0.
-        assert_eq!(hello[..4], [1, 0, 2, 0]);
-        let words = b"protocol 1.0 (schema c71683f0cf8f5838) here, 2.0 there";
+        // Request 1, verb 0, and the host's version 2.1.
+        assert_eq!(hello[..4], [1, 0, 2, 1]);
+        let words = b"protocol 1.0 (schema c71683f0cf8f5838) here, 2.1 there";
         let refusal = [&[1, 1, 4, words.len() as u8][..], words].concat();
         by_hand::send(&mut stream, &mut channel, &refusal).unwrap();
     });
     let error = refused_by(&old);
     assert!(
-        matches!(&error, BoardError::Version { reason, .. } if reason.contains("1.0") && reason.contains("2.0")),
+        matches!(&error, BoardError::Version { reason, .. } if reason.contains("1.0") && reason.contains("2.1")),
         "{error}"
     );
     assert!(error.hint().unwrap().contains("same version"));

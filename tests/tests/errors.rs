@@ -369,7 +369,7 @@ fn a_board_with_another_key_or_none_at_all_is_unavailable() {
             name: "another protocol version",
             line: "status --board newer",
             code: BOARD_UNAVAILABLE,
-            error: &["protocol 2.0", "9.0"],
+            error: &["protocol 2.1", "9.0"],
             hint: "same version",
         },
         Case {

@@ -2,9 +2,12 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use n2n_tests::World;
+use n2n::board::Endpoint;
+use n2n_protocol::{Answer, Call, Failure, FreeMemory, Request};
+use n2n_tests::{World, scripted};
 
 const N2N: &str = env!("CARGO_BIN_EXE_n2n-under-test");
 /// For a step of these small jobs, on a machine that is busy with other tests.
@@ -58,10 +61,48 @@ fn a_file_of_another_program_is_shipped_and_its_slot_says_that_nobody_else_check
     let world = world(&["depthwise.script.onnx"]);
     let shipped = world.run(N2N, &["ship", "depthwise.script.onnx", "--json"], DEADLINE).unwrap();
     assert_eq!(shipped.code, Some(0), "{}", shipped.stderr);
-    let name = shipped.json().unwrap()["active"]["name"].as_str().unwrap().to_owned();
-    assert_eq!(name, "depthwise.script (unverified by a second engine)");
-    let status = world.run(N2N, &["status"], DEADLINE).unwrap();
-    assert!(status.stdout.contains("unverified by a second engine"), "{}", status.stdout);
+    let shipped = shipped.json().unwrap();
+    assert_eq!(shipped["verified_by"], serde_json::Value::Null, "{shipped}");
+    let status = world.run(N2N, &["status", "--json"], DEADLINE).unwrap().json().unwrap();
+    for told in [&shipped["active"], &status["active"]] {
+        assert_eq!(told["name"], "depthwise.script", "{told}");
+        assert_eq!(told["verified_by_second_engine"], false, "{told}");
+    }
+    let table = world.run(N2N, &["status"], DEADLINE).unwrap().stdout;
+    assert!(table.contains("confirmed, unverified by a second engine"), "{table}");
+}
+
+#[test]
+fn a_file_that_the_boards_memory_cannot_hold_is_not_sent() {
+    let world = world(&["depthwise.script.onnx"]);
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let asked = Arc::clone(&calls);
+    let board = scripted::agent(scripted::greeting(move |stream, channel, request| {
+        let Request { request_id, call } = request;
+        let answer = match call {
+            Call::Memory => Ok(Answer::Memory(FreeMemory { bytes: Some(1000), scarce: true })),
+            _ => Err(Failure::Refused("nothing else is to be asked".into())),
+        };
+        asked.lock().unwrap().push(call);
+        scripted::say(stream, channel, request_id, answer);
+        true
+    }));
+    let Endpoint::Tcp { port, .. } = board else { panic!("{board:?}") };
+    world.write_secret("a.key", scripted::KEY).unwrap();
+    let address = format!("tcp://127.0.0.1:{port}");
+    let add = ["board", "add", "small", &address, "--key-file", "a.key", "--unchecked"];
+    assert_eq!(world.run(N2N, &add, DEADLINE).unwrap().code, Some(0));
+    for verb in ["measure", "ship"] {
+        let finished =
+            world.run(N2N, &[verb, "depthwise.script.onnx", "--board", "small"], DEADLINE).unwrap();
+        assert_eq!(finished.code, Some(1), "{}", finished.stderr);
+        let told = finished.line("error: ").unwrap();
+        assert!(
+            told.contains("KiB with its weights, and small gives a model at most 1000 B of memory now"),
+            "{told}"
+        );
+    }
+    assert_eq!(*calls.lock().unwrap(), [Call::Memory, Call::Memory], "nothing was sent");
 }
 
 #[test]

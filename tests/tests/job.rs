@@ -68,6 +68,12 @@ fn from_images_to_a_student_in_the_active_slot_and_back() {
     assert_eq!(epochs.len(), 1, "{trained}");
     assert_eq!(epochs[0]["validation_accuracy"], trained["validation_accuracy"]);
     assert!(number(&epochs[0]["loss"]) > 0.0, "{trained}");
+    let classes = trained["classes"].as_array().unwrap();
+    assert_eq!((classes.len(), &classes[9]["name"]), (10, &Value::from("Ankle boot")), "{trained}");
+    let images: f64 = classes.iter().map(|class| number(&class["images"])).sum();
+    let right = |class: &Value| number(&class["validation_accuracy"]) * number(&class["images"]);
+    let right: f64 = classes.iter().map(right).sum();
+    assert!((right / images - number(&trained["validation_accuracy"])).abs() < 1e-9, "{trained}");
     let result = json(
         &world,
         "compress --teacher t.onnx --data bundled --board local --limit params=0.7x --limit latency=3x \
@@ -101,6 +107,13 @@ fn from_images_to_a_student_in_the_active_slot_and_back() {
     assert!(number(&student["params"]) <= bound(&result, "params"), "{result}");
     assert!(number(&student["latency_ns"]["high"]) <= bound(&result, "latency"), "{result}");
     assert!(number(&student["test_accuracy"]) > 0.5, "{result}");
+    let usage = &result["usage"];
+    let path = usage["path"].as_str().unwrap();
+    assert!(path.ends_with("slots/active/model.onnx") && std::path::Path::new(path).is_file(), "{usage}");
+    assert_eq!(usage["input"]["shape"], serde_json::json!([1, 1, 28, 28]), "{usage}");
+    for program in [&usage["python"], &usage["rust"]] {
+        assert!(program.as_str().unwrap().contains(path), "{usage}");
+    }
 
     let file = std::fs::read(world.path().join("run/student.onnx")).unwrap();
     let digest = Digest::of(&file).to_string();

@@ -121,3 +121,34 @@ fn classes_in_another_order_are_put_in_order_by_name_and_told_by_their_pictures(
     let finished = world.run(N2N, &words, DEADLINE).unwrap();
     assert!(finished.stderr.contains("`square` is here"), "{}", finished.stderr);
 }
+
+#[test]
+fn a_student_learns_from_pictures_without_classes_and_a_taken_folder_is_told_before_any_work() {
+    let world = World::new().unwrap();
+    photos::folder(&world.path().join("photos"), &[(Shape::Circle, 150), (Shape::Stripes, 150)]).unwrap();
+    for number in 0..90 {
+        let shape = [Shape::Circle, Shape::Stripes][number as usize % 2];
+        let path = world.path().join(format!("more/day {}/{number}.jpg", number % 3));
+        photos::save(&path, photos::picture(shape, 50_000 + number)).unwrap();
+    }
+    let first = world.path().join("photos/circle/img_0000.png");
+    std::fs::copy(first, world.path().join("more/copy.png")).unwrap();
+    let (result, told) = compressed(&world, "--epochs 8", "--unlabelled more");
+    assert!(told.contains("left out 1 of 91 unlabelled pictures: copies of others"), "{told}");
+    assert!(told.contains("90 pictures without labels"), "{told}");
+    // All parts of the labelled ones, and no other picture, are counted by class.
+    let classes = result["teacher"]["classes"].as_array().unwrap();
+    let tested: f64 = classes.iter().map(|class| number(&class["images"])).sum();
+    assert!((2.0..150.0).contains(&tested), "{result}");
+    let manifest = std::fs::read_to_string(world.path().join("run/run.toml")).unwrap();
+    assert!(manifest.contains("unlabelled = ") && manifest.contains("/more"), "{manifest}");
+
+    std::fs::rename(world.path().join("photos"), world.path().join("gone")).unwrap();
+    let line = "compress --teacher t.onnx --data folder:photos --limit params=0.7x --out";
+    for (out, why) in [("run", "holds a run already"), ("t.onnx/run", "Not a directory")] {
+        let words: Vec<&str> = line.split_whitespace().chain([out]).collect();
+        let finished = world.run(N2N, &words, DEADLINE).unwrap();
+        assert_eq!(finished.code, Some(1), "{}", finished.stderr);
+        assert!(finished.line("error: ").unwrap().contains(why), "{}", finished.stderr);
+    }
+}

@@ -11,10 +11,12 @@ const AGENT: &str = env!("CARGO_BIN_EXE_n2n-agent-under-test");
 /// For a block, on a machine that is busy with other tests.
 const DEADLINE: Duration = Duration::from_mins(4);
 /// Blocks of commands that are not run, each with its reason beside `sh`.
-const NOT_RUN: usize = 2;
+const NOT_RUN: usize = 3;
 
 /// What a README writes and a test has no time, network or terminal for.
-const SUBSTITUTES: [(&str, &str); 6] = [
+const SUBSTITUTES: [(&str, &str); 7] = [
+    // The shell becomes the agent, so that it ends with the test.
+    ("n2n-agent serve", "exec n2n-agent serve"),
     ("--budget 2min --final-epochs 5", "--budget 6candidates --finalists 1 --final-epochs 1"),
     ("--budget 2h", "--budget 4candidates --finalists 1 --final-epochs 1"),
     ("--epochs 8", "--epochs 4"),
@@ -44,6 +46,29 @@ fn programs(world: &World) -> PathBuf {
     folder
 }
 
+/// What can be held of commands that are not run: what they name is there, under that name.
+fn names_what_is_there(lines: &str) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let package = |path: &str| std::fs::read_to_string(root.join(path).join("Cargo.toml")).unwrap();
+    for line in lines.lines() {
+        let (command, comment) = line.split_once('#').unwrap_or((line, ""));
+        match command.split_whitespace().collect::<Vec<_>>().as_slice() {
+            ["cargo", "install", "--path", path] => {
+                let program = comment.trim().split(',').next().unwrap();
+                assert!(package(path).contains(&format!("name = \"{program}\"")), "{line}");
+            }
+            ["cargo", "run", "--release", "--bin", program, "--", verb] | [program, verb] => {
+                assert!(package("host").contains(&format!("name = \"{program}\"")), "{line}");
+                let help = World::new().unwrap().run(N2N, &[verb, "--help"], DEADLINE).unwrap();
+                assert_eq!(help.code, Some(0), "{line}");
+            }
+            // These very tests.
+            ["cargo", "test", "--release", "--workspace"] => {}
+            other => panic!("nobody runs or reads {other:?}"),
+        }
+    }
+}
+
 #[test]
 fn every_block_of_commands_does_what_it_says() {
     let world = World::new().unwrap();
@@ -56,6 +81,7 @@ fn every_block_of_commands_does_what_it_says() {
     for (how, lines) in blocks() {
         if how.starts_with("not run: ") {
             not_run += 1;
+            names_what_is_there(&lines);
             continue;
         }
         let mut script = lines.clone();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use image::GrayImage;
+use image::{GrayImage, Rgba, RgbaImage};
 use n2n::data::{self, DataSpec, LoadOptions};
 use n2n_tests::World;
 
@@ -28,7 +28,8 @@ fn block(language: &str, part: &str) -> String {
     found.unwrap_or_else(|| panic!("no {language} block with {part} in the README")).to_owned()
 }
 
-/// A student of the bundled images in `student.onnx`, with its share of right answers on the pictures in `pictures/`.
+/// A student of the bundled images in `student.onnx`, with its share of right answers on the pictures in `pictures/`, every
+/// second of which is transparent.
 fn student(world: &World, words: &str) -> (f64, Vec<PathBuf>, BTreeMap<PathBuf, String>) {
     for line in [
         "teacher train --arch vgg11 --width 0.1 --data bundled --epochs 1 --out t.onnx --json".to_owned(),
@@ -56,7 +57,14 @@ fn student(world: &World, words: &str) -> (f64, Vec<PathBuf>, BTreeMap<PathBuf, 
     for index in 0..PICTURES {
         let name = PathBuf::from(format!("pictures/{index:04}.png"));
         let image = GrayImage::from_raw(28, 28, pictures.image(index).unwrap().into_owned()).unwrap();
-        image.save(world.path().join(&name)).unwrap();
+        let path = world.path().join(&name);
+        match index % 2 {
+            0 => image.save(path).unwrap(),
+            // Black that shines through as much as the picture is bright: the same, once it is laid on white.
+            _ => RgbaImage::from_fn(28, 28, |x, y| Rgba([0, 0, 0, 255 - image.get_pixel(x, y).0[0]]))
+                .save(path)
+                .unwrap(),
+        }
         labels.insert(name.clone(), dataset.classes[usize::from(pictures.labels[index])].clone());
         files.push(name);
     }

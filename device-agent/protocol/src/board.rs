@@ -93,6 +93,15 @@ pub struct Turn {
     pub since_s: u32,
 }
 
+/// Memory that one model may take on a board, whatever a plan asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Schema)]
+pub struct FreeMemory {
+    /// Bytes, now; `None` is unknown.
+    pub bytes: Option<u64>,
+    /// Whether that is less than the board has, because others have the memory now.
+    pub scarce: bool,
+}
+
 /// Room on a disk, bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Schema)]
 pub struct Disk {

@@ -5,7 +5,7 @@
 //! peers of different majors can tell each other so in words.
 
 use crate::blob::Bytes;
-use crate::board::{Board, Status};
+use crate::board::{Board, FreeMemory, Status};
 use crate::bounded::{list, lists, text};
 use crate::deployment::{Shipment, SlotStatus};
 use crate::digest::Digest;
@@ -96,6 +96,8 @@ pub enum Call {
         /// Of which log.
         log: Log,
     },
+    /// How much memory a model may take now. Since 2.1.
+    Memory,
 }
 
 /// The logs that an agent keeps.
@@ -158,6 +160,8 @@ pub enum Answer {
     Cancelled,
     /// To log tail.
     Log(#[serde(deserialize_with = "list::<{ limits::LOG_LINES }, _, _>")] Vec<String>),
+    /// To memory.
+    Memory(FreeMemory),
 }
 
 /// Greeting of the agent.

@@ -46,9 +46,12 @@ impl Deed {
             Call::Activate { id } => What::Activate(*id),
             Call::Confirm { id } => What::Confirm(*id),
             Call::Rollback { id } => What::Rollback(*id),
-            Call::Hello(_) | Call::Probe | Call::Status | Call::Cancel { .. } | Call::LogTail { .. } => {
-                return None;
-            }
+            Call::Hello(_)
+            | Call::Probe
+            | Call::Status
+            | Call::Cancel { .. }
+            | Call::LogTail { .. }
+            | Call::Memory => return None,
         };
         Some(Self { client: job.client.clone(), origin: job.origin.clone(), what })
     }

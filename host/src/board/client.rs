@@ -10,12 +10,15 @@ use super::link::{self, Link, Wire};
 use super::local::LocalAgent;
 use super::patience::Patience;
 use n2n_protocol::{
-    Answer, Board, Call, Digest, Element, Hello, InferPlan, Log, MeasurePlan, Measurement, Progress, Request,
-    SCHEMA_HASH, Shipment, SlotStatus, Status, VERSION, Welcome, codec, limits, version,
+    Answer, Board, Call, Digest, Element, FreeMemory, Hello, InferPlan, Log, MeasurePlan, Measurement,
+    Progress, Request, SCHEMA_HASH, Shipment, SlotStatus, Status, VERSION, Welcome, codec, limits, version,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+/// Minor version of the protocol by which an agent says how much memory a model may take.
+const MEMORY_SINCE: u16 = 1;
 
 /// Longest pause between two tries to find a lost board again: one that is back is noticed soon.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
@@ -309,6 +312,20 @@ impl Client {
         match self.call(Call::Status, self.short(), &mut |_| {})? {
             Answer::Status(status) => Ok(status),
             _ => Err(self.misplaced("status")),
+        }
+    }
+
+    /// What one model may take of the board's memory now; `None` from an agent that is too old to say.
+    ///
+    /// # Errors
+    /// [`BoardError`].
+    pub fn memory(&mut self) -> Result<Option<FreeMemory>, BoardError> {
+        if self.welcome.version.minor < MEMORY_SINCE {
+            return Ok(None);
+        }
+        match self.call(Call::Memory, self.short(), &mut |_| {})? {
+            Answer::Memory(memory) => Ok(Some(memory)),
+            _ => Err(self.misplaced("memory")),
         }
     }
 

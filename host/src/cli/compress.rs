@@ -7,11 +7,11 @@ use super::watch::Watcher;
 use super::{Context, checkpoints, device, job, outcome, pictures, profile, search_settings, target_board};
 use crate::compress::{self, Configuration, Finale, Plan};
 use crate::config::Config;
-use crate::data::DataSpec;
+use crate::data::{DataSpec, Wishes};
 use crate::exit::{Code, Failure, ResultExt as _};
 use crate::normalisation::InputForm;
 use crate::profile::Profile;
-use crate::run::folder::{FolderError, Layout};
+use crate::run::folder::{Folder, FolderError, Layout};
 use crate::run::manifest::Manifest;
 use crate::search::{Preset, Settings};
 use crate::training::Weighing;
@@ -49,9 +49,18 @@ const FINAL_EPOCHS: usize = 30;
 const RETRAINING_SHARE: usize = FINALISTS * SEEDS;
 
 /// Flags that decide what a run is: they are given where it begins.
-const BEGINNING: [&str; 17] = [
+const BEGINNING: [&str; 26] = [
     "teacher",
     "data",
+    "unlabelled",
+    "input_type",
+    "reward",
+    "image_size",
+    "channels",
+    "resize",
+    "series",
+    "split_salt",
+    "skip_bad",
     "profile",
     "board",
     "any_board",
@@ -79,6 +88,9 @@ pub(super) struct Args {
     /// Images: bundled, or KIND:PATH with KIND one of fashion-mnist, mnist, idx, cifar10, cifar100, svhn, folder, npz
     #[arg(long, value_name = "KIND:PATH")]
     data: Option<String>,
+    /// Folder of more pictures without classes, to learn from by the teacher's answers alone
+    #[arg(long, value_name = "FOLDER")]
+    unlabelled: Option<PathBuf>,
     /// What the student takes: plain (pixels from 0 to 1, which it normalises), uint8 (bytes) or normalised [default: plain]
     #[arg(long, value_name = "TYPE")]
     input_type: Option<String>,
@@ -155,6 +167,9 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
         (true, Some(out)) => (recorded(out)?, out.clone()),
         _ => configuration(args, context)?,
     };
+    if !resume && !dry_run {
+        Folder::check(&out)?;
+    }
     let budget = args.budget.as_deref().filter(|_| resume).map(search_settings::budget).transpose()?;
     if resume && let Some(summary) = compress::finished(&out, &configuration, budget)? {
         let student = summary.student.as_ref().map(|student| student.side.file.display().to_string());
@@ -219,12 +234,13 @@ fn configuration(args: &Args, context: &Context) -> Result<(Configuration, PathB
         .parse()?;
     let teacher =
         args.teacher.clone().ok_or_else(|| Failure::usage("no teacher: expected --teacher FILE"))?;
+    let unlabelled = args.unlabelled.as_deref().map(std::path::absolute).transpose()?;
     let out = args.out.clone().unwrap_or_else(|| free_folder(Path::new(RUNS), &spec.name()));
     // A run goes on from any folder: what it names keeps its place.
     let configuration = Configuration {
         teacher: std::path::absolute(teacher)?,
         data: spec.absolute()?,
-        pictures: args.pictures.wishes()?,
+        pictures: Wishes { unlabelled, ..args.pictures.wishes()? },
         input: input_form(args.input_type.as_deref())?,
         profile: profile_name.map(profile::absolute).transpose()?,
         any_board: args.any_board,
@@ -388,6 +404,11 @@ mod tests {
             &["--limit", "params=0.5x"],
             &["--device", "cpu"],
             &["--no-ship"],
+            &["--unlabelled", "more"],
+            &["--image-size", "9x9"],
+            &["--skip-bad"],
+            &["--reward", "balanced"],
+            &["--input-type", "uint8"],
             &["--board", "local"],
             &["--dry-run"],
         ] {

@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use super::json::SCHEMA;
+use super::used::Used;
 use super::{Context, compress, model, output};
 use crate::exit::{Code, Failure, ResultExt as _};
 use crate::model_io::fold::fold_batch_norm;
@@ -53,6 +54,8 @@ struct Exported {
     file: String,
     input_type: &'static str,
     classes: Vec<String>,
+    /// How a program uses an ONNX file; `null` for weights alone.
+    usage: Option<Used>,
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
@@ -78,15 +81,17 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
         Format::Safetensors => safetensors::save(&args.out, &network, &weights).map_err(Failure::failed)?,
     }
     let file = args.out.display().to_string();
+    let usage = Usage::of(&network, &info).filter(|_| args.format == Format::Onnx);
     let exported = Exported {
         schema: SCHEMA,
         file: file.clone(),
         input_type: input.name(),
         classes: info.classes.clone(),
+        usage: usage.as_ref().map(|usage| Used::new(usage, &file)),
     };
-    context.ui.result(&exported, || match (args.format, Usage::of(&network, &info)) {
-        (Format::Onnx, Some(usage)) => view::usage(&usage, &file, &file),
-        _ => ui::facts([("file", file.clone()), ("classes", info.classes.join(", "))]),
+    context.ui.result(&exported, || match &usage {
+        Some(usage) => view::usage(usage, &file, &file),
+        None => ui::facts([("file", file.clone()), ("classes", info.classes.join(", "))]),
     })?;
     Ok(Code::Done)
 }

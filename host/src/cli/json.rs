@@ -7,7 +7,9 @@ use n2n_protocol::{Board, Conditions, EngineId, Measurement, SlotContent, SlotSt
 use serde::Serialize;
 use std::collections::BTreeMap;
 
+use super::used::Used;
 use crate::search::Counts;
+use crate::wording;
 
 /// Version of all objects below.
 pub(super) const SCHEMA: u32 = 2;
@@ -43,6 +45,8 @@ pub(super) struct Compressed {
     pub shipped: bool,
     /// Why it does not, when it was to.
     pub not_shipped: Option<String>,
+    /// How a program uses the student: the active one where it was shipped, else the file; `null` without a student.
+    pub usage: Option<Used>,
     /// Whole job, seconds.
     pub wall_s: f64,
 }
@@ -277,7 +281,7 @@ pub(super) struct Condition {
     power_mode: Option<String>,
 }
 
-/// `n2n ship --json`, `n2n rollback --json`.
+/// `n2n rollback --json`, and a part of `n2n ship --json`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Slots {
     /// [`SCHEMA`].
@@ -294,6 +298,18 @@ pub(super) struct Slots {
     staged: Option<Slot>,
     /// What the board did or found by itself, newest last.
     notices: Vec<Note>,
+}
+
+/// `n2n ship --json`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Shipped {
+    /// As they are now.
+    #[serde(flatten)]
+    pub slots: Slots,
+    /// How a program on the board uses the active student; `null` for a file of another program.
+    pub usage: Option<Used>,
+    /// Who else ran it: `host` (its reference) or `local agent`; `null` where the board's own engine is the only judge.
+    pub verified_by: Option<&'static str>,
 }
 
 /// `n2n status --json`.
@@ -329,6 +345,8 @@ struct Slot {
     /// Given by the board, never twice.
     id: u64,
     name: String,
+    /// Whether a second engine has given the same answer as the board's.
+    verified_by_second_engine: bool,
     model_sha256: String,
     file_bytes: u64,
     /// Number of its bundle; 0 for a student of protocol 1.
@@ -561,7 +579,8 @@ impl From<&SlotContent> for Slot {
     fn from(it: &SlotContent) -> Self {
         Self {
             id: it.id,
-            name: it.name.clone(),
+            name: wording::checked(&it.name).0.into(),
+            verified_by_second_engine: wording::checked(&it.name).1,
             model_sha256: it.model.to_string(),
             file_bytes: it.bytes,
             number: it.number,
@@ -635,6 +654,7 @@ mod tests {
             counts: Some(Counts { proposed: 3, ..Counts::default() }),
             shipped: true,
             not_shipped: None,
+            usage: None,
             wall_s: 1.5,
         };
         let side = r#"{"test_accuracy":0.9,"classes":[{"name":"ok","images":4,"test_accuracy":null}],"params":1,"macs":2,"latency_ns":{"median":5,"low":4,"high":null},"model_memory_bytes":null,"file":"runs/a/student.onnx"}"#;
@@ -644,7 +664,7 @@ mod tests {
         assert_eq!(
             serde_json::to_string(&object).unwrap(),
             format!(
-                r#"{{"schema":2,"run":"runs/a","board":"local","limits":[{{"metric":"latency","bound":2500000.0}}],"teacher":{side},"student":{student},"uniform":{uniform},"simple":null,"nearest":[{{"found_by":"random","params":7,"accuracy":null,"beyond":{{"latency":0.5}}}}],"worst_loss":{{"class":"ok","teacher":1.0,"student":0.5}},"candidates":3,"counts":{{"proposed":3,"ranked":0,"trained":0,"promoted":0,"skipped":0,"infeasible":0,"unknown":0,"late":0}},"shipped":true,"not_shipped":null,"wall_s":1.5}}"#
+                r#"{{"schema":2,"run":"runs/a","board":"local","limits":[{{"metric":"latency","bound":2500000.0}}],"teacher":{side},"student":{student},"uniform":{uniform},"simple":null,"nearest":[{{"found_by":"random","params":7,"accuracy":null,"beyond":{{"latency":0.5}}}}],"worst_loss":{{"class":"ok","teacher":1.0,"student":0.5}},"candidates":3,"counts":{{"proposed":3,"ranked":0,"trained":0,"promoted":0,"skipped":0,"infeasible":0,"unknown":0,"late":0}},"shipped":true,"not_shipped":null,"usage":null,"wall_s":1.5}}"#
             )
         );
     }

@@ -30,6 +30,7 @@ mod ship;
 mod status;
 mod target_board;
 mod teacher;
+mod used;
 mod watch;
 
 use std::ffi::OsString;

@@ -7,10 +7,12 @@ use serde::Serialize;
 use super::Context;
 use super::json::{self, Compressed, SCHEMA};
 use super::ship::slot_paths;
+use super::used::Used;
 use crate::compress::Forecast;
 use crate::exit::{Code, Failure};
 use crate::run::summary::{Baseline, Side, Student, Summary};
 use crate::search::{Budget, Metric, NearMiss, Resources, Settings};
+use crate::usage::Usage;
 use crate::{ui, units, view, wording};
 
 /// Prints the result; no student is exit code 3, one that the board does not run is 5.
@@ -122,6 +124,7 @@ fn object(summary: &Summary) -> Compressed {
         counts: summary.counts,
         shipped: summary.student.as_ref().is_some_and(|student| student.shipped),
         not_shipped: summary.student.as_ref().and_then(|student| student.not_shipped.clone()),
+        usage: used(summary).map(|(usage, _, path)| Used::new(usage, &path)),
         wall_s: summary.wall_s,
     }
 }
@@ -229,16 +232,19 @@ fn text(summary: &Summary) -> String {
     facts.push(("candidates", format!("{counts}, in {time}")));
     facts.push(("report", format!("n2n report {}", summary.run.display())));
     text += &ui::facts(facts);
-    if let Some(student) = &summary.student
-        && let Some(usage) = &student.usage
-    {
-        let file = student.side.file.display().to_string();
-        let (shown, path) =
-            if student.shipped { slot_paths(summary.this_machine) } else { (file.clone(), file) };
+    if let Some((usage, shown, path)) = used(summary) {
         text.push_str("\n\n");
         text += &view::usage(usage, &shown, &path);
     }
     text
+}
+
+/// How a program uses the student; where that is, for people and for the program.
+fn used(summary: &Summary) -> Option<(&Usage, String, String)> {
+    let student = summary.student.as_ref()?;
+    let file = student.side.file.display().to_string();
+    let (shown, path) = if student.shipped { slot_paths(summary.this_machine) } else { (file.clone(), file) };
+    Some((student.usage.as_ref()?, shown, path))
 }
 
 /// What limits bind.

@@ -49,6 +49,7 @@ impl Args {
             series: self.series.as_deref().map(str::parse).transpose().map_err(|it| wrong("series", it))?,
             split_salt: self.split_salt.clone(),
             skip_bad: self.skip_bad,
+            unlabelled: None,
         })
     }
 }
@@ -81,6 +82,7 @@ pub(super) fn of_teacher(teacher: &Model) -> Wishes {
         series: teacher.info.split.as_ref().map(|split| split.series.clone()),
         split_salt: teacher.info.split.as_ref().map(|split| split.salt.clone()),
         skip_bad: false,
+        unlabelled: None,
     }
 }
 

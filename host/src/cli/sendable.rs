@@ -1,6 +1,8 @@
 //! A model as a board gets it, with the answer that proves that it runs there rightly: n2n's own, or another program's as it is.
 
-use n2n_protocol::{Execution, Golden, InferPlan, Input, Layout, Model as WireModel, Place, generator};
+use n2n_protocol::{
+    Execution, FreeMemory, Golden, InferPlan, Input, Layout, Model as WireModel, Place, generator,
+};
 
 use super::Context;
 use super::model::{self, ModelRef};
@@ -10,6 +12,7 @@ use crate::exit::{Failure, ResultExt as _};
 use crate::model_io::foreign::{self, Whole};
 use crate::model_io::onnx::{self, Model};
 use crate::shipping::TOLERANCE;
+use crate::{units, wording};
 
 /// Seed of the input that several engines are asked about.
 const SEED: u64 = 0;
@@ -64,7 +67,7 @@ impl Judge {
         match self {
             Self::Host => "by the host's reference",
             Self::LocalAgent => "by this machine's engine, a second process",
-            Self::BoardAlone => "unverified by a second engine",
+            Self::BoardAlone => wording::UNVERIFIED,
         }
     }
 }
@@ -109,6 +112,16 @@ pub(super) fn prepare(it: Sendable, board: &mut Connected, context: &Context) ->
         Sendable::Foreign(whole) => whole,
     };
     tracing::info!("as it is, written by `{}`: layers are not looked at", whole.producer);
+    if let Some(memory) = board.client.memory()?
+        && let Some(why) = too_large(whole.bytes.len() as u64, memory, &board.place())
+    {
+        let mend = if memory.scarce {
+            "end what else takes memory there, or take a smaller model"
+        } else {
+            "take a smaller model, or a board with more memory"
+        };
+        return Err(Failure::failed(why)).hint(mend);
+    }
     let input = Input { element: whole.element, layout: Layout::Nchw, range: None };
     let second = if board.this_machine { None } else { local(&whole, input, context) };
     let (row, judge) = match second {
@@ -123,6 +136,17 @@ pub(super) fn prepare(it: Sendable, board: &mut Connected, context: &Context) ->
         judge,
         bytes: whole.bytes,
     })
+}
+
+/// Why a file cannot run on a board that lets a model take so much memory: no engine needs less than its weights.
+fn too_large(file: u64, FreeMemory { bytes, scarce }: FreeMemory, place: &str) -> Option<String> {
+    let most = bytes.filter(|most| file > *most)?;
+    let now = if scarce { " now, since others have the rest" } else { "" };
+    Some(format!(
+        "the model is not sent: it has {} with its weights, and {place} gives a model at most {} of memory{now}",
+        units::bytes(file),
+        units::bytes(most)
+    ))
 }
 
 fn ours(model: &Model) -> Result<Prepared, Failure> {

@@ -9,10 +9,11 @@ use crate::run::summary::Summary;
 use crate::search::{Bound, Limit, Metric};
 use crate::shipping::{self, Check, Facts, Shipment, SigningKey, Step, next_number};
 use crate::usage::{SLOT, Usage};
-use crate::{ui, units, view};
+use crate::{ui, units, view, wording};
 
 use super::model::ModelRef;
 use super::sendable::{self, Judge, Prepared, Sendable};
+use super::used::Used;
 use super::{Context, json, target_board};
 
 const EXAMPLES: &str = "\
@@ -65,8 +66,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
         sendable::prepare(it, &mut board, context)?;
     let mut name = args.name.clone().unwrap_or_else(|| short_name(&args.model));
     if judge == Judge::BoardAlone {
-        // Whoever looks at the slots later must see it too.
-        name = format!("{name} ({})", judge.words());
+        name = wording::unverified(&name);
     }
     let home = target_board::home()?;
     let key = SigningKey::load_or_create(&home.signing_key())?;
@@ -91,12 +91,16 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
         progress.set(0, words(&step));
     })?;
     drop(progress);
-    context.ui.result(&json::Slots::new(&board.name, &shipped.status), || {
+    let (shown, path) = slot_paths(board.this_machine);
+    let object = json::Shipped {
+        slots: json::Slots::new(&board.name, &shipped.status),
+        usage: usage.as_ref().map(|usage| Used::new(usage, &path)),
+        verified_by: judge.name(),
+    };
+    context.ui.result(&object, || {
         let slots = view::slots(&place, &shipped.status);
-        let used = usage.map_or_else(String::new, |usage| {
-            let (shown, path) = slot_paths(board.this_machine);
-            format!("\n\n{}", view::usage(&usage, &shown, &path))
-        });
+        let used =
+            usage.map_or_else(String::new, |usage| format!("\n\n{}", view::usage(&usage, &shown, &path)));
         format!("{}\n{slots}{used}", said(&name, &place, judge, shipped.check.as_ref()))
     })?;
     Ok(Code::Done)

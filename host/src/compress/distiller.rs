@@ -93,6 +93,8 @@ type Training<'a, J, T> = dyn Fn(&J, &mut Tell<'_>) -> T + Sync + 'a;
 /// Trains candidates and finalists.
 pub(super) struct Distiller<'a> {
     dataset: &'a Dataset,
+    /// What students learn from.
+    learned: Samples,
     /// What accuracies are averages over.
     weighing: Weighing,
     teacher: Classifier,
@@ -123,6 +125,7 @@ impl<'a> Distiller<'a> {
         let store = WeightStore::open(&keeping.candidates)?;
         Ok(Self {
             dataset,
+            learned: dataset.learned(),
             weighing,
             teacher,
             plain: None,
@@ -139,9 +142,10 @@ impl<'a> Distiller<'a> {
     /// Computes the teacher's logits of the plain training images, if that was not done yet.
     pub(super) fn answer_plain(&mut self) -> Result<(), TrainingError> {
         if self.plain.is_none() {
-            let Dataset { train, normalisation, .. } = self.dataset;
+            let normalisation = &self.dataset.normalisation;
             self.validation = self.teacher.logits(&self.dataset.validation_search, normalisation)?;
-            self.plain = Some(self.teacher.answers(train, normalisation, Augmentation::NONE, 1, 0)?);
+            self.plain =
+                Some(self.teacher.answers(&self.learned, normalisation, Augmentation::NONE, 1, 0)?);
         }
         Ok(())
     }
@@ -152,8 +156,9 @@ impl<'a> Distiller<'a> {
             return self.answer_plain();
         }
         if self.answers(augmentation).is_none() {
-            let Dataset { train, normalisation, .. } = self.dataset;
-            let answers = self.teacher.answers(train, normalisation, augmentation, FINAL_VIEWS, 0)?;
+            let normalisation = &self.dataset.normalisation;
+            let answers =
+                self.teacher.answers(&self.learned, normalisation, augmentation, FINAL_VIEWS, 0)?;
             self.augmented.push((augmentation, answers));
         }
         Ok(())
@@ -272,7 +277,7 @@ impl<'a> Distiller<'a> {
 
     fn recipe(&self, distillation: &Distillation<'_>) -> Recipe {
         let Distillation { epochs, seed, .. } = *distillation;
-        Recipe { seed, ..Recipe::finale(epochs, self.dataset.train.len()) }.for_images(self.dataset.mirrors)
+        Recipe { seed, ..Recipe::finale(epochs, self.learned.len()) }.for_images(self.dataset.mirrors)
     }
 
     fn owner(&self, distillation: &Distillation<'_>) -> Owner {
@@ -386,7 +391,7 @@ impl<'a> Distiller<'a> {
             checkpoint.map(|it| Checkpoints { from: it.resume(), interval: it.interval, keep: &mut keep });
         let job = TrainingJob {
             checkpoints,
-            ..TrainingJob::new(&self.dataset.train, &self.dataset.normalisation, logits, recipe)
+            ..TrainingJob::new(&self.learned, &self.dataset.normalisation, logits, recipe)
         };
         model.train(job, &mut |progress, _| {
             tell(progress);

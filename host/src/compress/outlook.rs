@@ -42,7 +42,7 @@ impl Outlook {
         let finale = configuration.finale;
         let mut phases = Phase::ALL.to_vec();
         phases.retain(|&phase| configuration.ship || phase != Phase::Shipping);
-        let batches = Recipe::proxy().batches(plan.dataset.train.len());
+        let batches = Recipe::proxy().batches(plan.dataset.train.len() + plan.dataset.unlabelled.len());
         let latency_counts = configuration.search.goal == Some(Metric::Latency)
             || configuration.search.limits.iter().any(|limit| limit.metric == Metric::Latency);
         // Each finalist with a teacher after it, one before them all; the file with a teacher on each side.

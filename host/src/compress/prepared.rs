@@ -89,7 +89,7 @@ impl<'a> Prepared<'a> {
             if recorded.is_empty() {
                 // The teacher was measured carefully, and the smallest student as candidates are.
                 let speed = Speed {
-                    image: answered / u32::try_from(dataset.train.len().max(1)).unwrap_or(u32::MAX),
+                    image: answered / u32::try_from((dataset.train.len() + dataset.unlabelled.len()).max(1)).unwrap_or(u32::MAX),
                     measurement: began.elapsed() / CANDIDATES_FOR_A_TEACHER,
                 };
                 let teacher = teacher(plan, &weights, &guessing, on_board.measured);
@@ -198,7 +198,8 @@ pub(super) fn greet_teacher(
 
 /// The plan's rungs, as its training set bears them.
 pub(super) fn rungs(plan: &Plan) -> Rungs {
-    plan.configuration.search.rungs.for_batches(Recipe::proxy().batches(plan.dataset.train.len()))
+    let images = plan.dataset.train.len() + plan.dataset.unlabelled.len();
+    plan.configuration.search.rungs.for_batches(Recipe::proxy().batches(images))
 }
 
 /// The teacher as the search sees it.

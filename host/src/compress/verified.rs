@@ -7,13 +7,12 @@ use n2n_protocol::Digest;
 use super::chosen::{Chosen, ChosenStudent};
 use super::context::JobContext;
 use super::{Error, Phase};
-use crate::data::Dataset;
 use crate::model_io::{Weights, atomic_file, onnx, safetensors};
 use crate::network::Network;
 use crate::run::journey::{Milestone, OnBoard};
 use crate::run::summary::{SCHEMA, Side, Student, Summary};
 use crate::search::{Counts, Limits, NearMiss};
-use crate::training::{Accuracy, ClassAccuracy, Confusion, PairedDifference};
+use crate::training::{Accuracy, Confusion, PairedDifference};
 use crate::usage::Usage;
 
 /// A job whose result is known.
@@ -133,11 +132,12 @@ fn judged(
 ) -> Result<Judged, Error> {
     let (network, weights) = model;
     let predictions = job.lab.distiller.predictions(network, weights, &job.dataset.test)?;
+    let classes = &job.dataset.classes;
     let side = Side {
         file: std::path::PathBuf::new(),
         network: structure.clone(),
         test: score(&predictions, &job.dataset.test.labels),
-        classes: by_class(&predictions, job.dataset),
+        classes: Confusion::new(&predictions, &job.dataset.test.labels, classes.len()).named(classes),
         validation: job.lab.distiller.accuracy(network, weights, &job.dataset.validation_select)?,
         params: structure.cost().params,
         macs: structure.cost().macs,
@@ -145,12 +145,6 @@ fn judged(
         measurement,
     };
     Ok(Judged { side, predictions })
-}
-
-fn by_class(predictions: &[u16], dataset: &Dataset) -> Vec<ClassAccuracy> {
-    let confusion = Confusion::new(predictions, &dataset.test.labels, dataset.classes.len());
-    let named = dataset.classes.iter().zip(confusion.by_class());
-    named.map(|(class, accuracy)| ClassAccuracy { class: class.clone(), accuracy }).collect()
 }
 
 /// How many predictions are the labels.

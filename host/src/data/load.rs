@@ -28,6 +28,8 @@ pub struct Dataset {
     pub validation_select: Samples,
     /// Touched once, at the end.
     pub test: Samples,
+    /// Images without labels, for a student to learn from by its teacher's answers alone; often none.
+    pub unlabelled: Samples,
     /// Of `train`.
     pub normalisation: Normalisation,
     /// What else is known.
@@ -45,7 +47,8 @@ impl Dataset {
         for class in &self.classes {
             hash.update(format!("{class:?}\n"));
         }
-        for samples in self.parts() {
+        let unlabelled = Some(&self.unlabelled).filter(|samples| !samples.is_empty());
+        for samples in self.parts().into_iter().chain(unlabelled) {
             let Samples { channels, height, width, .. } = *samples;
             hash.update(format!("{} of {channels}x{height}x{width}\n", samples.len()));
             let labels: Vec<u8> = samples.labels.iter().flat_map(|label| label.to_le_bytes()).collect();
@@ -55,6 +58,11 @@ impl Dataset {
             }
         }
         Ok(hex::encode(hash.finalize()))
+    }
+
+    /// What a student learns from: the training images, and behind them those without labels.
+    pub fn learned(&self) -> Samples {
+        if self.unlabelled.is_empty() { self.train.clone() } else { self.train.and(&self.unlabelled) }
     }
 
     /// The four parts, in order.
@@ -158,6 +166,15 @@ pub fn load_told(
     if let Some(limit) = options.train_limit {
         parts.train = split::balanced(&parts.train, limit, options.seed);
     }
+    let unlabelled = match &options.unlabelled {
+        Some(folder) => {
+            let labelled = [&parts.train, &parts.validation_search, &parts.validation_select, &parts.test];
+            let found = folder::unlabelled(folder, labelled, options, tell)?;
+            tracing::info!("{} pictures without labels, from {}", found.len(), folder.display());
+            found
+        }
+        None => Samples::default(),
+    };
     let normalisation =
         Normalisation::of(&parts.train).map_err(|source| DataError::Io { path: path.into(), source })?;
     let dataset = Dataset {
@@ -168,6 +185,7 @@ pub fn load_told(
         validation_search: parts.validation_search,
         validation_select: parts.validation_select,
         test: parts.test,
+        unlabelled,
         normalisation,
         facts,
     };

@@ -50,7 +50,7 @@ pub use kind::DataKind;
 pub use load::{Dataset, load, load_told, look};
 pub use options::LoadOptions;
 pub use pixels::Pixels;
-pub use samples::Samples;
+pub use samples::{Samples, UNLABELLED};
 pub use series::{Series, Split};
 pub use spec::DataSpec;
 pub use wishes::Wishes;

@@ -26,6 +26,8 @@ pub struct LoadOptions {
     pub split_salt: String,
     /// Leave out pictures that cannot be read, if they are few.
     pub skip_bad: bool,
+    /// Folder of pictures without classes, for a student to learn from by its teacher's answers alone.
+    pub unlabelled: Option<PathBuf>,
     /// Where decoded pictures are kept; `None` keeps none.
     pub cache: Option<PathBuf>,
 }
@@ -42,6 +44,7 @@ impl Default for LoadOptions {
             series: Series::default(),
             split_salt: String::new(),
             skip_bad: false,
+            unlabelled: None,
             cache: None,
         }
     }

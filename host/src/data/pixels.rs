@@ -1,10 +1,13 @@
-//! The pixels of many images: in memory, or read image by image from a file that is too large for it.
+//! The pixels of many images: in memory, or read image by image from a file that is too large for it, ahead of their use.
 
 use std::borrow::Cow;
 use std::fs::File;
 use std::io;
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
+
+use rustix::fs::{Advice, fadvise};
 
 /// Bytes of images, one after the other.
 #[derive(Clone, Debug, Default)]
@@ -14,6 +17,7 @@ pub struct Pixels(Store);
 enum Store {
     Memory(Vec<u8>),
     File(Stored),
+    Two(Two),
 }
 
 /// Images in a file.
@@ -24,6 +28,25 @@ struct Stored {
     places: Vec<u32>,
     /// Bytes an image.
     length: usize,
+}
+
+/// Images of two collections, as one.
+#[derive(Clone, Debug)]
+struct Two {
+    parts: Arc<[Pixels; 2]>,
+    /// Of each image, its number in the two one after the other.
+    places: Vec<u32>,
+    /// Bytes an image.
+    length: usize,
+}
+
+impl Two {
+    /// The collection that has a place, and the number there.
+    fn find(&self, place: u32) -> (&Pixels, usize) {
+        let [first, second] = &*self.parts;
+        let (place, images) = (place as usize, first.len() / self.length.max(1));
+        if place < images { (first, place) } else { (second, place - images) }
+    }
 }
 
 impl Default for Store {
@@ -51,6 +74,9 @@ impl PartialEq for Pixels {
             (Store::File(these), Store::File(those)) => {
                 Arc::ptr_eq(&these.file, &those.file) && these.places == those.places
             }
+            (Store::Two(these), Store::Two(those)) => {
+                these.parts == those.parts && these.places == those.places
+            }
             _ => false,
         }
     }
@@ -68,7 +94,9 @@ impl Pixels {
     pub fn len(&self) -> usize {
         match &self.0 {
             Store::Memory(bytes) => bytes.len(),
-            Store::File(stored) => stored.places.len() * stored.length,
+            Store::File(Stored { places, length, .. }) | Store::Two(Two { places, length, .. }) => {
+                places.len() * length
+            }
         }
     }
 
@@ -94,6 +122,37 @@ impl Pixels {
                 stored.file.read_exact_at(&mut bytes, u64::from(place) * stored.length as u64)?;
                 Ok(Cow::Owned(bytes))
             }
+            Store::Two(two) => {
+                let (part, index) = two.find(*two.places.get(index).ok_or_else(missing)?);
+                part.image(index, length)
+            }
+        }
+    }
+
+    /// These, then those, of `length` bytes each; no byte is copied.
+    pub(super) fn and(&self, other: &Self, length: usize) -> Self {
+        let places = (0..((self.len() + other.len()) / length.max(1)) as u32).collect();
+        Self(Store::Two(Two { parts: Arc::new([self.clone(), other.clone()]), places, length }))
+    }
+
+    /// Asks the system to read these images from their file while others are still worked on. A number without an image, or a
+    /// system that does not listen, changes nothing.
+    pub fn soon(&self, indices: &[usize]) {
+        match &self.0 {
+            Store::Memory(_) => {}
+            Store::File(Stored { file, places, length }) => {
+                for &place in indices.iter().filter_map(|&index| places.get(index)) {
+                    let start = u64::from(place) * *length as u64;
+                    // Advice: what comes of it is seen when the image is read.
+                    let _ = fadvise(file, start, NonZeroU64::new(*length as u64), Advice::WillNeed);
+                }
+            }
+            Store::Two(two) => {
+                for &place in indices.iter().filter_map(|&index| two.places.get(index)) {
+                    let (part, index) = two.find(place);
+                    part.soon(&[index]);
+                }
+            }
         }
     }
 
@@ -104,10 +163,10 @@ impl Pixels {
     pub fn bytes(&self) -> io::Result<Cow<'_, [u8]>> {
         match &self.0 {
             Store::Memory(bytes) => Ok(Cow::Borrowed(bytes)),
-            Store::File(stored) => {
+            Store::File(Stored { places, length, .. }) | Store::Two(Two { places, length, .. }) => {
                 let mut bytes = Vec::with_capacity(self.len());
-                for index in 0..stored.places.len() {
-                    bytes.extend_from_slice(&self.image(index, stored.length)?);
+                for index in 0..places.len() {
+                    bytes.extend_from_slice(&self.image(index, *length)?);
                 }
                 Ok(Cow::Owned(bytes))
             }
@@ -130,6 +189,10 @@ impl Pixels {
             Store::File(stored) => {
                 let places = indices.iter().map(|&index| stored.places[index]).collect();
                 Self(Store::File(Stored { places, ..stored.clone() }))
+            }
+            Store::Two(two) => {
+                let places = indices.iter().map(|&index| two.places[index]).collect();
+                Self(Store::Two(Two { places, ..two.clone() }))
             }
         }
     }
@@ -155,6 +218,20 @@ mod tests {
         for pixels in [&stored, &memory] {
             assert!(pixels.image(2, 2).is_err());
         }
+    }
+
+    #[test]
+    fn two_collections_are_one() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&[1, 2, 3, 4]).unwrap();
+        let both = Pixels::from(vec![5, 6]).and(&Pixels::stored(Arc::new(file), vec![1, 0], 2), 2);
+        assert_eq!(*both.bytes().unwrap(), [5, 6, 3, 4, 1, 2]);
+        let some = both.select(&[2, 0], 2);
+        assert_eq!((some.len(), &*some.bytes().unwrap()), (4, [1, 2, 5, 6].as_slice()));
+        assert!(some.image(2, 2).is_err());
+        assert_eq!(some, both.select(&[2, 0], 2));
+        assert_ne!(some, both.select(&[0, 2], 2));
+        both.soon(&[0, 1, 2, 3]);
     }
 
     #[test]

@@ -5,6 +5,9 @@ use std::io;
 
 use super::pixels::Pixels;
 
+/// Class of an image that nobody named: only a teacher's answer is learned from it.
+pub const UNLABELLED: u16 = u16::MAX;
+
 /// Images and labels of one split. Pixels are channels x height x width per image, row-major, 0-255.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Samples {
@@ -16,7 +19,7 @@ pub struct Samples {
     pub width: usize,
     /// `len() * channels * height * width` bytes.
     pub pixels: Pixels,
-    /// Class of each image, below the data set's class count.
+    /// Class of each image, below the data set's class count; or [`UNLABELLED`].
     pub labels: Vec<u16>,
 }
 
@@ -38,6 +41,18 @@ impl Samples {
     #[must_use]
     pub fn first(&self, count: usize) -> Self {
         self.select(&(0..count.min(self.len())).collect::<Vec<_>>())
+    }
+
+    /// These, then those; both of one shape. No pixel is copied.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        Self {
+            pixels: self.pixels.and(&other.pixels, self.image_len()),
+            labels: [self.labels.as_slice(), &other.labels].concat(),
+            channels: self.channels,
+            height: self.height,
+            width: self.width,
+        }
     }
 
     /// Whether there are none.
@@ -90,5 +105,9 @@ mod tests {
         };
         let some = samples.select(&[2, 0]);
         assert_eq!((some.pixels, some.labels), (vec![5, 6, 1, 2].into(), vec![9, 7]));
+        let more =
+            samples.and(&Samples { pixels: vec![7, 8].into(), labels: vec![UNLABELLED], ..samples.clone() });
+        assert_eq!((more.len(), more.labels[3]), (4, UNLABELLED));
+        assert_eq!(*more.select(&[3, 1]).image(0).unwrap(), [7, 8]);
     }
 }

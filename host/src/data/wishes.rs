@@ -1,5 +1,7 @@
 //! What a user wishes of a folder's pictures, and what is left to the teacher or to the defaults.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use super::options::LoadOptions;
@@ -28,6 +30,9 @@ pub struct Wishes {
     /// Leave out pictures that cannot be read, if they are few.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub skip_bad: bool,
+    /// Folder of pictures without classes, for a student to learn from by its teacher's answers alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unlabelled: Option<PathBuf>,
 }
 
 impl Wishes {
@@ -46,6 +51,7 @@ impl Wishes {
             series: self.series.or(other.series),
             split_salt: self.split_salt.or(other.split_salt),
             skip_bad: self.skip_bad || other.skip_bad,
+            unlabelled: self.unlabelled.or(other.unlabelled),
         }
     }
 
@@ -59,6 +65,7 @@ impl Wishes {
             series: self.series.unwrap_or(default.series),
             split_salt: self.split_salt.unwrap_or(default.split_salt),
             skip_bad: self.skip_bad,
+            unlabelled: self.unlabelled,
             ..LoadOptions::default()
         }
     }

@@ -139,7 +139,7 @@ impl Folder {
     pub fn create(path: &Path) -> Result<Self, FolderError> {
         std::fs::create_dir_all(path).map_err(|source| FolderError::Io { path: path.to_owned(), source })?;
         let folder = Self::lock(path)?;
-        if std::fs::metadata(folder.layout.journal()).is_ok_and(|journal| journal.len() > 0) {
+        if holds_a_run(&folder.layout) {
             return Err(FolderError::Taken(path.to_owned()));
         }
         for file in [folder.layout.manifest(), folder.layout.journey()] {
@@ -151,6 +151,19 @@ impl Folder {
             }
         }
         Ok(folder)
+    }
+
+    /// Whether a new run could be made there, asked before hours of work; makes nothing.
+    ///
+    /// # Errors
+    /// [`FolderError::Taken`] if it holds a run; the system's, where no folder can be made.
+    pub fn check(path: &Path) -> Result<(), FolderError> {
+        if holds_a_run(&Layout::of(path)) {
+            return Err(FolderError::Taken(path.to_owned()));
+        }
+        let there = path.ancestors().find(|it| it.exists()).unwrap_or(Path::new("."));
+        let io = |source| FolderError::Io { path: path.to_owned(), source };
+        tempfile::tempfile_in(there).map(drop).map_err(io)
     }
 
     /// For going on with a run.
@@ -233,6 +246,10 @@ impl Folder {
     }
 }
 
+fn holds_a_run(layout: &Layout) -> bool {
+    std::fs::metadata(layout.journal()).is_ok_and(|journal| journal.len() > 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -266,6 +283,11 @@ mod tests {
         run.journal().unwrap().0.append(&line()).unwrap();
         drop(run);
         assert!(matches!(Folder::create(folder.path()), Err(FolderError::Taken(_))));
+        assert!(matches!(Folder::check(folder.path()), Err(FolderError::Taken(_))));
+        let (free, file) = (folder.path().join("runs/b"), folder.path().join("run.toml/b"));
+        Folder::check(&free).unwrap();
+        assert!(!free.exists() && !folder.path().join("runs").exists(), "nothing is made");
+        assert!(matches!(Folder::check(&file), Err(FolderError::Io { .. })));
         let run = Folder::open(folder.path()).unwrap();
         assert_eq!(run.begin(manifest(1)).unwrap(), manifest(1));
         let error = run.begin(manifest(2)).unwrap_err().to_string();

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::accuracy::Accuracy;
+use super::accuracy::{Accuracy, ClassAccuracy};
 use super::paired::PairedDifference;
 
 /// A model that makes more than this share of guessing's errors is unlikely to be fed what it was trained on: a model of ten
@@ -61,6 +61,12 @@ impl Confusion {
                 total: (0..self.classes).map(|answer| self.count(label, answer)).sum(),
             })
             .collect()
+    }
+
+    /// The same with the names of the classes, in label order.
+    pub fn named(&self, classes: &[String]) -> Vec<ClassAccuracy> {
+        let named = classes.iter().zip(self.by_class());
+        named.map(|(class, accuracy)| ClassAccuracy { class: class.clone(), accuracy }).collect()
     }
 
     /// Over all images.

@@ -19,7 +19,7 @@ use super::recipe::Length;
 use super::schedule::Schedule;
 use super::trainer::train;
 use super::*;
-use crate::data::{Normalisation, Samples};
+use crate::data::{Normalisation, Samples, UNLABELLED};
 use crate::model_io::{Weights, reference};
 use crate::network::layer::{Activation, BatchNorm, Conv, Dropout, Input, Layer, Linear, Pool};
 use crate::network::zoo::{Architecture, build};
@@ -220,6 +220,27 @@ fn teacher_logits_are_the_logits_of_the_very_view() {
     )
     .unwrap_err();
     assert_eq!(error.to_string(), "teacher logits: expected 21 images of 4 classes, got 20 of 4");
+}
+
+#[test]
+fn images_without_labels_are_learned_by_the_teachers_answers_alone() {
+    let (teacher, _) = trained(3, None, &recipe());
+    let unlabelled = Samples { labels: vec![UNLABELLED; 512], ..bars(512, 21) };
+    let distilling = Recipe { length: Length::Epochs(8), lambda: 1.0, ..recipe() };
+    let answers =
+        TeacherLogits::compute(&teacher, &unlabelled, &normalisation(), distilling.augmentation, 2, 5)
+            .unwrap();
+    let network = network(8, 0.0);
+    let mut student = Model::new(&network, &initial_weights(&network, 4), ChannelsLast).unwrap();
+    let normalisation = normalisation();
+    let job = TrainingJob::new(&unlabelled, &normalisation, Some(&answers), &distilling);
+    let summary = train(&mut student, job, &mut quiet).unwrap();
+    assert!(summary.cross_entropy == 0.0 && summary.distillation > 0.0, "{summary:?}");
+    let accuracy = evaluate(&student, &bars(400, 2), &normalisation).unwrap();
+    assert!(accuracy.fraction() > 0.8, "{accuracy}, {summary:?}");
+    let job = TrainingJob::new(&unlabelled, &normalisation, None, &distilling);
+    let error = train(&mut student, job, &mut quiet).unwrap_err();
+    assert_eq!(error.to_string(), "label: expected below the network's 4 classes, got 65535");
 }
 
 /// Picked images as the CPU's kernels want them.

@@ -16,7 +16,7 @@ use super::recipe::Recipe;
 use super::state::{EpochResult, Losses, Position, TrainingState};
 use super::teacher_logits::TeacherLogits;
 use super::{TrainingError, mismatch};
-use crate::data::{Normalisation, Samples};
+use crate::data::{Normalisation, Samples, UNLABELLED};
 use crate::network::Role;
 
 /// Where a training stands, after a step.
@@ -149,7 +149,8 @@ fn check_fit<B: Backend>(
         return Err(mismatch("batch", "at least 1 image", 0));
     }
     let classes = model.network().classes();
-    if let Some(&label) = samples.labels.iter().find(|&&label| usize::from(label) >= classes) {
+    let fits = |label: u16| usize::from(label) < classes || (label == UNLABELLED && teacher.is_some());
+    if let Some(&label) = samples.labels.iter().find(|&&label| !fits(label)) {
         return Err(mismatch("label", format!("below the network's {classes} classes"), label));
     }
     let Some(teacher) = teacher else { return Ok(()) };
@@ -216,6 +217,9 @@ impl Loop<'_> {
                 None => Pick::of(image, recipe.augmentation.view(recipe.seed, image, epoch as u64)),
             };
             let picks: Vec<Pick> = chosen.iter().map(pick).collect();
+            // Images that lie on disk are on their way while this batch is learned.
+            let next = (start + recipe.batch).min(shuffled.len());
+            self.source.samples.pixels.soon(&shuffled[next..(next + recipe.batch).min(shuffled.len())]);
 
             let batch = backend.batch(&source, &picks)?;
             let (logits, tape) = model.forward_train(&batch.images)?;

@@ -21,8 +21,8 @@ use crate::normalisation::InputForm;
 use crate::training::recipe::Length;
 use crate::training::state::EpochResult;
 use crate::training::{
-    Accuracy, Checkpoints, Classifier, Confusion, DeviceChoice, Guessing, Recipe, TrainingError, TrainingJob,
-    TrainingState, Weighing, evaluation, inheritance,
+    Accuracy, Checkpoints, ClassAccuracy, Classifier, Confusion, DeviceChoice, Guessing, Recipe,
+    TrainingError, TrainingJob, TrainingState, Weighing, evaluation, inheritance,
 };
 use crate::{training, ui, units, wording};
 
@@ -92,6 +92,8 @@ pub(in crate::cli) struct Trained {
     pub network: Network,
     /// On both validation halves together: the test images are not for this.
     pub validation: Accuracy,
+    /// The same by class, in label order.
+    classes: Vec<ClassAccuracy>,
     /// How it came about, epoch by epoch.
     epochs: Vec<Epoch>,
     weights: Weights,
@@ -109,12 +111,24 @@ struct Epoch {
     validation_accuracy: f64,
 }
 
+/// Accuracy on one class.
+#[derive(Serialize)]
+struct Class {
+    name: String,
+    /// Its validation images.
+    images: u32,
+    /// Share of right answers on them, 0 to 1; `null` without images.
+    validation_accuracy: Option<f64>,
+}
+
 /// `n2n teacher train --json`.
 #[derive(Serialize)]
 struct Written {
     schema: u32,
     file: String,
     validation_accuracy: f64,
+    /// The same by class, in label order.
+    classes: Vec<Class>,
     epochs: Vec<Epoch>,
     params: u64,
     macs: u64,
@@ -148,20 +162,23 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
         schema: SCHEMA,
         file: args.out.display().to_string(),
         validation_accuracy: trained.validation.fraction(),
+        classes: trained.classes.iter().map(Class::from).collect(),
         epochs: trained.epochs,
         params: cost.params,
         macs: cost.macs,
         seconds: began.elapsed().as_secs_f64(),
     };
     context.ui.result(&written, || {
-        ui::facts([
+        let facts = ui::facts([
             ("teacher", written.file.clone()),
             ("network", format!("{} at width {}", args.arch, args.width)),
             ("validation accuracy", units::percent(written.validation_accuracy)),
             ("parameters", units::count(written.params)),
             ("MACs", units::count(written.macs)),
             ("time", units::duration(began.elapsed())),
-        ])
+        ]);
+        let rows = wording::of_classes(&trained.classes);
+        format!("{facts}\n\n{}", ui::table(["validation accuracy by class (images)", "teacher"], rows))
     })?;
     Ok(Code::Done)
 }
@@ -231,12 +248,21 @@ pub(in crate::cli) fn train(wish: &Wish, dataset: &Dataset, context: &Context) -
     Ok(Trained {
         network,
         validation: validation.accuracy(),
+        classes: validation.named(&dataset.classes),
         epochs: summary.epochs.iter().map(epoch).collect(),
         weights: model.weights()?,
         info,
         out: wish.out.clone(),
         checkpoint,
     })
+}
+
+impl From<&ClassAccuracy> for Class {
+    fn from(it: &ClassAccuracy) -> Self {
+        let ClassAccuracy { class, accuracy } = it;
+        let validation_accuracy = (accuracy.total > 0).then(|| accuracy.fraction());
+        Self { name: class.clone(), images: accuracy.total, validation_accuracy }
+    }
 }
 
 /// Where the state of an unfinished training is kept.

@@ -175,7 +175,7 @@ fn new_file(cache: Option<&Path>) -> io::Result<(BufWriter<File>, Option<PathBuf
 }
 
 /// Whole or not at all.
-fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
+pub(super) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
     file.write_all(text)?;
     file.as_file().sync_data()?;
@@ -184,10 +184,14 @@ fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
 
 /// The name of a folder's cache: by where the folder is and what its pictures are made into.
 fn name(folder: &Path, form: Form) -> String {
-    let folder = folder.canonicalize().unwrap_or_else(|_| folder.into());
     let Form { height, width, channels, fit } = form;
-    let form = format!("\0{height}x{width}x{channels} {fit} {SCHEMA}");
-    let digest = Sha256::digest([folder.as_os_str().as_encoded_bytes(), form.as_bytes()].concat());
+    place(folder, &format!("{height}x{width}x{channels} {fit} {SCHEMA}"))
+}
+
+/// A name for what is kept about a folder: by where the folder is, and what it is that is kept.
+pub(super) fn place(folder: &Path, what: &str) -> String {
+    let folder = folder.canonicalize().unwrap_or_else(|_| folder.into());
+    let digest = Sha256::digest([folder.as_os_str().as_encoded_bytes(), b"\0", what.as_bytes()].concat());
     hex::encode(&digest[..16])
 }
 

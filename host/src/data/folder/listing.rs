@@ -88,6 +88,21 @@ pub(super) fn list(folder: &Path) -> Result<Listing, DataError> {
     Ok(listing)
 }
 
+/// All pictures in and below `folder`, whatever its folders are called, and what is worth a line each.
+///
+/// # Errors
+/// It is no folder, or has no pictures.
+pub(super) fn below(folder: &Path) -> Result<(Vec<PathBuf>, Vec<String>), DataError> {
+    check(folder)?;
+    let mut left = Left::default();
+    let mut files = Vec::new();
+    walk(folder, MAX_DEPTH, &mut HashSet::new(), &mut files, &mut left)?;
+    if files.is_empty() {
+        return Err(layout(folder, "a folder with pictures", "none", "give the folder that holds them"));
+    }
+    Ok((files, notes(&left, &[])))
+}
+
 fn layout(path: &Path, expected: &str, got: impl Into<String>, hint: impl Into<String>) -> DataError {
     DataError::Layout { path: path.into(), expected: expected.into(), got: got.into(), hint: hint.into() }
 }

@@ -1,19 +1,21 @@
 //! From a folder's files to images in parts: list, deal by name, decode, leave out, settle copies.
 
-use std::path::Path;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::cache::{self, Decoded, Kept};
+use super::cache::{self, Decoded, Entry, Kept};
 use super::duplicates;
 use super::listing::{self, Found, Listing};
 use super::parts::{Deal, Given, PARTS, counts, empty};
 use super::picture::Form;
+use super::remembered;
 use crate::data::error::DataError;
 use crate::data::facts::{Facts, Sizes, Skipped};
 use crate::data::options::LoadOptions;
 use crate::data::pixels::Pixels;
 use crate::data::samples::Samples;
-use crate::data::series;
+use crate::data::series::{self, Series};
 use crate::data::source::MAX_PART_BYTES;
 use crate::data::split::Parts;
 use crate::memory::free_memory;
@@ -34,7 +36,9 @@ pub(in crate::data) fn load(
 ) -> Result<(Vec<String>, Parts, Facts), DataError> {
     let Listing { classes, mut pictures, given, notes } = listing::list(folder)?;
     let names: Vec<String> = pictures.iter().map(|picture| picture.name.clone()).collect();
-    let series::Keys { by_picture: mut keys, resolved, told } = series::keys(&names, &options.series);
+    let series::Keys { by_picture: mut keys, resolved, told } = keys(folder, &names, options);
+    tell_all(&notes);
+    tell_all(&told);
     let deal = Deal::new(&options.split_salt, given.clone());
     let mut dealt: Vec<usize> =
         keys.iter().zip(&pictures).map(|(key, picture)| deal.part(key, picture.given)).collect();
@@ -46,8 +50,11 @@ pub(in crate::data) fn load(
         fit: Some(options.fit),
         ..Facts::default()
     };
-    tell_all(&notes);
-    tell_all(&told);
+    if let (Series::Auto, Some(cache), Some(resolved)) = (&options.series, &options.cache, &facts.series)
+        && let Err(error) = remembered::keep(cache, folder, &names, resolved)
+    {
+        tracing::warn!("{}: how the pictures were dealt cannot be kept: {error}", cache.display());
+    }
     tracing::info!("{}", overview(&classes, &pictures, &dealt, &facts));
 
     let form = Form {
@@ -60,20 +67,9 @@ pub(in crate::data) fn load(
         let paths: Vec<&Path> = pictures.iter().map(|picture| picture.path.as_path()).collect();
         cache::decoded(&paths, folder, form, options.cache.as_deref(), tell)?
     };
-    let bad: Vec<(std::path::PathBuf, String)> = pictures
-        .iter()
-        .zip(&entries)
-        .filter_map(|(picture, entry)| Some((picture.path.clone(), entry.picture.as_ref().err()?.clone())))
-        .collect();
     let all = pictures.len();
-    if !bad.is_empty() && (!options.skip_bad || bad.len() as f64 > MOST_BAD * all as f64) {
-        return Err(DataError::Bad {
-            path: folder.into(),
-            pictures: all,
-            files: bad,
-            skip: options.skip_bad,
-        });
-    }
+    let paths: Vec<PathBuf> = pictures.iter().map(|picture| picture.path.clone()).collect();
+    facts.skipped = left_out(folder, &paths, &entries, options.skip_bad)?;
     let mut kept: Vec<Kept> = Vec::with_capacity(all);
     let mut digests = Vec::with_capacity(all);
     let mut keep = entries.iter().map(|entry| entry.picture.is_ok());
@@ -88,16 +84,6 @@ pub(in crate::data) fn load(
             digests.push(entry.digest);
         }
     }
-    if !bad.is_empty() {
-        let share = units::percent(bad.len() as f64 / all as f64);
-        let names: Vec<String> = bad.iter().map(|(path, _)| path.display().to_string()).collect();
-        tracing::warn!(
-            "left out {} of {all} pictures ({share}): {}",
-            bad.len(),
-            units::listed(&names, SHOWN)
-        );
-        facts.skipped = Some(Skipped { pictures: bad.len(), of: all });
-    }
 
     let labels: Vec<u16> = pictures.iter().map(|picture| picture.label).collect();
     let out = duplicates::settle(&digests, &labels, &mut dealt);
@@ -105,31 +91,22 @@ pub(in crate::data) fn load(
     facts.duplicates = out.dropped.len();
     let taken: Vec<usize> = (0..pictures.len()).filter(|index| !out.dropped.contains(index)).collect();
     full(folder, &classes, &pictures, &keys, &dealt, &deal)?;
-    if !bad.is_empty() || out.moved > 0 || !out.dropped.is_empty() {
+    if facts.skipped.is_some() || out.moved > 0 || !out.dropped.is_empty() {
         let pictures: Vec<Found> = taken.iter().map(|&index| pictures[index].clone()).collect();
         let dealt: Vec<usize> = taken.iter().map(|&index| dealt[index]).collect();
         tracing::info!("{}", overview(&classes, &pictures, &dealt, &facts));
     }
     facts.sizes = Sizes::of(taken.iter().map(|&index| kept[index].original));
 
-    let length = form.bytes();
-    let bytes = taken.len() as u64 * length as u64;
-    let in_memory = bytes <= (free_memory() / MEMORY_SHARE).min(MAX_PART_BYTES);
+    let in_memory = fits(taken.len(), form);
     let samples = |part: usize| {
         let members: Vec<usize> = taken.iter().copied().filter(|&index| dealt[index] == part).collect();
         let places = members.iter().map(|&index| kept[index].place).collect();
-        let stored = Pixels::stored(Arc::clone(&file), places, length);
-        let pixels = if in_memory {
-            let io = |source| DataError::Io { path: folder.into(), source };
-            stored.bytes().map_err(io)?.into_owned().into()
-        } else {
-            stored
-        };
         Ok(Samples {
             channels: form.channels,
             height: form.height as usize,
             width: form.width as usize,
-            pixels,
+            pixels: pixels(&file, places, form, in_memory, folder)?,
             labels: members.iter().map(|&index| labels[index]).collect(),
         })
     };
@@ -142,6 +119,69 @@ pub(in crate::data) fn load(
     Ok((classes, parts, facts))
 }
 
+/// Names by which pictures are dealt. What `auto` means is decided once for a folder, as it was when it was first read.
+fn keys(folder: &Path, names: &[String], options: &LoadOptions) -> series::Keys {
+    let known = options.cache.as_deref().filter(|_| options.series == Series::Auto);
+    let Some(first) = known.and_then(|cache| remembered::series(cache, folder, names)) else {
+        return series::keys(names, &options.series);
+    };
+    let now = series::keys(names, &Series::Auto).resolved;
+    let keys = series::keys(names, &first);
+    if now == first {
+        return keys;
+    }
+    let told = format!(
+        "{}; by its names of today this folder would be dealt anew, which would move pictures between parts: it stays as it \
+         was first dealt, and --series {now} changes it",
+        keys.told.unwrap_or_else(|| format!("series: {first}"))
+    );
+    series::Keys { told: Some(told), ..keys }
+}
+
+/// Pictures that cannot be read: an error that names them all, or a warning where a few are to be left out.
+pub(super) fn left_out(
+    folder: &Path,
+    paths: &[PathBuf],
+    entries: &[Entry],
+    skip: bool,
+) -> Result<Option<Skipped>, DataError> {
+    let bad = paths.iter().zip(entries);
+    let bad: Vec<(PathBuf, String)> =
+        bad.filter_map(|(path, entry)| Some((path.clone(), entry.picture.as_ref().err()?.clone()))).collect();
+    let all = paths.len();
+    if bad.is_empty() {
+        return Ok(None);
+    }
+    if !skip || bad.len() as f64 > MOST_BAD * all as f64 {
+        return Err(DataError::Bad { path: folder.into(), pictures: all, files: bad, skip });
+    }
+    let share = units::percent(bad.len() as f64 / all as f64);
+    let names: Vec<String> = bad.iter().map(|(path, _)| path.display().to_string()).collect();
+    tracing::warn!("left out {} of {all} pictures ({share}): {}", bad.len(), units::listed(&names, SHOWN));
+    Ok(Some(Skipped { pictures: bad.len(), of: all }))
+}
+
+/// Whether so many pictures, of all parts together, may lie in memory.
+pub(super) fn fits(pictures: usize, form: Form) -> bool {
+    pictures as u64 * form.bytes() as u64 <= (free_memory() / MEMORY_SHARE).min(MAX_PART_BYTES)
+}
+
+/// Decoded pictures at these places: in memory, or they stay in their file.
+pub(super) fn pixels(
+    file: &Arc<File>,
+    places: Vec<u32>,
+    form: Form,
+    in_memory: bool,
+    folder: &Path,
+) -> Result<Pixels, DataError> {
+    let stored = Pixels::stored(Arc::clone(file), places, form.bytes());
+    if !in_memory {
+        return Ok(stored);
+    }
+    let io = |source| DataError::Io { path: folder.into(), source };
+    Ok(stored.bytes().map_err(io)?.into_owned().into())
+}
+
 /// What a folder holds, by names alone.
 pub(in crate::data) fn look(folder: &Path) -> Result<String, DataError> {
     let Listing { classes, pictures, given, .. } = listing::list(folder)?;
@@ -149,7 +189,7 @@ pub(in crate::data) fn look(folder: &Path) -> Result<String, DataError> {
     Ok(format!("{} classes, {} pictures{parts}", classes.len(), pictures.len()))
 }
 
-fn tell_all<'a>(notes: impl IntoIterator<Item = &'a String>) {
+pub(super) fn tell_all<'a>(notes: impl IntoIterator<Item = &'a String>) {
     notes.into_iter().for_each(|note| tracing::warn!("{note}"));
 }
 

@@ -8,6 +8,8 @@
 //! | `picture` | bytes to upright, scaled planes |
 //! | `cache` | decoded once, on disk |
 //! | `duplicates` | the same picture in two parts |
+//! | `remembered` | how a folder was dealt the first time |
+//! | `unlabelled` | pictures without classes |
 
 mod cache;
 mod duplicates;
@@ -15,7 +17,10 @@ mod listing;
 mod load;
 mod parts;
 mod picture;
+mod remembered;
 #[cfg(test)]
 mod tests;
+mod unlabelled;
 
 pub(super) use load::{load, look};
+pub(super) use unlabelled::load as unlabelled;

@@ -7,11 +7,12 @@ use std::path::Path;
 use image::{ImageFormat, Rgb, RgbImage};
 
 use super::picture::tests::encoded;
-use super::{listing, load};
+use super::{listing, load, unlabelled};
 use crate::data::error::DataError;
 use crate::data::facts::{Facts, Skipped};
 use crate::data::options::LoadOptions;
-use crate::data::samples::Samples;
+use crate::data::samples::{Samples, UNLABELLED};
+use crate::data::series::Series;
 use crate::data::split::Parts;
 
 fn options() -> LoadOptions {
@@ -271,4 +272,67 @@ fn a_copy_of_a_test_picture_in_another_part_is_kept_in_training_alone() {
             assert!(!learned.contains(&samples.image(index).unwrap().into_owned()));
         }
     }
+}
+
+#[test]
+fn a_folder_is_dealt_as_it_was_first_dealt() {
+    let (folder, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    // Forty subjects with three pictures each, in two classes.
+    for (class, name) in ["a", "b"].into_iter().enumerate() {
+        for index in 0..120_u32 {
+            let path = folder.path().join(name).join(format!("s{}x_{}.png", index / 3, index % 3));
+            save(&path, class as u32 * 120 + index);
+        }
+    }
+    let kept = LoadOptions { cache: Some(cache.path().into()), ..options() };
+    let (_, before, facts) = read(folder.path(), &kept).unwrap();
+    assert_eq!(facts.series, Some(Series::Numbered));
+    // A camera's counter: by the names of today alone, nothing would be a series any more.
+    for index in 0..60 {
+        save(&folder.path().join(format!("a/img_{index:04}.png")), 10_000 + index);
+    }
+    let (_, after, facts) = read(folder.path(), &kept).unwrap();
+    assert_eq!(facts.series, Some(Series::Numbered));
+    let after = places(&after);
+    for (picture, part) in places(&before) {
+        assert_eq!(after[&picture], part, "{picture:?}");
+    }
+    assert_eq!(read(folder.path(), &options()).unwrap().2.series, Some(Series::Off), "without a memory");
+    let asked = LoadOptions { series: Series::Off, ..kept.clone() };
+    assert_eq!(read(folder.path(), &asked).unwrap().2.series, Some(Series::Off), "who asks gets it");
+    // Other pictures in its place are another collection.
+    for class in ["a", "b"] {
+        fs::remove_dir_all(folder.path().join(class)).unwrap();
+    }
+    classes(folder.path(), &["a", "b"], 60);
+    assert_eq!(read(folder.path(), &kept).unwrap().2.series, Some(Series::Off));
+}
+
+#[test]
+fn pictures_without_classes_are_read_from_anywhere_below_and_no_tested_one_is_among_them() {
+    let (folder, more) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    classes(folder.path(), &["a", "b"], 60);
+    let (_, Parts { train, validation_search, validation_select, test }, _) =
+        read(folder.path(), &options()).unwrap();
+    for index in 0..7 {
+        save(&more.path().join(format!("deep/er/{index}.bmp")), 5_000 + index);
+    }
+    save(&more.path().join("again.png"), 5_000);
+    for index in 0..60 {
+        // Every labelled picture of a class, in another format.
+        save(&more.path().join(format!("copy_{index}.tif")), index);
+    }
+    fs::write(more.path().join("notes.txt"), "no picture").unwrap();
+    let labelled = [&train, &validation_search, &validation_select, &test];
+    let found = unlabelled(more.path(), labelled, &options(), &mut |_, _| {}).unwrap();
+    assert_eq!((found.len(), found.channels, found.height), (7, 3, 4));
+    assert!(found.labels.iter().all(|label| *label == UNLABELLED));
+    fs::write(more.path().join("bad.png"), "no picture").unwrap();
+    let error = unlabelled(more.path(), labelled, &options(), &mut |_, _| {}).unwrap_err();
+    assert!(error.to_string().contains("1 of 69 pictures cannot be read: bad.png"), "{error}");
+    let skipping = LoadOptions { skip_bad: true, ..options() };
+    assert_eq!(unlabelled(more.path(), labelled, &skipping, &mut |_, _| {}).unwrap().len(), 7);
+    let empty = tempfile::tempdir().unwrap();
+    let error = unlabelled(empty.path(), labelled, &options(), &mut |_, _| {}).unwrap_err();
+    assert!(error.to_string().contains("expected a folder with pictures, got none"), "{error}");
 }

@@ -5,10 +5,12 @@
 
 use candle_core::{Result, bail};
 
+use crate::data::UNLABELLED;
+
 /// What the student is compared with.
 #[derive(Clone, Copy, Debug)]
 pub struct Target<'a> {
-    /// Class of each image.
+    /// Class of each image; one that is [`UNLABELLED`] has no cross-entropy.
     pub labels: &'a [u16],
     /// Share of the probability that is spread evenly over all classes, in `[0, 1)`.
     pub label_smoothing: f64,
@@ -21,7 +23,7 @@ pub struct Target<'a> {
 pub struct Loss {
     /// The whole: cross-entropy + lambda * distillation.
     pub total: f64,
-    /// Mean over images.
+    /// Mean over images; those without a label count as 0.
     pub cross_entropy: f64,
     /// Mean over images and classes of the squared difference to the teacher's logits; 0 without a teacher.
     pub distillation: f64,
@@ -38,7 +40,8 @@ pub fn loss(rows: &[f32], classes: usize, target: Target<'_>) -> Result<Loss> {
     if target.labels.len() != images {
         bail!("loss: expected {images} labels, got {}", target.labels.len());
     }
-    if let Some(&label) = target.labels.iter().find(|&&label| usize::from(label) >= classes) {
+    let fits = |label: u16| usize::from(label) < classes || label == UNLABELLED;
+    if let Some(&label) = target.labels.iter().find(|&&label| !fits(label)) {
         bail!("loss: label {label} is not below the {classes} classes");
     }
     if let Some((teacher, _)) = target.teacher
@@ -55,14 +58,15 @@ pub fn loss(rows: &[f32], classes: usize, target: Target<'_>) -> Result<Loss> {
         let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let sum: f64 = row.iter().map(|&logit| f64::from(logit - largest).exp()).sum();
         let normaliser = f64::from(largest) + sum.ln();
+        let named = target.labels[image] != UNLABELLED;
         for (class, (&logit, gradient)) in row.iter().zip(gradient).enumerate() {
             let hit = class == usize::from(target.labels[image]);
             let wanted = spread + if hit { 1.0 - target.label_smoothing } else { 0.0 };
             let log_probability = f64::from(logit) - normaliser;
-            if wanted > 0.0 {
+            if wanted > 0.0 && named {
                 cross_entropy -= wanted * log_probability;
             }
-            let mut slope = log_probability.exp() - wanted;
+            let mut slope = if named { log_probability.exp() - wanted } else { 0.0 };
             if let Some((teacher, lambda)) = target.teacher {
                 let difference = f64::from(logit) - f64::from(teacher[image * classes + class]);
                 distillation += difference * difference;

@@ -15,6 +15,7 @@ mod ferried;
 mod fewer_instructions;
 pub(in crate::training) mod stock;
 
+use crate::data::UNLABELLED;
 use crate::network::shape::positions;
 pub(in crate::training) use emulated::gpu;
 use ferried::Ferried;
@@ -531,7 +532,7 @@ fn the_loss_and_its_gradient_match_an_f64_reference() {
     let mut logits = [Reference::random(&mut generator, &[4, 6])];
     logits[0].values.iter_mut().for_each(|value| *value *= 5.0);
     let teacher: Vec<f32> = (0..24).map(|index| (index % 7) as f32 - 3.0).collect();
-    let labels = [5u16, 0, 3, 3];
+    let labels = [5u16, 0, UNLABELLED, 3];
     let (smoothing, lambda) = (0.1, 0.7);
     let total = |inputs: &[Reference]| -> Vec<f64> {
         let mut sum = 0.0;
@@ -539,7 +540,8 @@ fn the_loss_and_its_gradient_match_an_f64_reference() {
             let normaliser = row.iter().map(|logit| logit.exp()).sum::<f64>().ln();
             for (class, logit) in row.iter().enumerate() {
                 let hit = f64::from(u8::from(class == usize::from(labels[image])));
-                sum -= (hit * (1.0 - smoothing) + smoothing / 6.0) * (logit - normaliser) / 4.0;
+                let named = f64::from(u8::from(labels[image] != UNLABELLED));
+                sum -= named * (hit * (1.0 - smoothing) + smoothing / 6.0) * (logit - normaliser) / 4.0;
                 sum += lambda * (logit - f64::from(teacher[image * 6 + class])).powi(2) / 24.0;
             }
         }

@@ -61,7 +61,7 @@ extern "C" __global__ void answers_of(const Pick *picks, const float *answers, f
 
 // ---- the loss
 
-// One thread an image, in f64: logits are few. losses: [2][images].
+// One thread an image, in f64: logits are few. losses: [2][images]. A label that is no class is none: no entropy.
 extern "C" __global__ void loss_of_images(const float *logits, const float *labels, const float *answers,
                                           float *gradient, double *losses, int images, int classes,
                                           float smoothing, float lambda) {
@@ -74,11 +74,12 @@ extern "C" __global__ void loss_of_images(const float *logits, const float *labe
         for (int c = 0; c < classes; c++) sum += exp((double)(row[c] - largest));
         double normaliser = (double)largest + log(sum), entropy = 0, distance = 0;
         double spread = (double)smoothing / classes;
+        bool named = (int)labels[image] < classes;
         for (int c = 0; c < classes; c++) {
             double wanted = spread + (c == (int)labels[image] ? 1.0 - (double)smoothing : 0.0);
             double log_probability = (double)row[c] - normaliser;
-            if (wanted > 0) entropy -= wanted * log_probability;
-            double slope = exp(log_probability) - wanted;
+            if (wanted > 0 && named) entropy -= wanted * log_probability;
+            double slope = named ? exp(log_probability) - wanted : 0.0;
             if (answers) {
                 double difference = (double)row[c] - (double)answers[image * classes + c];
                 distance += difference * difference;
