@@ -26,15 +26,15 @@ PICTURES = ["--image-size", "64x64", "--resize", "letterbox"]
 SHARES = [0.7, 0.075, 0.075, 0.15]
 
 
-def place(key):
+def place(key, salt):
     """A number from 0 up to 1 for a name: how n2n deals pictures."""
-    digest = hashlib.sha256(b"\0" + key.encode()).digest()
+    digest = hashlib.sha256(f"{salt}\0{key}".encode()).digest()
     return (int.from_bytes(digest[:8], "big") >> 11) / 2**53
 
 
-def part(key):
+def part(key, salt=""):
     """0 training, 1 and 2 validation, 3 test."""
-    where, end = place(key), 1.0
+    where, end = place(key, salt), 1.0
     for number in (3, 2, 1):
         end -= SHARES[number]
         if where >= end:
@@ -76,13 +76,13 @@ def save(path, target, ending):
 
 
 def folder(root, classes, parts):
-    """Writes a data set; with `parts` in folders train/, val/ and test/ by the name's series."""
+    """Writes a data set; with `parts` in folders train/, val/ and test/ by the name's series, and another salt than n2n's."""
     count = 0
     for name in classes:
         for number, (path, below) in enumerate(drawings(name)):
             ending = FORMATS[number % len(FORMATS)]
             below = f"{os.path.splitext(below)[0]}.{ending}"
-            where = ["train", "val", "val", "test"][part(series(below, "numbered"))] if parts else ""
+            where = ["train", "val", "val", "test"][part(series(below, "numbered"), "ours")] if parts else ""
             count += save(path, os.path.join(root, where, name, below), ending)
     return count
 
