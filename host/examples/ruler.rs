@@ -8,6 +8,8 @@
 //!
 //! `cargo run --release -p n2n --example ruler -- --teacher teacher.onnx --data fashion-mnist --limit macs=0.25x`
 
+#![expect(clippy::print_stdout, reason = "its result")]
+
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -260,29 +262,27 @@ fn report(
     println!("look\tits figure\tend's accuracy\tend's likelihood");
     for (place, rung) in rungs.iter().enumerate() {
         for (index, name) in FIGURES.iter().enumerate() {
-            let against = |of: usize| {
-                correlation(
-                    (0..looks.len()).map(|it| (looks[it][place].figure(index), end(it, of))).collect(),
-                )
-            };
+            let pair = |of: usize, it: usize| (looks[it][place].figure(index), end(it, of));
+            let against =
+                |of: usize| correlation(&(0..looks.len()).map(|it| pair(of, it)).collect::<Vec<_>>());
             println!("{rung}\t{name}\t{}\t{}", against(0), against(2));
         }
         surrogates[place].fit(*rung, false);
         let expected: Vec<f64> = networks.iter().map(|it| surrogates[place].expected_of(it)).collect();
-        let against = |of: usize| {
-            correlation(expected.iter().enumerate().map(|(it, value)| (*value, end(it, of))).collect())
-        };
+        let pair = |of: usize, it: usize| (expected[it], end(it, of));
+        let against =
+            |of: usize| correlation(&(0..expected.len()).map(|it| pair(of, it)).collect::<Vec<_>>());
         println!("{rung}\tfitted model\t{}\t{}", against(0), against(2));
     }
     if ends.iter().all(|it| it.len() >= 2) {
-        let again =
-            |of: usize| correlation(ends.iter().map(|it| (it[0].figure(of), it[1].figure(of))).collect());
+        let pair = |of: usize, it: &[Look]| (it[0].figure(of), it[1].figure(of));
+        let again = |of: usize| correlation(&ends.iter().map(|it| pair(of, it)).collect::<Vec<_>>());
         println!("one end\twith another\t{}\t{}", again(0), again(2));
     }
 }
 
 /// With its interval.
-fn correlation(pairs: Vec<(f64, f64)>) -> String {
+fn correlation(pairs: &[(f64, f64)]) -> String {
     let mut rng = random::stream(0, "bootstrap");
     let mut drawn: Vec<f64> = (0..DRAWS)
         .filter_map(|_| {
@@ -292,6 +292,6 @@ fn correlation(pairs: Vec<(f64, f64)>) -> String {
         .collect();
     drawn.sort_by(f64::total_cmp);
     let at = |share: f64| drawn.get((share * drawn.len() as f64) as usize).copied().unwrap_or(f64::NAN);
-    let whole = rank_correlation(&pairs).unwrap_or(f64::NAN);
+    let whole = rank_correlation(pairs).unwrap_or(f64::NAN);
     format!("{whole:+.2} [{:+.2}, {:+.2}]", at(0.025), at(0.975))
 }

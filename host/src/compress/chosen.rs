@@ -76,14 +76,26 @@ impl<'a> Searched<'a> {
         job.clock.begin(Phase::Finalists);
         let settings = job.plan.configuration.finale;
         let (mut keeping, mut row, mut nearest) = (Vec::new(), Row::default(), Vec::new());
-        for finalist in in_turn(&found.finalists, settings.finalists) {
-            if keeping.len() == settings.finalists {
-                break;
-            }
-            match limits_of(&mut job, &found.limits, finalist, &mut row)? {
-                Verdict::Keeps => keeping.push(finalist),
-                Verdict::Breaks(miss) => nearest.push(miss),
-                Verdict::Untold => {}
+        let mut seen = Vec::new();
+        for (finalists, room) in in_turn(&found.finalists, settings.finalists) {
+            let mut room = room.min(settings.finalists - keeping.len());
+            for place in finalists {
+                if room == 0 {
+                    break;
+                }
+                if seen.contains(&place) {
+                    continue;
+                }
+                seen.push(place);
+                let finalist = &found.finalists[place];
+                match limits_of(&mut job, &found.limits, finalist, &mut row)? {
+                    Verdict::Keeps => {
+                        keeping.push(finalist);
+                        room -= 1;
+                    }
+                    Verdict::Breaks(miss) => nearest.push(miss),
+                    Verdict::Untold => {}
+                }
             }
         }
         if nearest.is_empty() {
@@ -107,13 +119,16 @@ impl<'a> Searched<'a> {
     }
 }
 
-/// What a student is compared with first, as far as there is room beside the best; then the others, the best first.
-fn in_turn(finalists: &[Finalist], room: usize) -> Vec<&Finalist> {
-    let compared =
-        [finalists.iter().position(Finalist::is_uniform), finalists.iter().position(Finalist::is_simple)];
-    let mut order: Vec<usize> = compared.into_iter().flatten().take(room.saturating_sub(1)).collect();
-    order.extend((0..finalists.len()).filter(|place| !order.contains(place)).collect::<Vec<_>>());
-    order.into_iter().map(|place| &finalists[place]).collect()
+/// Places of finalists, each group with how many of it are taken: uniform width and the best other simple student, which a
+/// student is compared with, as far as there is room beside the best; then all, the best first.
+fn in_turn(finalists: &[Finalist], room: usize) -> [(Vec<usize>, usize); 3] {
+    let of =
+        |is_it: fn(&Finalist) -> bool| (0..finalists.len()).filter(|&it| is_it(&finalists[it])).collect();
+    [
+        (of(Finalist::is_uniform), usize::from(room > 1)),
+        (of(Finalist::is_simple), usize::from(room > 2)),
+        (of(|_| true), room),
+    ]
 }
 
 /// Whether a finalist keeps the limits.
@@ -137,10 +152,8 @@ fn limits_of(
         let resources = Resources { measured, ..Resources::of(network) };
         NearMiss::new(&finalist.trial.searcher, finalist.trial.accuracy(), limits, &resources)
     };
-    let known = match job.latency_counts() {
-        true => None,
-        false => finalist.trial.resources.and_then(|resources| resources.measured),
-    };
+    let of_search = finalist.trial.resources.and_then(|resources| resources.measured);
+    let known = of_search.filter(|_| !job.latency_counts());
     if let Some(miss) = judged(limits, known) {
         job.say(format!("a finalist breaks {}", broken(limits, network, known)));
         return Ok(Verdict::Breaks(miss));

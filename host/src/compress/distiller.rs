@@ -157,8 +157,7 @@ impl<'a> Distiller<'a> {
         }
         if self.answers(augmentation).is_none() {
             let normalisation = &self.dataset.normalisation;
-            let answers =
-                self.teacher.answers(&self.learned, normalisation, augmentation, FINAL_VIEWS, 0)?;
+            let answers = self.teacher.answers(&self.learned, normalisation, augmentation, FINAL_VIEWS, 0)?;
             self.augmented.push((augmentation, answers));
         }
         Ok(())

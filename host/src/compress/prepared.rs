@@ -89,7 +89,9 @@ impl<'a> Prepared<'a> {
             if recorded.is_empty() {
                 // The teacher was measured carefully, and the smallest student as candidates are.
                 let speed = Speed {
-                    image: answered / u32::try_from((dataset.train.len() + dataset.unlabelled.len()).max(1)).unwrap_or(u32::MAX),
+                    image: answered
+                        / u32::try_from((dataset.train.len() + dataset.unlabelled.len()).max(1))
+                            .unwrap_or(u32::MAX),
                     measurement: began.elapsed() / CANDIDATES_FOR_A_TEACHER,
                 };
                 let teacher = teacher(plan, &weights, &guessing, on_board.measured);

@@ -595,11 +595,15 @@ impl<'a> Search<'a> {
 
 /// What came too late in the recorded part of a search.
 fn late(recorded: &[Record]) -> HashSet<(usize, usize)> {
-    let is_late = |record: &Record| match record {
-        Record::Trial(trial) if trial.outcome == TrialOutcome::Late => Some((trial.batch, trial.rollout)),
-        _ => None,
-    };
-    recorded.iter().filter_map(is_late).collect()
+    let mut late = HashSet::new();
+    for record in recorded {
+        if let Record::Trial(trial) = record
+            && trial.outcome == TrialOutcome::Late
+        {
+            late.insert((trial.batch, trial.rollout));
+        }
+    }
+    late
 }
 
 /// Who has a share.

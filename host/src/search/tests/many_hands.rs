@@ -88,13 +88,12 @@ fn an_answer_that_nobody_asked_for_is_a_fault() {
             self.0.submit(tasks)
         }
         fn complete(&mut self) -> Result<(usize, Evaluated), Fault> {
-            match self.1.take() {
-                Some(again) => Ok(again),
-                None => {
-                    self.1 = Some(self.0.complete()?);
-                    Ok(self.1.clone().unwrap())
-                }
+            if let Some(again) = self.1.take() {
+                return Ok(again);
             }
+            let answer = self.0.complete()?;
+            self.1 = Some(answer.clone());
+            Ok(answer)
         }
         fn weights(&mut self, job: &Job) -> Result<Arc<Weights>, Fault> {
             self.0.weights(job)
