@@ -5,7 +5,6 @@
 
 use crate::data::Skipped;
 use crate::measurement::{Conditions, Measurement};
-use crate::run::summary::Baseline;
 use crate::search::{Budget, NearMiss};
 use crate::training::{ClassAccuracy, Guessing, Verdict};
 use crate::units;
@@ -125,20 +124,6 @@ pub(crate) fn of_classes(it: &[ClassAccuracy]) -> Vec<[String; 2]> {
 /// The class that lost most.
 pub(crate) fn worst_loss((class, teacher, student): (&str, f64, f64)) -> String {
     format!("class `{class}`, {} to {}", units::percent(teacher), units::percent(student))
-}
-
-/// What a student has over one that anybody would try first, on the images that choose.
-pub(crate) fn added(baseline: &Baseline) -> String {
-    let (low, high) = baseline.added.interval();
-    format!(
-        "{} points [{}, {}] over {} ({} parameters), retrained alike, on {} validation images",
-        units::points(baseline.added.estimate()),
-        units::points(low),
-        units::points(high),
-        baseline.found_by,
-        units::count(baseline.params),
-        baseline.added.images,
-    )
 }
 
 /// A candidate that breaks limits, and by how much.

@@ -89,7 +89,8 @@ fn is_complete(world: &World, finished: &Finished) {
         assert!(world.path().join("run").join(file).is_file(), "{file}");
     }
     let trials = records(world, "trial");
-    assert_eq!(result["candidates"], trials.len(), "{result}");
+    let count = |name: &str| result["counts"][name].as_u64().unwrap() as usize;
+    assert_eq!(count("proposed") + count("promoted"), trials.len(), "{result}");
     let (mut places, mut proposals) = (BTreeSet::new(), 0);
     for (index, trial) in trials.iter().enumerate() {
         assert_eq!(trial["index"], index, "{trial}");

@@ -7,6 +7,7 @@ pub mod agent;
 mod board;
 mod checkpoints;
 mod compress;
+mod compressed;
 mod context;
 mod data;
 mod device;

@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::Context;
-use super::json::{self, Compressed, SCHEMA};
+use super::compressed::{self, Compressed};
+use super::json::{Interval, SCHEMA};
 use super::ship::slot_paths;
 use super::used::Used;
 use crate::compress::Forecast;
@@ -104,10 +105,10 @@ fn object(summary: &Summary) -> Compressed {
         limits: summary
             .limits
             .iter()
-            .map(|&(metric, bound)| json::Limit { metric: metric.name(), bound })
+            .map(|&(metric, bound)| compressed::Limit { metric: metric.name(), bound })
             .collect(),
         teacher: side(&summary.teacher),
-        student: summary.student.as_ref().map(|student| json::Student {
+        student: summary.student.as_ref().map(|student| compressed::Student {
             side: side(&student.side),
             found_by: student.found_by.clone(),
             binding: student.binding.map(Metric::name),
@@ -119,7 +120,7 @@ fn object(summary: &Summary) -> Compressed {
             .student
             .as_ref()
             .and_then(|it| it.worst_loss(&summary.teacher))
-            .map(|(class, teacher, student)| json::Loss { class: class.into(), teacher, student }),
+            .map(|(class, teacher, student)| compressed::Loss { class: class.into(), teacher, student }),
         candidates: summary.candidates,
         counts: summary.counts,
         shipped: summary.student.as_ref().is_some_and(|student| student.shipped),
@@ -129,20 +130,20 @@ fn object(summary: &Summary) -> Compressed {
     }
 }
 
-fn baseline(it: &Baseline) -> json::Baseline {
+fn baseline(it: &Baseline) -> compressed::Baseline {
     let (low, high) = it.added.interval();
-    json::Baseline {
+    compressed::Baseline {
         found_by: it.found_by.clone(),
         params: it.params,
         macs: it.macs,
         latency_ns: it.latency_ns,
         selection_accuracy: it.validation.fraction(),
-        added: json::Difference { estimate: it.added.estimate(), low, high },
+        added: compressed::Difference { estimate: it.added.estimate(), low, high },
     }
 }
 
-fn miss(it: &NearMiss) -> json::Miss {
-    json::Miss {
+fn miss(it: &NearMiss) -> compressed::Miss {
+    compressed::Miss {
         found_by: it.found_by.clone(),
         params: it.params,
         accuracy: it.accuracy,
@@ -155,14 +156,14 @@ fn miss(it: &NearMiss) -> json::Miss {
     }
 }
 
-fn side(side: &Side) -> json::Side {
+fn side(side: &Side) -> compressed::Side {
     let ends = side.measurement.latency.ends_ns();
-    json::Side {
+    compressed::Side {
         test_accuracy: side.test.fraction(),
         classes: side
             .classes
             .iter()
-            .map(|it| json::Class {
+            .map(|it| compressed::Class {
                 name: it.class.clone(),
                 images: it.accuracy.total,
                 test_accuracy: (it.accuracy.total > 0).then(|| it.accuracy.fraction()),
@@ -170,7 +171,7 @@ fn side(side: &Side) -> json::Side {
             .collect(),
         params: side.params,
         macs: side.macs,
-        latency_ns: json::Interval {
+        latency_ns: Interval {
             median: side.measured.latency_ns,
             low: ends.map(|ends| ends.0),
             high: ends.map(|ends| ends.1),
@@ -211,7 +212,7 @@ fn text(summary: &Summary) -> String {
             facts.push(("limit", format!("accuracy: {}", loss.words())));
         }
         for baseline in [&summary.uniform, &summary.simple].into_iter().flatten() {
-            facts.push(("the search added", wording::added(baseline)));
+            facts.push(("the search added", baseline.words()));
         }
         let shipped = match (&student.not_shipped, student.shipped) {
             (Some(reason), _) => format!("no, because {reason}"),

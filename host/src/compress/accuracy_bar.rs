@@ -4,12 +4,11 @@
 use std::cmp::Ordering;
 
 use super::Error;
-use super::chosen::Contender;
+use super::contender::Contender;
 use super::context::JobContext;
-use super::verified::score;
 use crate::run::summary::AccuracyLoss;
 use crate::search::Metric;
-use crate::training::PairedDifference;
+use crate::training::{Accuracy, PairedDifference};
 
 /// The teacher on the images that decide, and what a student may lose.
 pub(super) struct AccuracyBar {
@@ -28,7 +27,7 @@ impl AccuracyBar {
         let settings = &job.plan.configuration.search;
         let (network, select) = (&job.plan.teacher.network, &job.dataset.validation_select);
         let answers = job.lab.distiller.predictions(network, &job.weights, select)?;
-        let accuracy = score(&answers, &select.labels).fraction();
+        let accuracy = Accuracy::of(&answers, &select.labels).fraction();
         let goal = settings.goal.or(settings.limits.is_empty().then_some(Metric::Params));
         Ok(Self { answers, accuracy, allowed: settings.accuracy_loss, goal })
     }

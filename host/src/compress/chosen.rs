@@ -5,22 +5,22 @@
 //! The test split is not touched here.
 
 use super::accuracy_bar::AccuracyBar;
+use super::contender::Contender;
 use super::context::JobContext;
 use super::distiller::{Distillation, Distilled};
 use super::gauge::Specimen;
 use super::searched::Searched;
 use super::side_by_side::{self, Row};
-use super::verified::score;
 use super::{Error, Finale, Phase};
 use crate::model_io::Weights;
 use crate::network::Network;
 use crate::run::journey::{BesideTeacher, Finding, Milestone, OnBoard};
 use crate::run::summary::{AccuracyLoss, Baseline};
+use crate::search::answer::Measured;
 use crate::search::constraint::{Limits, Metric, Resources, violation};
-use crate::search::evaluator::Measured;
 use crate::search::hands::Hands as _;
 use crate::search::{Counts, Finalist, NearMiss};
-use crate::training::PairedDifference;
+use crate::training::{Accuracy, PairedDifference};
 
 /// A job whose choice is made.
 pub(super) struct Chosen<'a> {
@@ -54,16 +54,6 @@ pub(super) struct ChosenStudent {
     pub(super) simple: Option<Baseline>,
     /// What the limit on accuracy says, where there is one.
     pub(super) accuracy_loss: Option<AccuracyLoss>,
-}
-
-/// A finalist that keeps the limits, with the best of its retrained weights.
-pub(super) struct Contender<'a> {
-    pub(super) finalist: &'a Finalist,
-    weights: Weights,
-    /// Mean over the seeds, on the second half of the validation split.
-    pub(super) accuracy: f64,
-    /// The answers of its weights on those images.
-    answers: Vec<u16>,
 }
 
 impl<'a> Searched<'a> {
@@ -342,7 +332,7 @@ fn baseline(
         params: cost.params,
         macs: cost.macs,
         latency_ns,
-        validation: score(&one.answers, labels),
+        validation: Accuracy::of(&one.answers, labels),
         added: PairedDifference::new(&one.answers, &chosen.answers, labels),
     })
 }

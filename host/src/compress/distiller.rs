@@ -17,8 +17,8 @@ use crate::checkpoint::{Checkpoint, Owner};
 use crate::data::{Dataset, Samples};
 use crate::model_io::Weights;
 use crate::network::Network;
-use crate::search::evaluator::{Fault, Outcome, Rung, Trained, WORST_NLL};
-use crate::search::hands::{Job, StartingWeights};
+use crate::search::answer::{Fault, Outcome, Rung, Trained, WORST_NLL};
+use crate::search::job::{Job, StartingWeights};
 use crate::training::inheritance::{inherit, initial_weights};
 use crate::training::recipe::{Length, Recipe};
 use crate::training::{

@@ -2,7 +2,7 @@
 //!
 //! docs/measurement.md#drift. Pure: the gauge does the timing.
 
-use crate::search::evaluator::Measured;
+use crate::search::answer::Measured;
 
 /// Probes between two looks at the reference model: two updates.
 const EVERY: u32 = 10;

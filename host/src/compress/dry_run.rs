@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::prepared::{self, greet_teacher, matched_dataset, open_hands};
 use super::{Error, Event, Observer, Phase, Plan};
 use crate::run::folder::Folder;
-use crate::search::evaluator::Measured;
+use crate::search::answer::Measured;
 use crate::search::{self, Budget, Desk, Policies, Record, Settings};
 
 /// Candidates of a forecast, both stages together: some of each searcher, and soon over.

@@ -22,7 +22,7 @@ use crate::model_io::{Weights, filled};
 use crate::network::Network;
 use crate::network::fold::folded;
 use crate::run::journey::OnBoard;
-use crate::search::evaluator::{Fault, Measured, Outcome};
+use crate::search::answer::{Fault, Measured, Outcome};
 use crate::shipping::golden;
 
 /// Worker processes of a search probe (docs/measurement.md#search-probes).

@@ -14,8 +14,10 @@ use super::{Event, Observer};
 use crate::model_io::Weights;
 use crate::model_io::onnx::ModelInfo;
 use crate::network::Network;
-use crate::search::evaluator::{Board, Evaluated, Fault, Measured, Outcome, Trained};
-use crate::search::hands::{Hands, Job, Work, in_turns};
+use crate::search::answer::{Fault, Measured, Outcome, Trained};
+use crate::search::evaluator::{Board, Evaluated};
+use crate::search::hands::{Hands, Work, in_turns};
+use crate::search::job::Job;
 
 /// Where a search's time went; what is missing to its length is the search itself.
 #[derive(Clone, Copy, Debug, Default)]

@@ -27,6 +27,7 @@ mod accuracy_bar;
 mod as_text;
 mod chosen;
 mod classes;
+mod contender;
 mod context;
 mod distiller;
 mod drift;

@@ -24,7 +24,7 @@ use crate::model_io::onnx::ModelInfo;
 use crate::run::folder::{Folder, Layout};
 use crate::run::journal::Journal;
 use crate::run::journey::{Milestone, OnBoard};
-use crate::search::evaluator::Measured;
+use crate::search::answer::Measured;
 use crate::search::hands::Hands as _;
 use crate::search::replay::Replay;
 use crate::search::{self, Bound, Metric, Preset, Record, Rungs, Settings, Teacher};

@@ -9,7 +9,7 @@ use crate::exit::Failure;
 use crate::model_io::atomic_file;
 use crate::run::folder::Layout;
 use crate::run::journey::{Milestone, OnBoard};
-use crate::search::evaluator::Fault;
+use crate::search::answer::Fault;
 use crate::search::{self, Desk, Policies, SearchResult};
 
 /// A job whose search went to its end.

@@ -5,7 +5,7 @@ use n2n_protocol::{Digest, InferPlan, Model, Place};
 
 use super::chosen::ChosenStudent;
 use super::context::JobContext;
-use super::verified::{Verified, score};
+use super::verified::Verified;
 use super::{Error, Event, Phase};
 use crate::run::journey::Milestone;
 use crate::run::summary::Summary;
@@ -112,5 +112,5 @@ fn agreed(job: &mut JobContext<'_>, chosen: &ChosenStudent) -> anyhow::Result<Ac
     let logits = gauge.client().infer(&plan, &inputs)?;
     let on_board: Vec<u16> = logits.iter().map(|row| evaluation::largest(row)).collect();
     let on_host = job.lab.distiller.predictions(&chosen.network, &chosen.weights, &images)?;
-    Ok(score(&on_board, &on_host))
+    Ok(Accuracy::of(&on_board, &on_host))
 }

@@ -7,7 +7,7 @@ use super::teacher::{limits_now, measure_teacher};
 use super::{Error, Event, Plan};
 use crate::run::journey::{BesideTeacher, Finding, OnBoard};
 use crate::search::Limits;
-use crate::search::evaluator::{Measured, Outcome};
+use crate::search::answer::{Measured, Outcome};
 
 /// The teacher may differ by this factor before and after its student; two states of a board differ by more.
 const STEADY: f64 = 1.1;

@@ -3,8 +3,8 @@
 use super::live::Live;
 use super::{Error, Event};
 use crate::network::Network;
+use crate::search::answer::Outcome;
 use crate::search::constraint::{Limits, Resources};
-use crate::search::evaluator::Outcome;
 use crate::search::smallest;
 
 /// Stops a search that cannot end well.

@@ -7,7 +7,7 @@ use super::live::Live;
 use super::plan::Plan;
 use crate::network::Network;
 use crate::run::journey::OnBoard;
-use crate::search::evaluator::{Measured, Outcome};
+use crate::search::answer::{Measured, Outcome};
 use crate::search::{Limits, Resources, Settings};
 
 /// The limits in base units, for a teacher that measures like this.

@@ -136,7 +136,7 @@ fn judged(
     let side = Side {
         file: std::path::PathBuf::new(),
         network: structure.clone(),
-        test: score(&predictions, &job.dataset.test.labels),
+        test: Accuracy::of(&predictions, &job.dataset.test.labels),
         classes: Confusion::new(&predictions, &job.dataset.test.labels, classes.len()).named(classes),
         validation: job.lab.distiller.accuracy(network, weights, &job.dataset.validation_select)?,
         params: structure.cost().params,
@@ -145,10 +145,4 @@ fn judged(
         measurement,
     };
     Ok(Judged { side, predictions })
-}
-
-/// How many predictions are the labels.
-pub(super) fn score(predictions: &[u16], labels: &[u16]) -> Accuracy {
-    let correct = predictions.iter().zip(labels).filter(|(predicted, label)| predicted == label).count();
-    Accuracy { correct: correct as u32, total: labels.len() as u32 }
 }

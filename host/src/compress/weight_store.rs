@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use crate::model_io::{Weights, safetensors};
 use crate::network::Network;
-use crate::search::evaluator::Rung;
-use crate::search::hands::Job;
+use crate::search::answer::Rung;
+use crate::search::job::Job;
 
 /// Most candidates kept; some multiple of the five finalists, since the best of one stage are not the best of another.
 const KEPT: usize = 24;

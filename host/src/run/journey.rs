@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::journal::{self, Journal, JournalError};
 use crate::measurement::Measurement;
-use crate::search::evaluator::Measured;
+use crate::search::answer::Measured;
 use crate::search::{Budget, Limits};
 use crate::training::Accuracy;
 

@@ -13,8 +13,8 @@ use crate::exit::Diagnostic;
 use crate::measurement::Measurement;
 use crate::model_io::atomic_file;
 use crate::network::Network;
+use crate::search::answer::Measured;
 use crate::search::constraint::Metric;
-use crate::search::evaluator::Measured;
 use crate::search::{Counts, NearMiss};
 use crate::training::{Accuracy, ClassAccuracy, PairedDifference};
 use crate::units;
@@ -175,6 +175,22 @@ pub struct Baseline {
     pub validation: Accuracy,
     /// The student after that same retraining minus this one, on those images: what the search added.
     pub added: PairedDifference,
+}
+
+impl Baseline {
+    /// What the student has over this one, for people.
+    pub fn words(&self) -> String {
+        let (low, high) = self.added.interval();
+        format!(
+            "{} points [{}, {}] over {} ({} parameters), retrained alike, on {} validation images",
+            units::points(self.added.estimate()),
+            units::points(low),
+            units::points(high),
+            self.found_by,
+            units::count(self.params),
+            self.added.images,
+        )
+    }
 }
 
 impl Student {

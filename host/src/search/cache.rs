@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::evaluator::{Measured, Outcome, Rung, Trained};
+use super::answer::{Measured, Outcome, Rung, Trained};
 use super::record::{Record, Step, Trial, TrialOutcome};
 
 /// Known answers, those that say infeasible or unknown included. Faults are never in it.

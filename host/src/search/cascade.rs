@@ -11,15 +11,16 @@ use std::rc::Rc;
 
 use sha2::{Digest as _, Sha256};
 
+use super::answer::{Fault, Measured, Outcome, Rung, Trained};
 use super::base::Base;
 use super::cache::Cache;
 use super::constraint::{Limits, Metric, Resources, violation};
 use super::cost_model::CostModel;
 use super::digits::{nine, tidy};
-use super::evaluator::{self, Board, Evaluator, Fault, Gate, Measured, Outcome, Rung, Start, Task, Trained};
+use super::evaluator::{self, Board, Evaluator, Gate, Start, Task};
 use super::fit::{Costs, fit, is_off};
 use super::genome::{BaseId, Genome, Shape};
-use super::hands::{Job, StartingWeights};
+use super::job::{Job, StartingWeights};
 use super::random;
 use super::record::{Purpose, Step, Trial, TrialOutcome, Tried};
 use super::reward::{Preset, Scoring};

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::evaluator::Measured;
+use super::answer::Measured;
 use crate::network::{Network, Role};
 
 /// A resource that a limit can bind.

@@ -1,8 +1,8 @@
 //! What a board will say of a network, guessed from what it has said in this run: a linear model of work and traffic. An
 //! ESTIMATE: it chooses widths to try, and the board's own measurement decides.
 
+use super::answer::Measured;
 use super::constraint::Resources;
-use super::evaluator::Measured;
 use crate::network::Network;
 
 /// Terms of the model.

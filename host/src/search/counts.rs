@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::evaluator::Rung;
+use super::answer::Rung;
 use super::record::{Purpose, Trial, TrialOutcome};
 
 /// Candidates by how far they came.
@@ -32,7 +32,8 @@ pub struct Counts {
 #[derive(Clone, Debug, Default)]
 pub struct Counter {
     counts: Counts,
-    seen: HashSet<String>,
+    /// At which rung simple students were looked at first.
+    simple: Option<Rung>,
     ranked: HashSet<String>,
     trained: HashSet<String>,
 }
@@ -47,12 +48,11 @@ impl Counter {
 
     /// One more.
     pub fn see(&mut self, trial: &Trial) {
-        let is_new = self.seen.insert(trial.lineage.clone());
         let counts = &mut self.counts;
         let again = match trial.purpose {
             Purpose::Explore => false,
             // Simple students are looked at first, then the best of them trained.
-            Purpose::Simple => !is_new && !trial.lineage.is_empty(),
+            Purpose::Simple => *self.simple.get_or_insert(trial.rung) != trial.rung,
             Purpose::Promote | Purpose::Choose => true,
         };
         *(if again { &mut counts.promoted } else { &mut counts.proposed }) += 1;

@@ -1,7 +1,7 @@
 //! Answers are kept to nine digits: such numbers survive the journal's text exactly, so a replay computes the very same
 //! rewards. Nothing that we measure is known better.
 
-use super::evaluator::Measured;
+use super::answer::Measured;
 
 /// Nine digits behind the point.
 pub(super) fn nine(value: f64) -> f64 {

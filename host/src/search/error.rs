@@ -1,7 +1,7 @@
 //! Why a search ended without a result.
 
+use super::answer::Fault;
 use super::constraint::LimitError;
-use super::evaluator::Fault;
 use super::policy::PolicyError;
 
 /// Why a search ended without a result.

@@ -1,8 +1,9 @@
 //! The first batches of a search: the simple students.
 
+use super::answer::Fault;
 use super::cascade::Judged;
 use super::error::SearchError;
-use super::evaluator::{Evaluator, Fault};
+use super::evaluator::Evaluator;
 use super::genome::{Genome, Shape};
 use super::record::Purpose;
 use super::search::Search;
@@ -25,7 +26,7 @@ impl Search<'_> {
         // A search by uniform width alone compares with nothing else.
         let only_uniform = self.seats.iter().all(|seat| seat.name == "uniform");
         let mut all = if only_uniform { vec![simple::uniform(&self.base)] } else { simple::all(&self.base) };
-        if let Budget::Candidates(count) = self.budget {
+        if let Budget::Candidates(count) = self.spending.budget {
             all.truncate(count);
         }
         let now_ns = self.settle(evaluator, tape);
@@ -34,7 +35,7 @@ impl Search<'_> {
         let names: Vec<String> = all.iter().map(|simple| simple.name.clone()).collect();
         let plan = self.plan(Purpose::Simple, simple::SIMPLE, 0.0, self.explore);
         let judged = self.batch(evaluator, tape, now_ns, &proposals, plan, Some(&names))?;
-        self.proposed += judged.len();
+        self.spending.proposed += judged.len();
         let worth = |(simple, one): (simple::Simple, Judged)| {
             let quality = one.trial.quality().filter(|_| one.trial.feasible)?;
             Some((simple, one.trial.genome, quality))
@@ -60,9 +61,9 @@ impl Search<'_> {
             if tape.is_live() && evaluator.cancelled() {
                 return Err(Fault::Cancelled.into());
             }
-            let spent = self.spent(now_ns);
-            let is_enough = !trained.is_empty() && spent + self.half(rung, few.len()) > SIMPLE_SHARE;
-            if matches!(self.budget, Budget::Time(_)) && (is_enough || spent >= 1.0) {
+            let spent = self.spending.spent(now_ns);
+            let is_enough = !trained.is_empty() && spent + self.spending.half(rung, few.len()) > SIMPLE_SHARE;
+            if self.spending.is_by_time() && (is_enough || spent >= 1.0) {
                 break;
             }
             let proposals: Vec<Proposal> =

@@ -48,7 +48,7 @@ impl Costs<'_> {
         if let Some(model) = self.board {
             let guess = model.guess(&network);
             let latency = (guess.latency_upper_ns as f64 * self.correction) as u64;
-            resources.measured = Some(super::evaluator::Measured { latency_upper_ns: latency, ..guess });
+            resources.measured = Some(super::answer::Measured { latency_upper_ns: latency, ..guess });
         }
         Ok(self.limits.tightest(&resources))
     }

@@ -4,7 +4,7 @@
 //! | file | what |
 //! |---|---|
 //! | `settings` | what decides a search, the presets |
-//! | `evaluator`, `hands` | the one seam to boards, trainers, the clock: tasks and answers; one machine's part |
+//! | `evaluator`, `answer`, `hands`, `job` | the one seam to boards, trainers, the clock: tasks; answers; one machine's part; a training |
 //! | `genome` | what a candidate is, as plain data |
 //! | `base` | a network that genomes apply to |
 //! | `constraint` | limits: reading, resolving, violations, relaxation |
@@ -17,7 +17,7 @@
 //! | `reward` | `paper` and `edge`, parts kept |
 //! | `surrogate` | quality by structure, fitted to all looks |
 //! | `first_look` | what the first batch costs |
-//! | `search`, `first_batches`, `selection` | batches in turns until the budget is spent; the simple students; what is trained next |
+//! | `search`, `first_batches`, `selection`, `spending` | batches in turns until the budget is spent; the simple students; what is trained next; what is spent |
 //! | `teacher`, `event`, `error`, `digits` | what all of these speak of |
 //! | `unknowns` | how many candidates of unknown worth a search goes on with |
 //! | `record`, `begin`, `tape`, `replay` | what is journaled, and going on from it |
@@ -31,6 +31,7 @@
 // A new kind of layer, record or answer must be thought about wherever one is told from another.
 #![deny(clippy::wildcard_enum_match_arm, clippy::match_wildcard_for_single_variants)]
 
+pub mod answer;
 pub mod base;
 mod begin;
 pub mod cache;
@@ -47,6 +48,7 @@ mod first_look;
 pub mod fit;
 pub mod genome;
 pub mod hands;
+pub mod job;
 mod mutation;
 pub mod policy;
 pub mod random;
@@ -66,6 +68,7 @@ pub mod settings;
 pub mod shrinkage_policy;
 pub mod simple;
 mod smallest;
+mod spending;
 pub mod state;
 pub mod surrogate;
 mod tape;
@@ -74,13 +77,15 @@ mod teacher;
 mod tests;
 mod unknowns;
 
+pub use answer::{Fault, Measured, Outcome, Rung, Trained};
 pub use constraint::{Bound, Limit, LimitError, Limits, Metric, Resources};
 pub use counts::{Counter, Counts};
 pub use error::SearchError;
-pub use evaluator::{Evaluator, Fault, Measured, Outcome, Rung, Trained};
+pub use evaluator::Evaluator;
 pub use event::Event;
 pub use first_look::{FirstLook, first_look};
-pub use hands::{Desk, Hands, Job, StartingWeights};
+pub use hands::{Desk, Hands};
+pub use job::{Job, StartingWeights};
 pub use record::{Record, Trial};
 pub use result::{Finalist, NearMiss, SearchResult};
 pub use reward::Preset;

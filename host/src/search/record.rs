@@ -4,8 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::answer::{Measured, Rung};
 use super::constraint::{Limits, Metric, Resources};
-use super::evaluator::{Measured, Rung};
 use super::genome::Genome;
 use super::reinforce::Learned;
 use super::reward::Reward;

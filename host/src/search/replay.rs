@@ -6,9 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::answer::{Fault, Measured, Outcome, Trained};
 use super::cache::Cache;
-use super::evaluator::{Fault, Measured, Outcome, Trained};
-use super::hands::{Hands, Job, StartingWeights};
+use super::hands::Hands;
+use super::job::{Job, StartingWeights};
 use super::record::Record;
 use crate::model_io::Weights;
 use crate::network::Network;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::cascade::Cascade;
 use super::constraint::{Excess, Limits, Metric, Resources};
 use super::counts::{Counter, Counts};
-use super::hands::Job;
+use super::job::Job;
 use super::record::{Trial, TrialOutcome};
 use super::settings::Settings;
 use super::simple::{SIMPLE, UNIFORM};

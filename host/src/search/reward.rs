@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn latency_goals_within_the_boards_noise_are_ties() {
-        let measured = |latency_ns: u64| super::super::evaluator::Measured {
+        let measured = |latency_ns: u64| super::super::answer::Measured {
             latency_ns,
             latency_upper_ns: latency_ns,
             latency_lower_ns: latency_ns,

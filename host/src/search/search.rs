@@ -6,23 +6,24 @@
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
+use super::answer::{Fault, Rung};
 use super::base::Base;
 use super::cache::Cache;
 use super::cascade::{Cascade, Judged, Plan};
 use super::constraint::Metric;
 use super::cost_model::CostModel;
 use super::error::SearchError;
-use super::evaluator::{Evaluator, Fault, Rung};
+use super::evaluator::Evaluator;
 use super::event::Event;
 use super::genome::{BaseId, Genome, Shape};
-use super::hands::{Job, StartingWeights};
+use super::job::{Job, StartingWeights};
 use super::record::{Batch, Finished, Purpose, Record, Started, Stopped, Trial, TrialOutcome, Update};
 use super::result::{self, SearchResult};
 use super::reward::{Preset, Scoring};
 use super::searcher::{Asked, Known, Proposal, Searcher, Setup};
 use super::settings::{Budget, LONG_BATCH, PAIRS, Settings};
+use super::spending::Spending;
 use super::state::Scale;
 use super::surrogate::{Surrogate, rank_correlation};
 use super::tape::{Journal, Observer, Tape};
@@ -36,10 +37,6 @@ use crate::training::inheritance;
 const SETTLED: usize = 4;
 /// Candidates that are trained in one batch: few, so that what they tell chooses the next ones.
 const PROMOTED: usize = 4;
-/// What is in flight at the end of a budget of time has so long to come to its end, or this share of the budget if that is
-/// more: a training that is nearly done is not thrown away.
-const GRACE: Duration = Duration::from_secs(3);
-const GRACE_SHARE: f64 = 0.05;
 /// With a budget of candidates: so many are proposed for each that is trained.
 const PROPOSED_FOR_ONE: usize = 4;
 /// Who judged again, in batches of promotions.
@@ -110,31 +107,10 @@ pub(super) struct Search<'a> {
     /// The rung of proposals; the promotion's own once looks without training have proved useless.
     pub(super) explore: Rung,
     pub(super) batches: usize,
-    /// Proposals, without promotions.
-    pub(super) proposed: usize,
-    /// Time spent on proposals and on promotions, ns.
-    pub(super) exploring_ns: u64,
-    pub(super) promoting_ns: u64,
-    pub(super) start_ns: u64,
-    /// How long the last batch of proposals took, ns.
-    pub(super) last_explore_ns: u64,
-    /// What one step of one student's training took in the last batch that trained some, ns; 0 before.
-    pub(super) step_ns: f64,
+    pub(super) spending: Spending,
     pub(super) choosing: bool,
-    pub(super) unsettled: Option<Unsettled>,
-    /// What this round may spend, and its first trial.
-    pub(super) budget: Budget,
+    /// The first trial of this round.
     pub(super) round_from: usize,
-}
-
-/// A batch whose cost is not accounted for yet.
-pub(super) struct Unsettled {
-    plan: (Purpose, Rung),
-    began_ns: u64,
-    /// Students that were trained in it.
-    trained: usize,
-    /// Whose it was, of proposals.
-    seat: Option<usize>,
 }
 
 impl<'a> Search<'a> {
@@ -200,15 +176,8 @@ impl<'a> Search<'a> {
             simple: Vec::new(),
             explore: settings.rungs.explore,
             batches: 0,
-            proposed: 0,
-            exploring_ns: 0,
-            promoting_ns: 0,
-            start_ns: 0,
-            last_explore_ns: 0,
-            step_ns: 0.0,
+            spending: Spending::new(settings.budget),
             choosing: false,
-            unsettled: None,
-            budget: settings.budget,
             round_from: 0,
         })
     }
@@ -218,7 +187,7 @@ impl<'a> Search<'a> {
         evaluator: &mut dyn Evaluator,
         tape: &mut Tape<'_>,
     ) -> Result<SearchResult, SearchError> {
-        self.start_ns = tape.clock(evaluator);
+        self.spending.start_ns = tape.clock(evaluator);
         evaluator.take(&self.base)?;
         if self.settings.preset == Preset::Edge {
             self.simple_students(evaluator, tape)?;
@@ -235,9 +204,9 @@ impl<'a> Search<'a> {
 
     /// A further budget for everybody, from this reading of the clock on: what ran before keeps its schedule.
     fn begin_anew(&mut self, budget: Budget, now_ns: u64) {
-        (self.budget, self.start_ns, self.proposed, self.choosing) = (budget, now_ns, 0, false);
+        self.spending.begin_anew(budget, now_ns);
+        self.choosing = false;
         self.round_from = self.trials.len();
-        (self.exploring_ns, self.promoting_ns) = (0, 0);
         for seat in &mut self.seats {
             (seat.open, seat.stale, seat.spent) = (true, 0, 0.0);
         }
@@ -271,57 +240,25 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Half of what training so many students at this rung takes, as a share of the budget; 0 where that is not known.
-    pub(super) fn half(&self, rung: Rung, students: usize) -> f64 {
-        match (self.budget, rung) {
-            (Budget::Time(time), Rung::Steps(steps)) => {
-                let all_ns = self.step_ns * f64::from(steps) * students as f64;
-                all_ns / time.as_nanos().max(1) as f64 / 2.0
-            }
-            (Budget::Time(_), Rung::Inherited | Rung::Epochs(_)) | (Budget::Candidates(_), _) => 0.0,
-        }
-    }
-
-    /// The reading of the clock at which whatever is in flight is given up.
-    fn deadline(&self) -> Option<Duration> {
-        match self.budget {
-            Budget::Time(time) => {
-                Some(Duration::from_nanos(self.start_ns) + time + GRACE.max(time.mul_f64(GRACE_SHARE)))
-            }
-            Budget::Candidates(_) => None,
-        }
-    }
-
-    /// Share of the budget that is spent.
-    pub(super) fn spent(&self, now_ns: u64) -> f64 {
-        match self.budget {
-            Budget::Time(time) => now_ns.saturating_sub(self.start_ns) as f64 / time.as_nanos().max(1) as f64,
-            Budget::Candidates(count) => self.proposed as f64 / count.max(1) as f64,
-        }
-    }
-
     /// What comes next.
     fn next(&mut self, now_ns: u64) -> Result<Next, SearchError> {
-        let spent = self.spent(now_ns);
-        let by_time = matches!(self.budget, Budget::Time(_));
+        let spent = self.spending.spent(now_ns);
+        let by_time = self.spending.is_by_time();
         let (promote, reserve) = (self.settings.rungs.promote_share, self.settings.rungs.choose_share);
         let reserve = if by_time && self.settings.rungs.choose.is_some() { reserve } else { 0.0 };
         // Stop half a batch early or late, whichever is nearer.
-        let half = match self.budget {
-            Budget::Time(time) => self.last_explore_ns as f64 / time.as_nanos().max(1) as f64 / 2.0,
-            Budget::Candidates(_) => 0.0,
-        };
+        let half = self.spending.half_of_last();
         if !self.choosing && spent + half < 1.0 - reserve {
             let promotions_are_due = if by_time {
-                let all_ns = (self.exploring_ns + self.promoting_ns).max(1);
-                (self.promoting_ns as f64) < promote * all_ns as f64
+                self.spending.promoting_share() < promote
             } else {
                 let is_promotion = |trial: &&Trial| trial.purpose == Purpose::Promote;
-                self.this_round().iter().filter(is_promotion).count() * PROPOSED_FOR_ONE < self.proposed
+                self.this_round().iter().filter(is_promotion).count() * PROPOSED_FOR_ONE
+                    < self.spending.proposed
             };
             let rung = self.settings.rungs.promote.unwrap_or(self.explore);
             // As many as there is time for.
-            let lasts = |count: &usize| spent + self.half(rung, *count) < 1.0 - reserve;
+            let lasts = |count: &usize| spent + self.spending.half(rung, *count) < 1.0 - reserve;
             let count = (1..=PROMOTED.min(self.settings.rollouts)).rev().find(lasts).unwrap_or(0);
             if promotions_are_due {
                 let genomes = self.promising(count);
@@ -339,7 +276,7 @@ impl<'a> Search<'a> {
         }
         self.choosing = true;
         let rung = self.settings.rungs.choose.unwrap_or(self.explore);
-        if by_time && spent + self.half(rung, LONG_BATCH) >= 1.0 {
+        if by_time && spent + self.spending.half(rung, LONG_BATCH) >= 1.0 {
             return Ok(Next::End("the budget is spent".into()));
         }
         let genomes = self.choice();
@@ -353,8 +290,8 @@ impl<'a> Search<'a> {
 
     /// The open seat that is furthest behind its share, and what it asks.
     fn ask(&mut self, spent: f64) -> Result<Option<(usize, Asked)>, SearchError> {
-        let left = match self.budget {
-            Budget::Candidates(count) => count.saturating_sub(self.proposed),
+        let left = match self.spending.budget {
+            Budget::Candidates(count) => count.saturating_sub(self.spending.proposed),
             Budget::Time(_) => self.settings.rollouts,
         };
         let count = self.settings.rollouts.min(left);
@@ -389,7 +326,7 @@ impl<'a> Search<'a> {
         let plan = self.plan(Purpose::Explore, self.seats[seat].name, asked.epsilon, self.explore);
         let judged = self.batch(evaluator, tape, now_ns, &asked.proposals, plan, None)?;
         let trials: Vec<Trial> = judged.into_iter().map(|one| one.trial).collect();
-        self.proposed += trials.len();
+        self.spending.proposed += trials.len();
         let is_stale = trials.iter().all(|trial| trial.known);
         let learned = self.seats[seat].searcher.tell(&trials)?;
         let rewards: Vec<f64> =
@@ -402,11 +339,10 @@ impl<'a> Search<'a> {
             mean_reward: rewards.iter().sum::<f64>() / rewards.len().max(1) as f64,
             learned,
         }))?;
-        if let Some(unsettled) = &mut self.unsettled {
-            unsettled.seat = Some(seat);
-        }
+        self.spending.batch_was_of(seat);
+        let by_time = self.spending.is_by_time();
         let seat = &mut self.seats[seat];
-        if matches!(self.budget, Budget::Candidates(_)) {
+        if !by_time {
             seat.spent += trials.len() as f64;
         }
         seat.stale = if is_stale { seat.stale + 1 } else { 0 };
@@ -468,13 +404,13 @@ impl<'a> Search<'a> {
             purpose: plan.purpose,
             searcher: plan.searcher.to_owned(),
             elapsed_ns: now_ns,
-            spent: self.spent(now_ns).min(1.0),
+            spent: self.spending.spent(now_ns).min(1.0),
             rung: plan.rung,
             candidates: proposals.len(),
         };
         tape.put(&Record::Batch(batch.clone()))?;
         tape.observe(&Event::Batch(&batch));
-        evaluator.give_up_at(self.deadline());
+        evaluator.give_up_at(self.spending.deadline());
         let done = self.cascade.judge(evaluator, proposals, plan)?;
         for tried in done.tried {
             tape.put(&Record::Measured(tried))?;
@@ -493,8 +429,7 @@ impl<'a> Search<'a> {
         }
         self.cascade.unknowns.check()?;
         let trained = judged.iter().filter(|one| one.trial.was_trained() && !one.trial.known).count();
-        self.unsettled =
-            Some(Unsettled { plan: (plan.purpose, plan.rung), began_ns: now_ns, trained, seat: None });
+        self.spending.batch((plan.purpose, plan.rung), now_ns, trained);
         Ok(judged)
     }
 
@@ -503,33 +438,18 @@ impl<'a> Search<'a> {
     pub(super) fn settle(&mut self, evaluator: &dyn Evaluator, tape: &Tape<'_>) -> u64 {
         if self.batches == 0 {
             // The first line of the journal holds the reading that the search began with.
-            return self.start_ns;
+            return self.spending.start_ns;
         }
         let now_ns = tape.clock(evaluator);
-        let Some(Unsettled { plan: (purpose, rung), began_ns, trained, seat }) = self.unsettled.take() else {
-            return now_ns;
-        };
-        let took_ns = now_ns.saturating_sub(began_ns);
-        if let (Rung::Steps(steps @ 1..), 1..) = (rung, trained) {
-            self.step_ns = took_ns as f64 / (f64::from(steps) * trained as f64);
-        }
-        match purpose {
-            Purpose::Explore => {
-                self.exploring_ns += took_ns;
-                self.last_explore_ns = took_ns;
-            }
-            Purpose::Promote => self.promoting_ns += took_ns,
-            Purpose::Simple | Purpose::Choose => {}
-        }
-        if let (Some(seat), Budget::Time(_)) = (seat, self.budget) {
-            self.seats[seat].spent += took_ns as f64;
+        if let Some((seat, took_ns)) = self.spending.settle(now_ns).filter(|_| self.spending.is_by_time()) {
+            self.seats[seat].spent += took_ns;
         }
         now_ns
     }
 
     /// Where a searcher wants to go on from a judged candidate, it gets that as its base.
     fn rebase(&mut self, evaluator: &mut dyn Evaluator, now_ns: u64) -> Result<(), SearchError> {
-        let spent = self.spent(now_ns);
+        let spent = self.spending.spent(now_ns);
         for seat in 0..self.seats.len() {
             let fitted = |shape: &Shape| self.cascade.network_of(shape, self.trials.len() as u64);
             let known = Known {

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::evaluator::Rung;
+use super::answer::Rung;
 use super::genome::Genome;
 use super::record::{Trial, TrialOutcome};
 use super::reward::Parts;
 use super::search::Search;
-use super::settings::{Budget, LONG_BATCH, PAIRS};
+use super::settings::{LONG_BATCH, PAIRS};
 use super::surrogate::rank_correlation;
 
 /// Rank correlation below which looks without training choose no better than chance.
@@ -67,7 +67,7 @@ impl Search<'_> {
         let open = self.not_at(rung, worth);
         let chosen = self.this_round().iter().filter(|trial| trial.rung == rung).count();
         // Without a time some are enough.
-        if !matches!(self.budget, Budget::Time(_)) && chosen >= LONG_LOOKS {
+        if !self.spending.is_by_time() && chosen >= LONG_LOOKS {
             return Vec::new();
         }
         open.into_iter().take(LONG_BATCH).map(|trial| trial.genome.clone()).collect()

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::answer::Rung;
 use super::constraint::{Limit, Metric};
 use super::error::SearchError;
-use super::evaluator::Rung;
 use super::reinforce::{Baseline, Learning};
 use super::reward::Preset;
 

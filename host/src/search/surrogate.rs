@@ -7,7 +7,7 @@
 
 use nalgebra::{Cholesky, DMatrix, DVector, Dyn};
 
-use super::evaluator::Rung;
+use super::answer::Rung;
 use super::record::Trial;
 use crate::network::{Network, Node, Role};
 

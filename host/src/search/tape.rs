@@ -5,8 +5,9 @@
 
 use std::collections::VecDeque;
 
+use super::answer::Fault;
 use super::error::SearchError;
-use super::evaluator::{Evaluator, Fault};
+use super::evaluator::Evaluator;
 use super::event::Event;
 use super::record::{Record, Trial};
 

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use super::answer::Measured;
 use super::constraint::Resources;
 use super::digits::tidy;
-use super::evaluator::Measured;
 use crate::model_io::Weights;
 use crate::network::Network;
 

@@ -6,8 +6,9 @@
 
 use std::collections::BTreeMap;
 
+use super::answer::Outcome;
 use super::error::SearchError;
-use super::evaluator::{Evaluated, Outcome};
+use super::evaluator::Evaluated;
 
 /// So many are always gone on with.
 const ALLOWED: usize = 10;

@@ -10,6 +10,12 @@ pub struct Accuracy {
 }
 
 impl Accuracy {
+    /// How many predictions are the labels; both of one length.
+    pub fn of(predictions: &[u16], labels: &[u16]) -> Self {
+        let correct = predictions.iter().zip(labels).filter(|(predicted, label)| predicted == label).count();
+        Self { correct: correct as u32, total: labels.len() as u32 }
+    }
+
     /// Share of rightly classified images, 0 of none.
     pub fn fraction(self) -> f64 {
         if self.total == 0 { 0.0 } else { f64::from(self.correct) / f64::from(self.total) }

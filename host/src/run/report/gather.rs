@@ -213,7 +213,7 @@ fn facts(started: Option<&Started>, trials: &[&Trial], summary: Option<&Summary>
             facts
                 .push(("student", format!("{}, found by {}", student.side.file.display(), student.found_by)));
             for baseline in [&summary.uniform, &summary.simple].into_iter().flatten() {
-                facts.push(("the search added", wording::added(baseline)));
+                facts.push(("the search added", baseline.words()));
             }
             let shipped = match (&student.not_shipped, student.shipped) {
                 (Some(reason), _) => format!("no, because {reason}"),
