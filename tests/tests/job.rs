@@ -89,7 +89,15 @@ fn from_images_to_a_student_in_the_active_slot_and_back() {
     }
     assert_eq!(result["student"]["found_by"], summary["student"]["found_by"]);
     assert_eq!(result["counts"], summary["counts"]);
-    snapshot::json("compress", &result);
+    // What a class lost, and whether a limit binds, is another processor's rounding away from being nothing.
+    let mut shape = result.clone();
+    for key in ["worst_loss", "uniform", "simple"] {
+        assert!(shape[key].is_null() || shape[key].is_object(), "{shape}");
+        shape[key] = "object or null".into();
+    }
+    assert!(shape["student"]["binding"].is_null() || shape["student"]["binding"].is_string(), "{shape}");
+    shape["student"]["binding"] = "text or null".into();
+    snapshot::json("compress", &shape);
     has_numbers_that_make_sense(&result);
     let (teacher, student) = (&result["teacher"], &result["student"]);
     assert_eq!((&result["run"], &result["board"]), (&Value::from("run"), &Value::from("local")));
