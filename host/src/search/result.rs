@@ -109,6 +109,9 @@ pub(super) fn gather(
     quality: &dyn Fn(&Trial) -> Option<f64>,
     policies: Policies,
 ) -> SearchResult {
+    // A candidate is fitted once; what is trained again is its genome as it is.
+    let binding: HashMap<&str, Metric> =
+        trials.iter().filter_map(|trial| Some((trial.lineage.as_str(), trial.binding?))).collect();
     let mut finalists: Vec<(Finalist, f64)> = Vec::new();
     for trial in trials {
         let (Some(job), Some(reward)) = (jobs.get(&trial.lineage), hard_reward(trial, cascade)) else {
@@ -116,7 +119,8 @@ pub(super) fn gather(
         };
         let job = Job { rung: trial.rung, ..job.clone() };
         let expected = quality(trial).unwrap_or(reward);
-        finalists.push((Finalist { trial: trial.clone(), job, reward }, expected));
+        let binding = binding.get(trial.lineage.as_str()).copied();
+        finalists.push((Finalist { trial: Trial { binding, ..trial.clone() }, job, reward }, expected));
     }
     // Figures compare within a rung only, so those that were trained longer stand before the others; ties go to the faster.
     let latency =

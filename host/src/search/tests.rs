@@ -270,6 +270,7 @@ fn a_search_finds_students_at_the_limits() {
     assert!(best.trial.feasible && used(&best.trial).iter().all(|used| *used <= 1.0));
     assert_eq!(best.trial.rung, Rung::Steps(1200), "finalists come from the highest rung");
     assert_eq!(result.finalists[0].trial.violation, 0.0);
+    assert!(matches!(best.trial.binding, Some(Metric::Params | Metric::Latency)), "{:?}", best.trial.binding);
     let proposed: Vec<_> = trials(&lines)
         .into_iter()
         .filter(|trial| trial.purpose == Purpose::Explore && trial.feasible)
