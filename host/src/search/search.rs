@@ -451,15 +451,7 @@ impl<'a> Search<'a> {
     fn rebase(&mut self, evaluator: &mut dyn Evaluator, now_ns: u64) -> Result<(), SearchError> {
         let spent = self.spending.spent(now_ns);
         for seat in 0..self.seats.len() {
-            let fitted = |shape: &Shape| self.cascade.network_of(shape, self.trials.len() as u64);
-            let known = Known {
-                spent,
-                trials: &self.trials,
-                simple: &self.simple,
-                surrogate: &self.surrogate,
-                fitted: &fitted,
-            };
-            let next = self.seats[seat].searcher.next_base(&known);
+            let next = self.seats[seat].searcher.next_base(spent);
             if let Some(base) = next.map(|lineage| self.base_of(&lineage, evaluator)).transpose()?.flatten() {
                 evaluator.take(&base)?;
                 self.cascade.bases.insert(base.id.clone(), Rc::clone(&base));

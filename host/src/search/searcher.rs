@@ -96,7 +96,7 @@ pub trait Searcher {
 
     /// A judged candidate, by its lineage, that it wants to go on from; asked after [`Self::tell`]. The search then calls
     /// [`Self::rebase`].
-    fn next_base(&self, _known: &Known<'_>) -> Option<String> {
+    fn next_base(&self, _spent: f64) -> Option<String> {
         None
     }
 

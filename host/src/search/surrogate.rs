@@ -124,20 +124,18 @@ impl Surrogate {
     /// What a network is worth trying for: the quality that the model expects, and a part of what it does not know; 0 where it
     /// knows nothing.
     pub fn promise_of(&self, network: &Network) -> f64 {
-        let Some(fitted) = &self.fitted else { return 0.0 };
-        let (expected, deviation) = fitted.expected(&self.with_untrained(&self.place(network), ""));
-        quality(expected + EXPLORATION * deviation)
+        self.of_network(network)
+            .map_or(0.0, |(expected, deviation)| quality(expected + EXPLORATION * deviation))
     }
 
     /// Quality that the model expects of a network; 0 where it knows nothing.
     pub fn expected_of(&self, network: &Network) -> f64 {
-        let place = self.with_untrained(&self.place(network), "");
-        self.fitted.as_ref().map_or(0.0, |fitted| quality(fitted.expected(&place).0))
+        self.of_network(network).map_or(0.0, |(expected, _)| quality(expected))
     }
 
-    /// Whether a model was fitted.
-    pub fn is_fitted(&self) -> bool {
-        self.fitted.is_some()
+    /// Expected figure of a network and its deviation; `None` before a model was fitted.
+    fn of_network(&self, network: &Network) -> Option<(f64, f64)> {
+        Some(self.fitted.as_ref()?.expected(&self.with_untrained(&self.place(network), "")))
     }
 
     /// Coordinates of a network: logarithms of widths relative to the teacher's, not a number for layers that are gone; then

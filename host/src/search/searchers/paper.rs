@@ -157,8 +157,8 @@ impl Searcher for Paper {
         }
     }
 
-    fn next_base(&self, known: &Known<'_>) -> Option<String> {
-        let begins = !self.shrinks && known.spent >= REMOVAL_SHARE && self.base.id == BaseId::Teacher;
+    fn next_base(&self, spent: f64) -> Option<String> {
+        let begins = !self.shrinks && spent >= REMOVAL_SHARE && self.base.id == BaseId::Teacher;
         self.best.as_ref().filter(|(_, reward)| begins && *reward > 0.0).map(|(lineage, _)| lineage.clone())
     }
 
