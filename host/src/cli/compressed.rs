@@ -23,7 +23,8 @@ pub(super) struct Compressed {
     pub teacher: Side,
     /// The student; `null` if none meets the limits.
     pub student: Option<Student>,
-    /// Uniform width, retrained as the student was; `null` if it was no finalist.
+    /// Uniform width, retrained as the student was; `null` if it was no finalist, or where something is to be
+    /// made small, since finalists are of many sizes then.
     pub uniform: Option<Baseline>,
     /// The best of the other simple students; `null` as before.
     pub simple: Option<Baseline>,

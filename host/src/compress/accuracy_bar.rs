@@ -46,6 +46,11 @@ impl AccuracyBar {
         keeps(other).cmp(&keeps(one)).then(by_size)
     }
 
+    /// Whether finalists are of one size, so that one may be compared with another: not where something is to be made small.
+    pub(super) fn compares(&self) -> bool {
+        self.goal.is_none()
+    }
+
     /// What a student loses, by its answers; `None` where accuracy has no limit.
     pub(super) fn judge(&self, answers: &[u16], labels: &[u16]) -> Option<AccuracyLoss> {
         let difference = PairedDifference::new(&self.answers, answers, labels);

@@ -255,6 +255,7 @@ fn finished(
     nearest: &mut Vec<NearMiss>,
 ) -> Result<Option<(BesideTeacher, ChosenStudent)>, Error> {
     let seed = job.plan.configuration.search.seed;
+    let compared = bar.compares().then_some(contenders);
     for contender in contenders {
         job.clock.begin(Phase::Distillation);
         let network = &contender.finalist.job.network;
@@ -301,8 +302,8 @@ fn finished(
                 on_board: beside.student.clone(),
                 found_by: trial.searcher.clone(),
                 binding: trial.binding,
-                uniform: baseline(job, contender, contenders, Finalist::is_uniform),
-                simple: baseline(job, contender, contenders, Finalist::is_simple),
+                uniform: compared.and_then(|all| baseline(job, contender, all, Finalist::is_uniform)),
+                simple: compared.and_then(|all| baseline(job, contender, all, Finalist::is_simple)),
                 accuracy_loss: loss,
             };
             return Ok(Some((beside, student)));

@@ -53,7 +53,8 @@ pub struct Summary {
     pub teacher: Side,
     /// The student; `None` if none meets the limits.
     pub student: Option<Student>,
-    /// Uniform width, the student that all others have to beat; `None` if it was no finalist, or there is no student.
+    /// Uniform width, the student that all others have to beat; `None` if it was no finalist, where
+    /// something is to be made small (finalists are of many sizes then), or without a student.
     #[serde(default)]
     pub uniform: Option<Baseline>,
     /// The best of the other simple students; `None` as before.
