@@ -31,11 +31,7 @@ pub(super) fn budget(text: &str) -> Result<Budget, Failure> {
 
 /// `edge` or `paper`.
 pub(super) fn preset(text: &str) -> Result<Preset, Failure> {
-    match text {
-        "edge" => Ok(Preset::Edge),
-        "paper" => Ok(Preset::Paper),
-        _ => Err(Failure::usage(format!("preset `{text}`: expected edge or paper"))),
-    }
+    Preset::named(text).ok_or_else(|| Failure::usage(format!("preset `{text}`: expected edge or paper")))
 }
 
 /// `images` or `balanced`.

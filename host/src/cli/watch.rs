@@ -43,7 +43,7 @@ impl<'a> Watcher<'a> {
     }
 
     /// To be given to the job.
-    pub(super) fn see(&self, event: &Event<'_>) {
+    pub(super) fn see(&self, event: &Event) {
         let mut state = self.state.borrow_mut();
         match event {
             Event::Phase(phase) => self.begin(&mut state, *phase),
@@ -96,7 +96,7 @@ impl State {
         }
     }
 
-    fn search(&mut self, event: &search::Event<'_>) {
+    fn search(&mut self, event: &search::Event) {
         match event {
             search::Event::Batch(batch) => self.batch(batch),
             search::Event::Replayed(record) | search::Event::Recorded(record) => self.record(record),

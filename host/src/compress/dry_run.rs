@@ -72,7 +72,7 @@ pub fn dry_run(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> R
             Ok(())
         },
         &[],
-        &mut |event| observer(&Event::Search(event)),
+        &mut |event| observer(&Event::Search(event.clone())),
     )?;
     Ok(forecast(&records, teacher.measured, teacher.accuracy, began.elapsed()))
 }

@@ -2,7 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `plan` | what is asked for |
+//! | `plan`, `finale` | what is asked for; how the student is finished, in numbers |
 //! | `context` | what all steps share: the world, the clock, how far the job has come |
 //! | `prepared` | teacher, images and board belong together |
 //! | `searched` | candidates, and the finalists among them |
@@ -35,6 +35,7 @@ mod dry_run;
 mod error;
 mod event;
 mod extension;
+mod finale;
 mod finished;
 mod gauge;
 mod least_budget;
@@ -60,8 +61,9 @@ use std::time::{Duration, Instant};
 pub use dry_run::{Forecast, dry_run};
 pub use error::Error;
 pub use event::{Event, Observer, Phase};
+pub use finale::Finale;
 pub use finished::finished;
-pub use plan::{Configuration, Finale, Plan};
+pub use plan::{Configuration, Plan};
 
 use outlook::Outlook;
 use prepared::{Prepared, matched_dataset};

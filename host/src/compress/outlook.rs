@@ -21,6 +21,10 @@ pub(super) struct Outlook {
     budget: Budget,
     /// Share of the budget that is spent.
     spent: f64,
+    /// The budget's clock when the search's first batch was decided; `None` before.
+    searched_from: Option<Duration>,
+    /// Time that had been searched before this part of the job did.
+    before: Duration,
     /// Optimiser steps of all retrainings of finalists, and of the long distillation.
     retraining_steps: usize,
     final_steps: usize,
@@ -52,6 +56,8 @@ impl Outlook {
             at: None,
             budget: plan.budget.unwrap_or(configuration.search.budget),
             spent: 0.0,
+            searched_from: None,
+            before: Duration::ZERO,
             retraining_steps: finale.finalists * finale.seeds * finale.epochs * batches,
             final_steps: finale.final_epochs * batches,
             measurements: u32::try_from(measurements).unwrap_or(u32::MAX),
@@ -63,7 +69,7 @@ impl Outlook {
     }
 
     /// Something happened, `now` after the start.
-    pub(super) fn see(&mut self, event: &Event<'_>, now: Duration) {
+    pub(super) fn see(&mut self, event: &Event, now: Duration) {
         match event {
             Event::Phase(phase) => {
                 if let Some((Phase::Board, began)) = self.at {
@@ -82,8 +88,14 @@ impl Outlook {
                 (self.training, self.stepped) = ((*step, *steps), Some(now));
             }
             Event::Search(search::Event::Batch(batch)) => {
-                self.spent = self.spent.max(batch.spent.clamp(0.0, 1.0));
+                self.spent = batch.spent.clamp(0.0, 1.0);
                 self.stepped = None;
+                let clock = Duration::from_nanos(batch.elapsed_ns);
+                let from = *self.searched_from.get_or_insert(clock);
+                if let Some((Phase::Search, began)) = self.at {
+                    // A resumed search goes on with a clock that ran before.
+                    self.before = clock.saturating_sub(from).saturating_sub(now.saturating_sub(began));
+                }
             }
             Event::Search(_)
             | Event::Measuring
@@ -112,7 +124,10 @@ impl Outlook {
         let (retraining, distillation) = (training(self.retraining_steps), training(self.final_steps));
         Some(match phase {
             Phase::Search => {
-                self.search_left(now.saturating_sub(began))? + measuring + retraining + distillation
+                self.search_left(self.before + now.saturating_sub(began))?
+                    + measuring
+                    + retraining
+                    + distillation
             }
             // Before its first step all of it is ahead.
             Phase::Finalists if self.training.1 == 0 => measuring + retraining + distillation,
@@ -127,7 +142,10 @@ impl Outlook {
     pub(super) fn searched(&self, now: Duration) -> Option<f64> {
         let (phase, began) = self.at?;
         let share = match self.budget {
-            Budget::Time(time) => now.saturating_sub(began).as_secs_f64() / time.as_secs_f64().max(1e-9),
+            Budget::Time(time) => {
+                let spent = self.before + now.saturating_sub(began);
+                spent.as_secs_f64() / time.as_secs_f64().max(1e-9)
+            }
             Budget::Candidates(_) => self.spent,
         };
         (phase == Phase::Search).then_some(share.clamp(0.0, 1.0))
@@ -152,6 +170,8 @@ mod tests {
             at: None,
             budget,
             spent: 0.0,
+            searched_from: None,
+            before: Duration::ZERO,
             retraining_steps: 100,
             final_steps: 200,
             measurements: 3,
@@ -166,7 +186,7 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    fn stepped(step: usize, steps: usize) -> Event<'static> {
+    fn stepped(step: usize, steps: usize) -> Event {
         Event::Training(TrainProgress {
             epoch: 0,
             step,
@@ -198,6 +218,33 @@ mod tests {
         assert_eq!(outlook.left(seconds(121)), Some(seconds(25)));
     }
 
+    fn batch(number: usize, clock: u64, spent: f64) -> Event {
+        Event::Search(search::Event::Batch(search::record::Batch {
+            number,
+            purpose: search::record::Purpose::Explore,
+            searcher: "random".into(),
+            elapsed_ns: clock * 1_000_000_000,
+            spent,
+            rung: search::Rung::Inherited,
+            candidates: 5,
+        }))
+    }
+
+    #[test]
+    fn a_resumed_search_has_less_ahead() {
+        let mut outlook = outlook(Budget::Time(seconds(60)));
+        outlook.see(&Event::Phase(Phase::Search), seconds(5));
+        outlook.see(&batch(0, 3, 0.0), seconds(5));
+        outlook.see(&batch(1, 43, 0.66), seconds(6));
+        assert_eq!(
+            (outlook.searched(seconds(6)), outlook.searched(seconds(11))),
+            (Some(40.0 / 60.0), Some(0.75))
+        );
+        outlook.see(&stepped(1, 50), seconds(11));
+        outlook.see(&stepped(2, 50), seconds(12));
+        assert_eq!(outlook.left(seconds(12)), Some(seconds(14 + 100 + 200)));
+    }
+
     #[test]
     fn a_number_of_candidates_takes_the_time_of_those_so_far() {
         let mut outlook = outlook(Budget::Candidates(20));
@@ -205,17 +252,7 @@ mod tests {
         outlook.see(&stepped(1, 10), seconds(1));
         outlook.see(&stepped(11, 10), seconds(11));
         assert_eq!(outlook.left(seconds(11)), None);
-        let batch = search::record::Batch {
-            number: 1,
-            purpose: search::record::Purpose::Explore,
-            searcher: "random".into(),
-            elapsed_ns: 0,
-            spent: 0.25,
-            rung: search::Rung::Inherited,
-            candidates: 5,
-        };
-        let batch = search::Event::Batch(&batch);
-        outlook.see(&Event::Search(&batch), seconds(20));
+        outlook.see(&batch(1, 0, 0.25), seconds(20));
         assert_eq!(outlook.left(seconds(20)), Some(seconds(60 + 100 + 200)));
     }
 }

@@ -41,7 +41,7 @@ impl<'a> Prepared<'a> {
             &mut Desk::new(&mut job.lab),
             &mut |record| journal.append(record).map_err(|error| Fault::Journal(error.to_string())),
             &recorded,
-            &mut |event| observer(&Event::Search(event)),
+            &mut |event| observer(&Event::Search(event.clone())),
         )?;
         save_policies(&found.policies, job.folder.layout())?;
         job.clock.part(Phase::Search, "training and validating candidates", job.lab.spent.training);

@@ -23,7 +23,7 @@ use super::genome::{BaseId, Genome, Shape};
 use super::job::{Job, StartingWeights};
 use super::random;
 use super::record::{Purpose, Step, Trial, TrialOutcome, Tried};
-use super::reward::{Preset, Scoring};
+use super::reward::Scoring;
 use super::searcher::Proposal;
 use super::unknowns::Unknowns;
 use crate::network::Network;
@@ -274,14 +274,11 @@ impl Cascade {
         let base = self.bases.get(&genome.base).ok_or("there is no such base network")?;
         let Surgery { network, inheritance } = base.student(genome)?;
         let digest = network.digest();
-        let (start, origin) = match (self.scoring.preset, &genome.base) {
-            (Preset::Paper, _) => (StartingWeights::Fresh, "fresh"),
-            (Preset::Edge, BaseId::Teacher) => {
-                (StartingWeights::Inherited { source: base.weights.clone(), inheritance }, "teacher")
-            }
-            (Preset::Edge, BaseId::Student(lineage)) => {
-                (StartingWeights::Inherited { source: base.weights.clone(), inheritance }, lineage.as_str())
-            }
+        let inherited = || StartingWeights::Inherited { source: base.weights.clone(), inheritance };
+        let (start, origin) = match &genome.base {
+            _ if !self.scoring.preset.inherits() => (StartingWeights::Fresh, "fresh"),
+            BaseId::Teacher => (inherited(), "teacher"),
+            BaseId::Student(lineage) => (inherited(), lineage.as_str()),
         };
         let lineage = lineage(&network, &digest, origin);
         let seed = random::seed_for(self.seed, &lineage);

@@ -1,14 +1,17 @@
-//! What an observer of a search may show. Nothing here is stored: the journal's lines are `record`'s.
+//! What a search tells whoever watches: owned, plain data. The journal's lines are `record`'s.
+
+use serde::{Deserialize, Serialize};
 
 use super::record::{Batch, Record};
 
-/// What an observer may show.
-#[derive(Clone, Copy, Debug)]
-pub enum Event<'a> {
+/// Something that happened in a search.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "what", rename_all = "snake_case")]
+pub enum Event {
     /// A batch begins.
-    Batch(&'a Batch),
+    Batch(Batch),
     /// A recorded line was met again.
-    Replayed(&'a Record),
+    Replayed(Box<Record>),
     /// A line was written.
-    Recorded(&'a Record),
+    Recorded(Box<Record>),
 }

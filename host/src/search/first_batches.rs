@@ -2,13 +2,14 @@
 
 use super::answer::Fault;
 use super::cascade::Judged;
+use super::effort::Budget;
 use super::error::SearchError;
 use super::evaluator::Evaluator;
 use super::genome::{Genome, Shape};
 use super::record::Purpose;
 use super::search::Search;
 use super::searcher::Proposal;
-use super::settings::{Budget, LONG_BATCH};
+use super::settings::LONG_BATCH;
 use super::simple;
 use super::tape::Tape;
 

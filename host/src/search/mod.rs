@@ -3,7 +3,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `settings` | what decides a search, the presets |
+//! | `settings`, `effort`, `preset` | what decides a search; what it may spend; what the presets put into it |
 //! | `evaluator`, `answer`, `hands`, `job` | the one seam to boards, trainers, the clock: tasks; answers; one machine's part; a training |
 //! | `genome` | what a candidate is, as plain data |
 //! | `base` | a network that genomes apply to |
@@ -40,6 +40,7 @@ pub mod constraint;
 pub mod cost_model;
 pub mod counts;
 mod digits;
+pub mod effort;
 mod error;
 pub mod evaluator;
 mod event;
@@ -51,6 +52,7 @@ pub mod hands;
 pub mod job;
 mod mutation;
 pub mod policy;
+mod preset;
 pub mod random;
 pub mod record;
 pub mod registry;
@@ -80,17 +82,18 @@ mod unknowns;
 pub use answer::{Fault, Measured, Outcome, Rung, Trained};
 pub use constraint::{Bound, Limit, LimitError, Limits, Metric, Resources};
 pub use counts::{Counter, Counts};
+pub use effort::{Budget, Rungs};
 pub use error::SearchError;
 pub use evaluator::Evaluator;
 pub use event::Event;
 pub use first_look::{FirstLook, first_look};
 pub use hands::{Desk, Hands};
 pub use job::{Job, StartingWeights};
+pub use preset::{FINALISTS, Preset};
 pub use record::{Record, Trial};
 pub use result::{Finalist, NearMiss, SearchResult};
-pub use reward::Preset;
 pub use search::search;
-pub use settings::{Budget, Rungs, Settings};
+pub use settings::Settings;
 pub use smallest::smallest;
 pub use tape::{Journal, Observer};
 pub use teacher::{Policies, Teacher};

@@ -11,8 +11,9 @@ use super::reinforce::Learned;
 use super::reward::Reward;
 use super::settings::Settings;
 
-/// Version of the records. 3: candidates are genomes, batches are lines of their own, there are no stages.
-pub const SCHEMA: u32 = 3;
+/// Version of the records, and of what is decided from them. 3: candidates are genomes, batches are lines of their own, there are
+/// no stages. 4: promotions in fours, late candidates, aims below the limit: a journal of 3 could be read and would be another search.
+pub const SCHEMA: u32 = 4;
 
 /// One line of the journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
 //! The searchers by name. A new one is a type of its own and a line here.
 
 use super::policy::PolicyError;
-use super::reward::Preset;
+use super::preset::Preset;
 use super::searcher::{Searcher, Setup};
 use super::searchers::{evolution, greedy, paper, random, reinforce, saliency, uniform};
 

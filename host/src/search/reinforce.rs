@@ -194,9 +194,9 @@ impl<P: Policy> Reinforce<P> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::preset::{EDGE_REMOVAL, EDGE_SHRINKAGE};
     use super::super::random::{self, stream};
     use super::super::removal_policy::{KEEP, REMOVE, RemovalPolicy};
-    use super::super::settings::{EDGE_REMOVAL, EDGE_SHRINKAGE};
     use super::super::shrinkage_policy::{ACTIONS, ShrinkagePolicy};
     use super::super::state::FEATURES;
     use super::*;

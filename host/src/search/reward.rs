@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::constraint::{Excess, Limits, Metric, Resources, violation};
+use super::preset::Preset;
 
 /// Reward of a student that cannot be built, run or (in `paper`) does not shrink.
 pub const INFEASIBLE: f64 = -1.0;
@@ -16,16 +17,6 @@ const FLOOR: f64 = 0.9;
 /// With a goal and no limit the reward is quality^4 * ln(ratio): at 10x, a hundredth of the quality buys a tenth of the
 /// resource, and a network that guesses earns nothing however small it is.
 const GOAL_QUALITY_POWER: i32 = 4;
-
-/// Which method is run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Preset {
-    /// As published: R = Rc * Ra, relaxation by updates.
-    Paper,
-    /// Our better one (docs/method.md#what-edge-does).
-    Edge,
-}
 
 /// What a reward is made of; the same parts give the reward at any relaxation.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

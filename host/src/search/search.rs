@@ -11,8 +11,8 @@ use super::answer::{Fault, Rung};
 use super::base::Base;
 use super::cache::Cache;
 use super::cascade::{Cascade, Judged, Plan};
-use super::constraint::Metric;
 use super::cost_model::CostModel;
+use super::effort::Budget;
 use super::error::SearchError;
 use super::evaluator::Evaluator;
 use super::event::Event;
@@ -20,9 +20,9 @@ use super::genome::{BaseId, Genome, Shape};
 use super::job::{Job, StartingWeights};
 use super::record::{Batch, Finished, Purpose, Record, Started, Stopped, Trial, TrialOutcome, Update};
 use super::result::{self, SearchResult};
-use super::reward::{Preset, Scoring};
+use super::reward::Scoring;
 use super::searcher::{Asked, Known, Proposal, Searcher, Setup};
-use super::settings::{Budget, LONG_BATCH, PAIRS, Settings};
+use super::settings::{LONG_BATCH, PAIRS, Settings};
 use super::spending::Spending;
 use super::state::Scale;
 use super::surrogate::{Surrogate, rank_correlation};
@@ -121,17 +121,12 @@ impl<'a> Search<'a> {
         started: &Started,
         recorded: &[Record],
     ) -> Result<Self, SearchError> {
-        let goal = match settings.preset {
-            Preset::Edge if settings.limits.is_empty() => Some(settings.goal.unwrap_or(Metric::Params)),
-            Preset::Edge => settings.goal,
-            Preset::Paper => None,
-        };
         let scoring = Scoring {
             preset: settings.preset,
             teacher_accuracy: started.teacher_accuracy,
             chance: started.chance,
             teacher: started.teacher,
-            goal,
+            goal: settings.preset.goal(settings.goal, !settings.limits.is_empty()),
         };
         let base = Rc::new(Base::new(
             BaseId::Teacher,
@@ -189,7 +184,7 @@ impl<'a> Search<'a> {
     ) -> Result<SearchResult, SearchError> {
         self.spending.start_ns = tape.clock(evaluator);
         evaluator.take(&self.base)?;
-        if self.settings.preset == Preset::Edge {
+        if self.settings.preset.begins_simple() {
             self.simple_students(evaluator, tape)?;
         }
         let mut end = self.round(evaluator, tape)?;
@@ -409,7 +404,7 @@ impl<'a> Search<'a> {
             candidates: proposals.len(),
         };
         tape.put(&Record::Batch(batch.clone()))?;
-        tape.observe(&Event::Batch(&batch));
+        tape.observe(&Event::Batch(batch));
         evaluator.give_up_at(self.spending.deadline());
         let done = self.cascade.judge(evaluator, proposals, plan)?;
         for tried in done.tried {

@@ -1,14 +1,11 @@
-//! The checked settings of one search and what the two presets put into them. Read nowhere else, changed never.
-
-use std::time::Duration;
+//! The checked settings of one search. Changed never; what a preset puts into them is `preset`'s.
 
 use serde::{Deserialize, Serialize};
 
-use super::answer::Rung;
 use super::constraint::{Limit, Metric};
+use super::effort::{Budget, Rungs};
 use super::error::SearchError;
-use super::reinforce::{Baseline, Learning};
-use super::reward::Preset;
+use super::preset::{FINALISTS, Preset};
 
 /// More rollouts than this per update is a typing error, not a search.
 const MOST_ROLLOUTS: usize = 256;
@@ -20,50 +17,6 @@ pub(super) const PAIRS: usize = 8;
 
 /// Students in one batch of long looks: enough for the hands, few enough to stop in time.
 pub(super) const LONG_BATCH: usize = 2;
-
-/// What the search may spend, over both stages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Budget {
-    /// Wall-clock time.
-    Time(Duration),
-    /// Proposed candidates; repeated ones count.
-    Candidates(usize),
-}
-
-/// How long candidates are trained before they are looked at, from rung to rung; and which part of the time goes where.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Rungs {
-    /// Each proposal's.
-    pub explore: Rung,
-    /// Of the most promising, which are trained while the search goes on; `None`: nothing is.
-    pub promote: Option<Rung>,
-    /// Of the best of those at the end, to choose among them; `None`: nothing is trained again.
-    pub choose: Option<Rung>,
-    /// Share of the time between proposals and promotions that promotions get.
-    pub promote_share: f64,
-    /// Share of the whole time that is kept for the choice at the end.
-    pub choose_share: f64,
-}
-
-/// Passes over the training images beyond which a look in the search tells nothing more: of a promotion, of the choice.
-const MOST_PASSES: [u32; 2] = [8, 24];
-
-impl Rungs {
-    /// The same for a training set of so many batches: a few hundred images are seen often enough in fewer steps.
-    #[must_use]
-    pub fn for_batches(self, batches: usize) -> Self {
-        let batches = u32::try_from(batches.max(1)).unwrap_or(u32::MAX);
-        let fewer = |rung: Option<Rung>, passes: u32| {
-            rung.map(|rung| match rung {
-                Rung::Steps(steps) => Rung::Steps(steps.min(batches.saturating_mul(passes))),
-                other @ (Rung::Inherited | Rung::Epochs(_)) => other,
-            })
-        };
-        let [promote, choose] = MOST_PASSES;
-        Self { promote: fewer(self.promote, promote), choose: fewer(self.choose, choose), ..self }
-    }
-}
 
 /// Everything that decides which candidates a search proposes, apart from the evaluator's answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -103,39 +56,20 @@ pub struct Settings {
 impl Settings {
     /// The preset with its own numbers; the caller then sets limits, budget and rungs.
     pub fn new(preset: Preset, seed: u64) -> Self {
-        let rollouts = match preset {
-            Preset::Paper => 5,
-            Preset::Edge => 8,
-        };
-        let budget = match preset {
-            // About 100 updates per stage (docs/method.md#reinforce).
-            Preset::Paper => Budget::Candidates(2 * 100 * rollouts),
-            Preset::Edge => Budget::Time(Duration::from_mins(20)),
-        };
-        let rungs = match preset {
-            Preset::Paper => Rungs {
-                explore: Rung::Epochs(5),
-                promote: None,
-                choose: None,
-                promote_share: 0.0,
-                choose_share: 0.0,
-            },
-            Preset::Edge => EDGE_RUNGS,
-        };
         Self {
             preset,
             seed,
             limits: Vec::new(),
             goal: None,
             accuracy_loss: None,
-            budget,
+            budget: preset.budget(),
             extensions: Vec::new(),
-            rollouts,
+            rollouts: preset.rollouts(),
             searchers: Vec::new(),
-            rungs,
-            channel_multiple: if preset == Preset::Paper { 1 } else { 8 },
+            rungs: preset.rungs(),
+            channel_multiple: preset.channel_multiple(),
             board_key: String::new(),
-            finalists: 5,
+            finalists: FINALISTS,
         }
     }
 
@@ -179,36 +113,3 @@ impl Settings {
         Ok(())
     }
 }
-
-/// Rungs of `edge`: no training for proposals, some hundred steps for the promising, more for the best. A look after less than
-/// some 400 steps ranks worse than one without any (docs/method.md#evaluation-cascade).
-pub const EDGE_RUNGS: Rungs = Rungs {
-    explore: Rung::Inherited,
-    promote: Some(Rung::Steps(400)),
-    choose: Some(Rung::Steps(1200)),
-    promote_share: 0.6,
-    choose_share: 0.2,
-};
-
-/// Learning of the published removal policy.
-pub(super) const PAPER_REMOVAL: Learning = Learning {
-    learning_rate: 0.003,
-    baseline: Baseline::MovingAverage,
-    entropy_weight: 0.0,
-    gradient_limit: 5.0,
-};
-
-/// Learning of the published shrinkage policy.
-pub(super) const PAPER_SHRINKAGE: Learning = Learning { learning_rate: 0.01, ..PAPER_REMOVAL };
-
-/// Learning of `edge`'s removal policy: longer steps than the published ones, which are for 100 updates, and an entropy bonus
-/// that keeps the policy from settling on its first good batch.
-pub(super) const EDGE_REMOVAL: Learning = Learning {
-    learning_rate: 0.01,
-    baseline: Baseline::LeaveOneOut,
-    entropy_weight: 0.03,
-    gradient_limit: 5.0,
-};
-
-/// Learning of `edge`'s shrinkage policy.
-pub(super) const EDGE_SHRINKAGE: Learning = Learning { learning_rate: 0.03, ..EDGE_REMOVAL };

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::answer::Rung;
+use super::effort::Budget;
 use super::record::Purpose;
-use super::settings::Budget;
 
 /// What is in flight at the end of a budget of time has so long to come to its end, or this share of the budget if that is
 /// more: a training that is nearly done is not thrown away.

@@ -14,7 +14,7 @@ use super::record::{Record, Trial};
 /// Where records go.
 pub type Journal<'a> = dyn FnMut(&Record) -> Result<(), Fault> + 'a;
 /// Who is told about progress.
-pub type Observer<'a> = dyn FnMut(&Event<'_>) + 'a;
+pub type Observer<'a> = dyn FnMut(&Event) + 'a;
 
 /// Recorded lines still to be met, and the way on.
 pub(super) struct Tape<'a> {
@@ -49,7 +49,7 @@ impl<'a> Tape<'a> {
         }
     }
 
-    pub(super) fn observe(&mut self, event: &Event<'_>) {
+    pub(super) fn observe(&mut self, event: &Event) {
         (self.observer)(event);
     }
 
@@ -70,7 +70,7 @@ impl<'a> Tape<'a> {
     pub(super) fn put(&mut self, record: &Record) -> Result<(), SearchError> {
         match self.expected.pop_front() {
             Some(recorded) if same(&recorded, record) => {
-                (self.observer)(&Event::Replayed(&recorded));
+                (self.observer)(&Event::Replayed(Box::new(recorded)));
                 Ok(())
             }
             Some(recorded) => {
@@ -78,7 +78,7 @@ impl<'a> Tape<'a> {
             }
             None => {
                 (self.journal)(record)?;
-                (self.observer)(&Event::Recorded(record));
+                (self.observer)(&Event::Recorded(Box::new(record.clone())));
                 Ok(())
             }
         }

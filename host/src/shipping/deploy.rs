@@ -47,7 +47,8 @@ pub struct Shipment<'a> {
 }
 
 /// Where shipping is, for progress.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(tag = "step", rename_all = "snake_case")]
 pub enum Step {
     /// The file is on its way.
     Putting {

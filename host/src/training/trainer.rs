@@ -20,7 +20,7 @@ use crate::data::{Normalisation, Samples, UNLABELLED};
 use crate::network::Role;
 
 /// Where a training stands, after a step.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct TrainProgress {
     /// Pass over the samples, from 0.
     pub epoch: usize,
