@@ -15,11 +15,11 @@ use crate::tally::{Tally, told_in_status};
 use crate::transport::doors::Doors;
 use crate::transport::serial::SerialListener;
 use crate::transport::tcp;
-use crate::{WorkerCommand, doctor, parent, probe, slots, worker};
+use crate::{WorkerCommand, doctor, find_engines, parent, probe, slots, worker};
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
 use n2n_serial::{DEFAULT_BAUD, MAX_BAUD, MIN_BAUD, Settings};
-use place::data_folder;
+use place::{data_folder, named_folder};
 use std::ffi::OsString;
 use std::io::{IsTerminal as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -56,7 +56,11 @@ pub enum Command {
     /// Show this board's key, and make it the first time; or see to the keys of several hosts
     Key(key::Arguments),
     /// Show what this board has for its agent and what it lacks
-    Doctor,
+    Doctor {
+        /// Folder with the board's `agent.toml` [default: the user's data folder for n2n-agent]
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+    },
     /// A worker process; started by the agent itself
     #[command(hide = true)]
     Worker {
@@ -116,8 +120,12 @@ pub fn run(command: Command, group: &[&str]) -> Result<ExitCode> {
     match command {
         Command::Serve(arguments) => serve(arguments, group).map(|()| ExitCode::SUCCESS),
         Command::Key(arguments) => key::run(arguments).map(|()| ExitCode::SUCCESS),
-        Command::Doctor => {
-            write!(std::io::stdout(), "{}", doctor::report()).context("showing the findings")?;
+        Command::Doctor { data } => {
+            let data = named_folder(data)?;
+            let choice = Configuration::load(&data).context("the board's own configuration")?.onnxruntime;
+            let worker = WorkerCommand::of_this_program(group).context("this program's own path")?;
+            let found = runtime()?.block_on(find_engines::find(&choice, &data, &worker));
+            write!(std::io::stdout(), "{}", doctor::report(&found)).context("showing the findings")?;
             Ok(ExitCode::SUCCESS)
         }
         // It reads its job from its own pipe and arguments.
@@ -155,8 +163,14 @@ fn serve(arguments: Serve, group: &[&str]) -> Result<()> {
     };
     let serial = arguments.serial.map(|device| Settings { device, baud: arguments.baud });
     let worker = WorkerCommand::of_this_program(group).context("this program's own path")?;
-    let Configuration { class, trial, on_switch } =
+    let Configuration { class, trial, on_switch, onnxruntime } =
         Configuration::load(&data).context("the board's own configuration")?;
+    let runtime = runtime()?;
+    let found = runtime.block_on(find_engines::find(&onnxruntime, &data, &worker));
+    if let Some(problem) = &found.problem {
+        tracing::warn!("{problem}");
+    }
+    let worker = worker.with_engines(found.engines);
     let class = class.unwrap_or_else(|| probe::board().class);
     let settings = slots::Settings { trial, class, on_switch };
     let services = Services::open(&data, settings, worker, log)?;
@@ -165,11 +179,6 @@ fn serve(arguments: Serve, group: &[&str]) -> Result<()> {
     } else {
         Audit::in_memory()
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(THREADS)
-        .enable_all()
-        .build()
-        .context("starting threads")?;
     let outcome = runtime.block_on(async {
         let doors = open_doors(arguments.listen, serial).await?;
         let mut terminate = signal(SignalKind::terminate())?;
@@ -199,6 +208,11 @@ fn serve(arguments: Serve, group: &[&str]) -> Result<()> {
     audit.flush(STOP_GRACE);
     runtime.shutdown_timeout(STOP_GRACE);
     outcome
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(THREADS).enable_all().build().context("starting threads")
 }
 
 /// Open what the arguments name, and say where it is: for a parent, and for scripts. With port 0 nobody else knows it.

@@ -3,6 +3,7 @@
 //! It says what no host may say: which program runs here, how long a trial lasts, what this board calls itself. A key that
 //! is not known is an error, for a typing mistake must not silently mean the default.
 
+use crate::engine::{Library, Provider};
 use n2n_protocol::limits;
 use serde::Deserialize;
 use std::io;
@@ -27,11 +28,25 @@ pub struct Configuration {
     pub trial: Duration,
     /// Program that is told of each switch of the active student.
     pub on_switch: Option<PathBuf>,
+    /// Which ONNX Runtime this board has.
+    pub onnxruntime: OnnxRuntimeChoice,
+}
+
+/// What the board's owner says of ONNX Runtime.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum OnnxRuntimeChoice {
+    /// Nothing: it is looked for where systems keep it.
+    #[default]
+    LookedFor,
+    /// This library.
+    Named(Library),
+    /// None, whatever the board has.
+    Off,
 }
 
 impl Default for Configuration {
     fn default() -> Self {
-        Self { class: None, trial: TRIAL, on_switch: None }
+        Self { class: None, trial: TRIAL, on_switch: None, onnxruntime: OnnxRuntimeChoice::default() }
     }
 }
 
@@ -49,6 +64,26 @@ struct File {
     class: Option<String>,
     trial: Option<String>,
     on_switch: Option<PathBuf>,
+    onnxruntime: Option<OnnxRuntime>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OnnxRuntime {
+    library: Option<PathBuf>,
+    #[serde(default)]
+    providers: Vec<Provider>,
+    #[serde(default = "yes")]
+    enabled: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Folder in the data folder for what an engine compiled.
+pub(crate) fn compiled(data: &Path) -> PathBuf {
+    data.join("compiled")
 }
 
 impl Configuration {
@@ -63,10 +98,10 @@ impl Configuration {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
             Err(error) => return Err(ConfigurationError { path, why: error.to_string() }),
         };
-        Self::parse(&text).map_err(|why| ConfigurationError { path, why })
+        Self::parse(&text, data).map_err(|why| ConfigurationError { path, why })
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
+    fn parse(text: &str, data: &Path) -> Result<Self, String> {
         let file: File = toml::from_str(text).map_err(|error| {
             let line = error.span().map(|span| 1 + text[..span.start].matches('\n').count());
             let line = line.map_or_else(String::new, |line| format!("line {line}: "));
@@ -96,7 +131,22 @@ impl Configuration {
                 program.display()
             ));
         }
-        Ok(Self { class: file.class, trial, on_switch: file.on_switch })
+        let onnxruntime = file.onnxruntime.map_or(Ok(OnnxRuntimeChoice::LookedFor), |it| choice(it, data))?;
+        Ok(Self { class: file.class, trial, on_switch: file.on_switch, onnxruntime })
+    }
+}
+
+fn choice(it: OnnxRuntime, data: &Path) -> Result<OnnxRuntimeChoice, String> {
+    match it.library {
+        _ if !it.enabled => Ok(OnnxRuntimeChoice::Off),
+        Some(path) if path.is_absolute() => {
+            Ok(OnnxRuntimeChoice::Named(Library { path, providers: it.providers, cache: compiled(data) }))
+        }
+        Some(path) => {
+            Err(format!("onnxruntime.library: expected an absolute path, got \"{}\"", path.display()))
+        }
+        None if it.providers.is_empty() => Ok(OnnxRuntimeChoice::LookedFor),
+        None => Err("onnxruntime.providers: expected onnxruntime.library beside it, got none".into()),
     }
 }
 
@@ -124,13 +174,25 @@ mod tests {
 
     #[test]
     fn every_key_is_read() {
-        let text = "class = \"cabinet-3\"\ntrial = \"1h 30min\"\non_switch = \"/usr/local/bin/reload\"\n";
+        let text = "class = \"cabinet-3\"\ntrial = \"1h 30min\"\non_switch = \"/usr/local/bin/reload\"\n\
+             [onnxruntime]\nlibrary = \"/opt/ort/libonnxruntime.so\"\nproviders = [\"tensorrt\", \"cuda\"]\n";
         let expected = Configuration {
             class: Some("cabinet-3".into()),
             trial: Duration::from_mins(90),
             on_switch: Some("/usr/local/bin/reload".into()),
+            onnxruntime: OnnxRuntimeChoice::Named(Library {
+                path: "/opt/ort/libonnxruntime.so".into(),
+                providers: vec![Provider::TensorRt, Provider::Cuda],
+                cache: "/data/compiled".into(),
+            }),
         };
-        assert_eq!(Configuration::parse(text), Ok(expected));
+        assert_eq!(parse(text), Ok(expected));
+        let off = parse("[onnxruntime]\nenabled = false\n").unwrap();
+        assert_eq!(off.onnxruntime, OnnxRuntimeChoice::Off);
+    }
+
+    fn parse(text: &str) -> Result<Configuration, String> {
+        Configuration::parse(text, Path::new("/data"))
     }
 
     #[test]
@@ -147,8 +209,11 @@ mod tests {
             ("trial = 15", "line 1"),
             ("on_switch = \"reload\"", "absolute path"),
             ("class = \"\"", "1 to 128 bytes"),
+            ("[onnxruntime]\nlibrary = \"ort.so\"", "absolute path"),
+            ("[onnxruntime]\nproviders = [\"cuda\"]", "onnxruntime.library"),
+            ("[onnxruntime]\nlibrary = \"/a\"\nproviders = [\"abacus\"]", "`abacus`"),
         ] {
-            let why = Configuration::parse(text).unwrap_err();
+            let why = parse(text).unwrap_err();
             assert!(why.contains(part), "{part} in {why}");
         }
     }

@@ -1,6 +1,7 @@
 //! `n2n-agent doctor`: what this board has for its agent and what it lacks, and what mends it. It changes nothing.
 
-use crate::{board_memory, engine, probe};
+use crate::find_engines::Found;
+use crate::{board_memory, probe};
 use n2n_protocol::Conditions;
 use std::fmt::Write;
 
@@ -11,6 +12,8 @@ const MIB: u64 = 1 << 20;
 #[derive(Clone, Debug, PartialEq)]
 struct Findings {
     engines: Vec<String>,
+    /// Why an engine is not used.
+    engine_problem: Option<String>,
     cores: u16,
     memory_bytes: u64,
     /// What a worker that asks for everything would get.
@@ -20,11 +23,11 @@ struct Findings {
 }
 
 /// Look at this board; the text for its owner.
-pub fn report() -> String {
+pub fn report(found: &Found) -> String {
     let board = probe::board();
-    let named = |engine: &dyn engine::Engine| format!("{} {}", engine.id().name, engine.id().version);
     words(&Findings {
-        engines: engine::all().into_iter().map(named).collect(),
+        engines: found.engines.ids().iter().map(|id| format!("{} {}", id.name, id.version)).collect(),
+        engine_problem: found.problem.clone(),
         cores: board.cores,
         memory_bytes: board.memory_bytes,
         worker: board_memory::allowance(u64::MAX),
@@ -43,7 +46,7 @@ fn words(it: &Findings) -> String {
             let _ = writeln!(text, "{:<18}-> {mend}", "");
         }
     };
-    line("engines", it.engines.join(", "), None);
+    line("engines", it.engines.join(", "), it.engine_problem.as_deref());
     let spare = format!("a worker may take {} of {} MiB now", it.worker.bytes / MIB, it.memory_bytes / MIB);
     let others = "other programs have the rest now: stop them before you measure large models";
     line("memory", spare, it.worker.scarce.then_some(others));
@@ -81,10 +84,12 @@ fn words(it: &Findings) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Engines;
 
     fn board() -> Findings {
         Findings {
             engines: vec!["tract 1".into()],
+            engine_problem: None,
             cores: 4,
             memory_bytes: 1024 * MIB,
             worker: board_memory::Allowance { bytes: 896 * MIB, scarce: false },
@@ -108,6 +113,7 @@ mod tests {
     #[test]
     fn what_is_missing_comes_with_what_mends_it() {
         let mut it = board();
+        it.engine_problem = Some("ONNX Runtime at /a.so is not used".into());
         it.memory_cgroup = Some(false);
         it.worker.scarce = true;
         it.conditions.governor = Some("ondemand".into());
@@ -115,11 +121,12 @@ mod tests {
         it.conditions.throttle_bits = Some(0x5);
         let text = words(&it);
         assert!(text.contains("MISSING") && text.contains("cgroup_enable=memory"), "{text}");
-        assert_eq!(text.matches("->").count(), 5, "{text}");
+        assert_eq!(text.matches("->").count(), 6, "{text}");
     }
 
     #[test]
     fn this_machine_is_looked_at() {
-        assert!(report().lines().count() >= 4, "{}", report());
+        let text = report(&Found { engines: Engines::default(), problem: None });
+        assert!(text.lines().count() >= 4 && text.contains("tract"), "{text}");
     }
 }

@@ -65,7 +65,7 @@ async fn run(
     cancel: &Cancel,
 ) -> Result<Vec<Vec<f32>>, Failure> {
     let execution = Execution { batch: 1, pace_us: 0, ..execution.clone() };
-    plan_check::engine_for(model, &execution)?;
+    let engine = plan_check::engine_for(model, &execution, &worker.engines)?.clone();
     let memory = board_memory::allowance(memory_bytes);
     let bounds = WorkerBounds { cores: Vec::new(), memory_bytes: memory.bytes };
     let named = NamedLimits {
@@ -76,7 +76,7 @@ async fn run(
     let deadlines =
         Deadlines { load: MAX_LOAD, inference: Duration::from_millis(INFERENCE_MS.into()), whole: WHOLE };
     let wanted = inputs.len();
-    let file = ModelFile { path: path.into(), model: *model, execution, bounds };
+    let file = ModelFile { path: path.into(), model: *model, engine, execution, bounds };
     let job = Job::Infer(InferJob { file, inputs });
     let mut rows = Vec::with_capacity(wanted);
     let mut bytes = 0;

@@ -11,7 +11,7 @@
 use crate::board_memory;
 use crate::cancel::Cancel;
 use crate::disturbance::{self, Watch};
-use crate::engine::Engine;
+use crate::engine::Installed;
 use crate::statistics::{self, Looks};
 use crate::worker_command::WorkerCommand;
 use crate::worker_job::{Event, Job, MeasureJob, ModelFile, Outcome, ProcessRun, WorkerBounds};
@@ -50,7 +50,7 @@ pub async fn measure(
     progress: &(dyn Fn(Progress) + Send + Sync),
     cancel: &Cancel,
 ) -> Result<Measurement, Failure> {
-    let engine = plan_check::measurable(plan)?;
+    let engine = plan_check::measurable(plan, &worker.engines)?;
     let begun = Instant::now();
     let finished = AtomicU16::new(0);
     let cores = cores(plan.execution.threads);
@@ -94,6 +94,7 @@ pub(crate) fn unexpected(outcome: &Outcome) -> Failure {
         Outcome::Inferred => "fewer logits",
         Outcome::Prepared { .. } => "a preparation",
         Outcome::Baseline { .. } => "a baseline",
+        Outcome::Opened(_) => "an engine",
         Outcome::OutOfMemory
         | Outcome::TooSlow
         | Outcome::Unknown(_)
@@ -106,7 +107,7 @@ pub(crate) fn unexpected(outcome: &Outcome) -> Failure {
 /// One request.
 struct Session<'a> {
     plan: &'a MeasurePlan,
-    engine: &'static dyn Engine,
+    engine: &'a Installed,
     model: &'a Path,
     worker: &'a WorkerCommand,
     cancel: &'a Cancel,
@@ -128,7 +129,7 @@ impl Session<'_> {
     async fn measure(&self) -> Result<Measurement, Failure> {
         let plan = self.plan;
         let before = conditions().await;
-        let engine_baseline = if plan.resident_memory { self.baseline().await? } else { None };
+        let engine_baseline = if self.wants_resident_memory() { self.baseline().await? } else { None };
         let looks = Looks::between(plan.min_processes, plan.max_processes);
         let mut runs: Vec<ProcessRun> = Vec::new();
         let mut least = Duration::ZERO;
@@ -171,7 +172,7 @@ impl Session<'_> {
         let latency = statistics::latency(&samples(&runs), looks.error_ppm());
         Ok(Measurement {
             model: plan.model.digest,
-            engine: self.engine.id(),
+            engine: self.engine.engine().id(),
             threads: plan.execution.threads,
             batch: plan.execution.batch,
             pace_us: plan.execution.pace_us,
@@ -190,6 +191,11 @@ impl Session<'_> {
             budget_ended,
             samples_ns: runs.into_iter().map(|run| run.samples_ns).collect(),
         })
+    }
+
+    /// Resident memory is asked for, or nothing else says what a model costs with this engine.
+    fn wants_resident_memory(&self) -> bool {
+        self.plan.resident_memory || !self.engine.engine().counts_its_memory()
     }
 
     /// What is left of the time budget.
@@ -220,7 +226,7 @@ impl Session<'_> {
             memory_is_scarce: false,
             inference_ms: self.plan.max_inference_ms,
         };
-        let job = Job::Baseline { engine: self.engine.id().name };
+        let job = Job::Baseline(self.engine.clone());
         let ended =
             worker_process::run(self.worker, &job, deadlines, limits, self.cancel, &mut |_| {}).await?;
         match ended {
@@ -241,6 +247,7 @@ impl Session<'_> {
             file: ModelFile {
                 path: self.model.into(),
                 model: plan.model,
+                engine: self.engine.clone(),
                 execution: plan.execution.clone(),
                 bounds: WorkerBounds { cores: self.cores.clone(), memory_bytes: memory.bytes },
             },

@@ -3,7 +3,7 @@
 //! A plan without sense is refused with its numbers; an engine that is not here, or does not know this kind of model,
 //! makes the answer unknown. It must not look at a file.
 
-use crate::engine::{self, Engine, EngineError};
+use crate::engine::{EngineError, Engines, Installed};
 use crate::statistics;
 use n2n_protocol::{Execution, Failure, MeasurePlan, Model, Unknown, limits};
 
@@ -15,13 +15,17 @@ const MAX_PACE_US: u32 = 10_000_000;
 /// # Errors
 /// [`Unknown::EngineMissing`]; [`Unknown::Unsupported`] for a format, precision or input type that the engine does not
 /// know; [`Failure::Refused`] for threads or a batch that it cannot honour.
-pub(crate) fn engine_for(model: &Model, execution: &Execution) -> Result<&'static dyn Engine, Failure> {
-    let Some(engine) = engine::find(&execution.engine) else {
+pub(crate) fn engine_for<'a>(
+    model: &Model,
+    execution: &Execution,
+    engines: &'a Engines,
+) -> Result<&'a Installed, Failure> {
+    let Some(installed) = engines.find(&execution.engine) else {
         return Err(Failure::Unknown(Unknown::EngineMissing(execution.engine.clone())));
     };
-    match engine.accepts(model, execution) {
-        Ok(()) => Ok(engine),
-        Err(EngineError::Model(why) | EngineError::Run(why)) => {
+    match installed.engine().accepts(model, execution) {
+        Ok(()) => Ok(installed),
+        Err(EngineError::Model(why) | EngineError::Run(why) | EngineError::Memory(why)) => {
             Err(Failure::Unknown(Unknown::Unsupported(why)))
         }
         Err(error) => Err(Failure::Refused(error.to_string())),
@@ -32,9 +36,9 @@ pub(crate) fn engine_for(model: &Model, execution: &Execution) -> Result<&'stati
 ///
 /// # Errors
 /// As [`engine_for`], and [`Failure::Refused`] for counts, times or bytes without sense.
-pub(crate) fn measurable(plan: &MeasurePlan) -> Result<&'static dyn Engine, Failure> {
+pub(crate) fn measurable<'a>(plan: &MeasurePlan, engines: &'a Engines) -> Result<&'a Installed, Failure> {
     let refuse = |why: String| Err(Failure::Refused(why));
-    let engine = engine_for(&plan.model, &plan.execution)?;
+    let engine = engine_for(&plan.model, &plan.execution, engines)?;
     if plan.execution.pace_us > MAX_PACE_US {
         return refuse(format!("pace: expected at most {MAX_PACE_US} us, got {}", plan.execution.pace_us));
     }
@@ -91,12 +95,13 @@ mod tests {
     }
 
     fn failure(plan: &MeasurePlan) -> Failure {
-        measurable(plan).err().unwrap()
+        measurable(plan, &Engines::default()).err().unwrap()
     }
 
     #[test]
     fn plans_without_sense_are_refused_with_their_numbers() {
-        assert_eq!(measurable(&plan()).unwrap().id().name, "tract");
+        let engines = Engines::default();
+        assert_eq!(measurable(&plan(), &engines).unwrap().engine().id().name, "tract");
         let why = |plan: MeasurePlan| match failure(&plan) {
             Failure::Refused(why) => why,
             other => panic!("{other:?}"),

@@ -23,7 +23,7 @@ pub async fn prepare(
     cancel: &Cancel,
 ) -> Result<Prepared, Failure> {
     let execution = Execution { batch: 1, pace_us: 0, ..plan.execution.clone() };
-    plan_check::engine_for(&plan.model, &execution)?;
+    let engine = plan_check::engine_for(&plan.model, &execution, &worker.engines)?.clone();
     if plan.time_budget_ms == 0 || plan.max_memory_bytes == 0 {
         return Err(Failure::Refused("time budget and memory must be above zero".into()));
     }
@@ -36,7 +36,7 @@ pub async fn prepare(
     };
     let budget = Duration::from_millis(plan.time_budget_ms.into());
     let deadlines = Deadlines { load: budget, inference: budget, whole: budget };
-    let job = Job::Prepare(ModelFile { path: path.into(), model: plan.model, execution, bounds });
+    let job = Job::Prepare(ModelFile { path: path.into(), model: plan.model, engine, execution, bounds });
     let begun = Instant::now();
     match worker_process::run(worker, &job, deadlines, named, cancel, &mut |_| {}).await? {
         Outcome::Prepared { cached } => {

@@ -79,7 +79,8 @@ impl Inner {
         match call {
             Call::Probe => {
                 let board = blocking(probe::board).await?;
-                Ok(Answer::Board(Board { class: self.class.clone(), ..board }))
+                let engines = self.worker.engines.ids();
+                Ok(Answer::Board(Board { class: self.class.clone(), engines, ..board }))
             }
             Call::PutQuery { digest, bytes } => {
                 let store = self.data.store.clone();

@@ -4,9 +4,10 @@
 //! any engine sees the file means that every engine gets what it would get from a shipped one. Bytes are untrusted: nothing
 //! is allocated for a tensor before its size was checked. It must not know an engine.
 
+use crate::outside::outside;
 use n2n_protocol::generator;
 use prost::Message;
-use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
+use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{ModelProto, TensorProto};
 
 /// Bytes of one f32.
@@ -36,13 +37,13 @@ pub fn whole(file: Vec<u8>, limit_bytes: u64) -> Result<Vec<u8>, ModelError> {
     let malformed = |why: String| ModelError::Malformed(why);
     let mut model = ModelProto::decode(file.as_slice()).map_err(|error| malformed(error.to_string()))?;
     let seed = seed(&model)?;
+    if let Some(tensor) = outside(&model) {
+        return Err(malformed(format!("tensor `{tensor}` lies in another file")));
+    }
     let graph = model.graph.as_mut().ok_or_else(|| malformed("it has no graph".into()))?;
 
     let mut weights_bytes = 0_u64;
     for tensor in &graph.initializer {
-        if tensor.data_location == Some(DataLocation::External as i32) || !tensor.external_data.is_empty() {
-            return Err(malformed(format!("initialiser `{}` lies in another file", tensor.name)));
-        }
         let bytes =
             if is_empty(tensor) { values(tensor)?.saturating_mul(F32_BYTES) } else { held_bytes(tensor) };
         weights_bytes = weights_bytes.saturating_add(bytes);
@@ -131,6 +132,7 @@ fn values(tensor: &TensorProto) -> Result<u64, ModelError> {
 mod tests {
     use super::*;
     use crate::test_models::{Weights, conv_net};
+    use tract_onnx::pb::tensor_proto::DataLocation;
 
     const LIMIT: u64 = 1 << 20;
 

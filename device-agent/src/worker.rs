@@ -4,7 +4,7 @@
 //! standard input, writes events to its standard output, and dies when the agent dies. It must not decide anything about
 //! a measurement as a whole: that is the agent's side.
 
-use crate::engine::{self, Engine, EngineError, Session};
+use crate::engine::{self, EngineError, OnnxRuntime, Session};
 use crate::log_tail::clip;
 use crate::sampling::{self, Bench};
 use crate::worker_job::{
@@ -51,6 +51,7 @@ impl From<EngineError> for Stop {
     fn from(error: EngineError) -> Self {
         match error {
             EngineError::Execution { .. } | EngineError::Input { .. } => Self::Refused(error.to_string()),
+            EngineError::Memory(_) => Self::OutOfMemory,
             EngineError::Model(_) | EngineError::Run(_) if allocator::refused().is_some() => {
                 Self::OutOfMemory
             }
@@ -134,22 +135,19 @@ pub fn main() -> ExitCode {
 
 fn perform(job: &Job, begun: Instant, out: &mut Teller) -> Result<Outcome, Stop> {
     match job {
-        Job::Baseline { engine } => {
-            self::engine(engine)?.initialise()?;
+        Job::Open(library) => Ok(Outcome::Opened(OnnxRuntime::open(library.clone())?)),
+        Job::Baseline(installed) => {
+            installed.engine().initialise()?;
             Ok(Outcome::Baseline { peak_rss: worker_limits::peak_rss() })
         }
         Job::Prepare(file) => {
             let (bytes, _) = read_model(file)?;
-            let engine = engine(&file.execution.engine)?;
+            let engine = file.engine.engine();
             Ok(Outcome::Prepared { cached: engine.prepare(&bytes, &file.model, &file.execution)? })
         }
         Job::Measure(job) => measure(job, begun, out).map(Outcome::Measured),
         Job::Infer(job) => infer(job, out).map(|()| Outcome::Inferred),
     }
-}
-
-fn engine(name: &str) -> Result<&'static dyn Engine, Stop> {
-    engine::find(name).ok_or_else(|| Stop::Unknown(Unknown::EngineMissing(name.to_owned())))
 }
 
 /// A panic of the engine: it means that no memory was left if an allocation was refused, else it is a crash.
@@ -168,8 +166,7 @@ fn after_panic(panic: &(dyn std::any::Any + Send), refused: Option<u64>) -> Outc
 /// The model, ready to run, and the length of its file.
 fn load(file: &ModelFile, out: &mut Teller) -> Result<(Box<dyn Session>, u64), Stop> {
     let (bytes, file_bytes) = read_model(file)?;
-    let engine = engine(&file.execution.engine)?;
-    let session = engine.load(bytes, &file.model, &file.execution)?;
+    let session = file.engine.engine().load(bytes, &file.model, &file.execution)?;
     out.say(&Event::Loaded)?;
     Ok((session, file_bytes))
 }
@@ -254,7 +251,9 @@ fn measure(job: &MeasureJob, begun: Instant, out: &mut Teller) -> Result<Process
         })?),
         None => None,
     };
-    let held = |bytes: Option<u64>| Some(bytes?.saturating_sub(heap_before?));
+    // What an engine takes past this process's allocator is in none of its counts.
+    let counts = job.file.engine.engine().counts_its_memory();
+    let held = |bytes: Option<u64>| Some(bytes?.saturating_sub(heap_before?)).filter(|_| counts);
     let steady_heap = held(allocator::allocated());
 
     let mut now_ns = || begun.elapsed().as_nanos() as u64;

@@ -1,8 +1,9 @@
-//! How a worker process is started: the one place that knows by what name this program was called.
+//! How a worker process is started, and what it may be told to load: the one place that knows by what name this program was called.
 //!
 //! The worker is this very executable again, so that a board needs one file and a host needs one build. It must not
 //! decide limits or arguments of a worker: those belong to who starts it.
 
+use crate::engine::Engines;
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
@@ -14,6 +15,8 @@ pub struct WorkerCommand {
     pub program: PathBuf,
     /// First arguments.
     pub prefix: Vec<OsString>,
+    /// The engines that workers find on this board.
+    pub engines: Engines,
 }
 
 impl WorkerCommand {
@@ -25,7 +28,13 @@ impl WorkerCommand {
     pub fn of_this_program(group: &[&str]) -> io::Result<Self> {
         let mut prefix: Vec<OsString> = group.iter().map(OsString::from).collect();
         prefix.push(OsString::from("worker"));
-        Ok(Self { program: executable()?, prefix })
+        Ok(Self { program: executable()?, prefix, engines: Engines::default() })
+    }
+
+    /// The same with other engines.
+    #[must_use]
+    pub fn with_engines(self, engines: Engines) -> Self {
+        Self { engines, ..self }
     }
 }
 

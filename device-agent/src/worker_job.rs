@@ -4,6 +4,7 @@
 //! little-endian u32 length and that many bytes of postcard. The worker gets one [`Job`] and answers with [`Event`]s,
 //! of which [`Event::Done`] is the last.
 
+use crate::engine::{Installed, Library, OnnxRuntime};
 use n2n_protocol::{Bytes, Execution, Golden, Model, Unknown, limits};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::io::{self, Read};
@@ -25,8 +26,10 @@ const _: () = assert!(
 /// What a worker is started for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Job {
-    /// Load an engine, by name, and no model; answer with the resident memory.
-    Baseline { engine: String },
+    /// Open a library of the board, and say which engine it is.
+    Open(Library),
+    /// Load an engine and no model; answer with the resident memory.
+    Baseline(Installed),
     /// Let the engine optimise a model.
     Prepare(ModelFile),
     /// Time a model.
@@ -40,6 +43,7 @@ pub(crate) enum Job {
 pub(crate) struct ModelFile {
     pub(crate) path: PathBuf,
     pub(crate) model: Model,
+    pub(crate) engine: Installed,
     pub(crate) execution: Execution,
     pub(crate) bounds: WorkerBounds,
 }
@@ -114,6 +118,8 @@ pub(crate) enum Outcome {
     Prepared {
         cached: bool,
     },
+    /// The engine that a library is.
+    Opened(OnnxRuntime),
     /// VmHWM with the engine and no model, bytes.
     Baseline {
         peak_rss: Option<u64>,
@@ -203,6 +209,7 @@ const LEN_BYTES: usize = 4;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Tract;
     use n2n_protocol::Digest;
 
     #[test]
@@ -210,6 +217,7 @@ mod tests {
         let file = ModelFile {
             path: "/m.onnx".into(),
             model: Model::onnx(Digest([1; 32])),
+            engine: Installed::Tract(Tract),
             execution: Execution { engine: "tract".into(), threads: 1, batch: 1, pace_us: 0 },
             bounds: WorkerBounds { cores: vec![3], memory_bytes: 7 },
         };

@@ -125,9 +125,11 @@ pub(crate) async fn run(
         Outcome::Unknown(unknown) => Err(Failure::Unknown(unknown)),
         Outcome::Refused(why) => Err(Failure::Refused(why)),
         Outcome::Failed(why) => Err(Failure::Failed(why)),
-        Outcome::Measured(_) | Outcome::Inferred | Outcome::Prepared { .. } | Outcome::Baseline { .. } => {
-            Ok(outcome)
-        }
+        Outcome::Measured(_)
+        | Outcome::Inferred
+        | Outcome::Prepared { .. }
+        | Outcome::Opened(_)
+        | Outcome::Baseline { .. } => Ok(outcome),
     }
 }
 
@@ -304,6 +306,7 @@ fn oom_kills() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::{Engines, Installed, Tract};
     use crate::worker_job::{InferInput, InferJob, ModelFile, WorkerBounds};
     use n2n_protocol::{Digest, Execution, Model};
     use std::time::Instant as Clock;
@@ -311,13 +314,14 @@ mod tests {
     const LIMITS: NamedLimits = NamedLimits { memory_bytes: 1000, memory_is_scarce: false, inference_ms: 50 };
 
     fn baseline() -> Job {
-        Job::Baseline { engine: "tract".into() }
+        Job::Baseline(Installed::Tract(Tract))
     }
 
     fn model() -> ModelFile {
         ModelFile {
             path: "m".into(),
             model: Model::onnx(Digest([0; 32])),
+            engine: Installed::Tract(Tract),
             execution: Execution { engine: "tract".into(), threads: 1, batch: 1, pace_us: 0 },
             bounds: WorkerBounds { cores: vec![], memory_bytes: 1 },
         }
@@ -325,7 +329,8 @@ mod tests {
 
     /// A worker that is a shell script.
     fn script(text: &str) -> WorkerCommand {
-        WorkerCommand { program: "/bin/sh".into(), prefix: vec!["-c".into(), text.into()] }
+        let (program, prefix) = ("/bin/sh".into(), vec!["-c".into(), text.into()]);
+        WorkerCommand { program, prefix, engines: Engines::default() }
     }
 
     /// The outcome of a script, and how many ms it took.
@@ -454,7 +459,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_program_that_is_not_there_is_named() {
-        let missing = WorkerCommand { program: "/no/such/worker".into(), prefix: vec![] };
+        let missing = WorkerCommand { program: "/no/such/worker".into(), ..script("") };
         let second = Duration::from_secs(1);
         let deadlines = Deadlines { load: second, inference: second, whole: second };
         let result = run(&missing, &baseline(), deadlines, LIMITS, &Cancel::never(), &mut |_| {}).await;

@@ -3,6 +3,7 @@
 #[path = "../src/test_models.rs"]
 mod test_models;
 
+use n2n_agent::engine::Engines;
 use n2n_agent::measure::measure;
 use n2n_agent::{Cancel, WorkerCommand};
 use n2n_protocol::{Digest, Execution, Failure, MeasurePlan, Measurement, Model, Place, Unknown};
@@ -18,13 +19,15 @@ const MIB: u64 = 1 << 20;
 const GRACE: Duration = Duration::from_secs(4);
 
 fn worker() -> WorkerCommand {
-    WorkerCommand { program: env!("CARGO_BIN_EXE_n2n-agent").into(), prefix: vec!["worker".into()] }
+    let program = env!("CARGO_BIN_EXE_n2n-agent").into();
+    WorkerCommand { program, prefix: vec!["worker".into()], engines: Engines::default() }
 }
 
 /// The real worker behind a line of shell, which says `exec "$0" worker` when it is time.
 fn worker_after(line: &str) -> WorkerCommand {
     let program = "/bin/sh".into();
-    WorkerCommand { program, prefix: vec!["-c".into(), line.into(), env!("CARGO_BIN_EXE_n2n-agent").into()] }
+    let prefix = vec!["-c".into(), line.into(), env!("CARGO_BIN_EXE_n2n-agent").into()];
+    WorkerCommand { program, prefix, engines: Engines::default() }
 }
 
 fn file(model: &ModelProto) -> tempfile::NamedTempFile {

@@ -4,6 +4,7 @@
 mod test_models;
 
 use ed25519_dalek::{Signer, SigningKey};
+use n2n_agent::engine::Engines;
 use n2n_agent::slots::{Settings, Slots};
 use n2n_agent::store::Store;
 use n2n_agent::{Cancel, WorkerCommand, infer};
@@ -16,7 +17,8 @@ use std::time::Duration;
 use test_models::{Weights, conv_net};
 
 fn worker() -> WorkerCommand {
-    WorkerCommand { program: env!("CARGO_BIN_EXE_n2n-agent").into(), prefix: vec!["worker".into()] }
+    let program = env!("CARGO_BIN_EXE_n2n-agent").into();
+    WorkerCommand { program, prefix: vec!["worker".into()], engines: Engines::default() }
 }
 
 fn signed(mut manifest: BundleManifest) -> Shipment {

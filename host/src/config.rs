@@ -7,6 +7,7 @@
 //! board = "pi-lab"             # a name of `n2n board list`, an address, or "local"
 //! profile = "raspberry-pi-4b"  # a name of `n2n profile list`
 //! device = "auto"              # where training runs: auto, cpu, cuda:N, cuda:N:tf32
+//! engine = "auto"              # which engine of the board: auto, tract, onnxruntime
 //! threads = 1                  # threads of the engine on the board
 //!
 //! [compress]
@@ -40,6 +41,8 @@ pub struct Config {
     pub profile: Option<String>,
     /// Default of `--device`.
     pub device: Option<String>,
+    /// Default of `--engine`.
+    pub engine: Option<String>,
     /// Default of `--threads`.
     pub threads: Option<u16>,
     /// Defaults of `n2n compress`.
@@ -102,7 +105,7 @@ impl Config {
 }
 
 /// What the file may say.
-const KEYS: &str = "keys: board, profile, device, threads; in [compress]: data, limits, reward, preset, budget, wait_board, final_epochs";
+const KEYS: &str = "keys: board, profile, device, engine, threads; in [compress]: data, limits, reward, preset, budget, wait_board, final_epochs";
 
 #[cfg(test)]
 mod tests {

@@ -6,6 +6,7 @@ pub mod cli;
 pub mod compress;
 pub mod config;
 pub mod data;
+pub mod engine_choice;
 pub mod exit;
 pub mod measurement;
 mod memory;

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use written::{Build, Cpu, Engine, Memory, OrDetect, Search, Written};
 
+use crate::engine_choice::{EngineChoice, UnknownEngine};
 use crate::exit::{Code, Diagnostic};
 
 /// Version of the table of keys.
@@ -61,8 +62,8 @@ pub struct Profile {
     pub memory_bytes: Vec<u64>,
     /// Rust target triple of the agent.
     pub target: String,
-    /// Inference engine of the agent.
-    pub engine: String,
+    /// Which of the agent's engines runs models.
+    pub engine: EngineChoice,
     /// Threads that measurements and the deployed student use.
     pub threads: u16,
     /// Widths are rounded to multiples of this many channels.
@@ -208,7 +209,7 @@ impl Profile {
             classes: Some(board.class.clone()).filter(|class| class.contains(',')).into_iter().collect(),
             memory_bytes: vec![(board.memory_bytes / MIB).max(1) * MIB],
             target: linux_target(&board.architecture),
-            engine: board.engines.first().map_or_else(|| "tract".into(), |engine| engine.name.clone()),
+            engine: EngineChoice::Auto,
             threads: 1,
             channel_multiple: 8,
             limits: Vec::new(),
@@ -232,7 +233,7 @@ impl Profile {
                 sizes_mib: OrDetect::Known(self.memory_bytes.iter().map(|bytes| bytes / MIB).collect()),
             },
             build: Build { target: OrDetect::Known(self.target.clone()) },
-            engine: Engine { name: self.engine.clone(), threads: self.threads },
+            engine: Engine { name: self.engine.to_string(), threads: self.threads },
             search: Search { channel_multiple: self.channel_multiple, limits: self.limits.clone() },
         };
         // Texts and numbers always have a TOML form.
@@ -272,7 +273,7 @@ impl Profile {
             classes: written.classes,
             memory_bytes: memory_mib.iter().map(|mib| mib.saturating_mul(MIB)).collect(),
             target: written.build.target.or_else(|| linux_target(std::env::consts::ARCH)),
-            engine: written.engine.name,
+            engine: written.engine.name.parse().map_err(|error: UnknownEngine| content(error.to_string()))?,
             threads: written.engine.threads,
             channel_multiple: written.search.channel_multiple,
             limits: written.search.limits,

@@ -80,7 +80,6 @@ pub(crate) fn usage(it: &Usage, place: &str, model: &str) -> String {
 
 /// The result of `n2n board probe`.
 pub(crate) fn board(name: &str, this_machine: bool, board: &Board) -> String {
-    let engines: Vec<String> = board.engines.iter().map(|it| format!("{} {}", it.name, it.version)).collect();
     let mut facts = vec![
         ("board", if this_machine { format!("{name} (this machine)") } else { name.to_owned() }),
         ("host name", board.name.clone()),
@@ -88,7 +87,7 @@ pub(crate) fn board(name: &str, this_machine: bool, board: &Board) -> String {
         ("system", format!("{}, {}", board.system, board.architecture)),
         ("cores", board.cores.to_string()),
         ("memory", units::bytes(board.memory_bytes)),
-        ("engines", engines.join(", ")),
+        ("engines", wording::engines(&board.engines)),
         ("fingerprint", board.fingerprint.to_string()),
     ];
     facts.push(conditions("now", &(&board.conditions).into()));

@@ -3,6 +3,8 @@
 //!
 //! A number from `--board local` was measured on the machine that also trains; every such line says so.
 
+use n2n_protocol::EngineId;
+
 use crate::data::Skipped;
 use crate::measurement::{Conditions, Measurement};
 use crate::search::{Budget, NearMiss};
@@ -140,7 +142,7 @@ pub(crate) fn near_miss(miss: &NearMiss) -> String {
 pub(crate) fn circumstances(place: &str, it: &Measurement) -> Vec<(&'static str, String)> {
     let mut facts = vec![
         ("measured on", place.to_owned()),
-        ("engine", format!("{} {}, {}", it.engine.name, it.engine.version, threads(it))),
+        ("engine", format!("{}, {}", engine_of(it), pinned(it))),
         ("agent", it.agent.clone()),
     ];
     facts.push(conditions("before", &it.before));
@@ -157,11 +159,24 @@ pub(crate) fn circumstances(place: &str, it: &Measurement) -> Vec<(&'static str,
     facts
 }
 
-fn threads(it: &Measurement) -> String {
+/// What ran a model: `tract 0.23.9, 1 thread`.
+pub(crate) fn engine(name: &str, version: &str, threads: u16) -> String {
+    format!("{name} {version}, {threads} thread{}", if threads == 1 { "" } else { "s" })
+}
+
+/// What a board has: `onnxruntime 1.20.1, tract 0.23.9`.
+pub(crate) fn engines(all: &[EngineId]) -> String {
+    all.iter().map(|it| format!("{} {}", it.name, it.version)).collect::<Vec<_>>().join(", ")
+}
+
+/// What a number was measured with.
+pub(crate) fn engine_of(it: &Measurement) -> String {
+    engine(&it.engine.name, &it.engine.version, it.threads)
+}
+
+fn pinned(it: &Measurement) -> String {
     let cores: Vec<String> = it.affinity.iter().map(ToString::to_string).collect();
-    let pinned =
-        if cores.is_empty() { "not pinned".into() } else { format!("pinned to core {}", cores.join(", ")) };
-    format!("{} thread{}, {pinned}", it.threads, if it.threads == 1 { "" } else { "s" })
+    if cores.is_empty() { "not pinned".into() } else { format!("pinned to core {}", cores.join(", ")) }
 }
 
 /// One line about the condition of a board; what is unknown is left out, except the governor.

@@ -12,15 +12,23 @@ use std::path::PathBuf;
 /// # Errors
 /// A user without a home, or a folder that cannot be made.
 pub(super) fn data_folder(chosen: Option<PathBuf>) -> Result<PathBuf> {
-    let folder = if let Some(folder) = chosen {
+    let folder = named_folder(chosen)?;
+    // Applications of other users read the active student in there, and nobody else writes.
+    let made = DirBuilder::new().recursive(true).mode(0o755).create(&folder);
+    made.with_context(|| format!("making {}", folder.display()))?;
+    Ok(folder)
+}
+
+/// The same, whether it is there or not.
+///
+/// # Errors
+/// A user without a home.
+pub(super) fn named_folder(chosen: Option<PathBuf>) -> Result<PathBuf> {
+    Ok(if let Some(folder) = chosen {
         folder
     } else {
         let application = AppStrategyArgs { app_name: "n2n-agent".to_owned(), ..AppStrategyArgs::default() };
         let homeless = |_| Advice::new("this user has no home folder", "name a folder with --data");
         choose_app_strategy(application).map_err(homeless)?.data_dir()
-    };
-    // Applications of other users read the active student in there, and nobody else writes.
-    let made = DirBuilder::new().recursive(true).mode(0o755).create(&folder);
-    made.with_context(|| format!("making {}", folder.display()))?;
-    Ok(folder)
+    })
 }

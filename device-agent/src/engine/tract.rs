@@ -2,15 +2,13 @@
 //!
 //! It is built without its multi-threading feature, so it runs on one thread and says so.
 
-use super::{Engine, EngineError, Session, bytes_of};
+use super::seam::{Engine, EngineError, Session, bytes_of};
+use super::smallest::smallest_model;
 use n2n_protocol::{Digest, Element, EngineId, Execution, Format, Model, Precision, limits};
 use prost::Message as _;
-use tract_onnx::pb::tensor_proto::DataType;
-use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
-use tract_onnx::pb::{
-    GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorShapeProto, TypeProto, ValueInfoProto,
-    type_proto,
-};
+use serde::{Deserialize, Serialize};
+use tract_onnx::pb::tensor_shape_proto::dimension;
+use tract_onnx::pb::{GraphProto, ModelProto, ValueInfoProto, type_proto};
 use tract_onnx::prelude::{
     DatumExt, Framework, InferenceModelExt, IntoRunnable, Tensor, TractError, TypedFact, TypedOp, tvec,
 };
@@ -22,7 +20,7 @@ const VERSION: &str = "0.23.9";
 const MAX_INPUT_LEN: usize = 3 * 4096 * 4096;
 
 /// The engine. It has no state of its own.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tract;
 
 /// A plan of tract together with the buffers of its turns, which are reused from one inference to the next.
@@ -56,10 +54,14 @@ impl Engine for Tract {
         }
     }
 
+    fn counts_its_memory(&self) -> bool {
+        true
+    }
+
     fn initialise(&self) -> Result<(), EngineError> {
         let model = Model::onnx(Digest([0; 32]));
         let execution = Execution { engine: self.id().name, threads: 1, batch: 1, pace_us: 0 };
-        self.load(smallest_model().encode_to_vec(), &model, &execution)?.run(&bytes_of(&[1.0])).map(drop)
+        self.load(smallest_model(), &model, &execution)?.run(&bytes_of(&[1.0])).map(drop)
     }
 
     fn load(
@@ -122,32 +124,6 @@ impl Session for TractSession {
         }
         Ok(logits.to_vec())
     }
-}
-
-/// relu of one number.
-fn smallest_model() -> ModelProto {
-    let value = |name: &str| {
-        let dim = Dimension { value: Some(dimension::Value::DimValue(1)), ..Dimension::default() };
-        let shape = Some(TensorShapeProto { dim: vec![dim] });
-        let tensor = type_proto::Tensor { elem_type: DataType::Float as i32, shape };
-        let value = Some(type_proto::Value::TensorType(tensor));
-        let r#type = Some(TypeProto { value, ..TypeProto::default() });
-        ValueInfoProto { name: name.into(), r#type, ..ValueInfoProto::default() }
-    };
-    let relu = NodeProto {
-        op_type: "Relu".into(),
-        input: vec!["x".into()],
-        output: vec!["y".into()],
-        ..NodeProto::default()
-    };
-    let graph = GraphProto {
-        node: vec![relu],
-        input: vec![value("x")],
-        output: vec![value("y")],
-        ..GraphProto::default()
-    };
-    let opset = OperatorSetIdProto { version: 17, ..OperatorSetIdProto::default() };
-    ModelProto { opset_import: vec![opset], graph: Some(graph), ..ModelProto::default() }
 }
 
 /// Shape of the one input, its batch set to 1 where the file leaves it open.

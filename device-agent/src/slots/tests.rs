@@ -5,6 +5,7 @@ mod damage;
 mod upgrade;
 
 use super::*;
+use crate::engine::Engines;
 use crate::worker_job::{self, Event, Outcome};
 use ed25519_dalek::{Signer, SigningKey};
 use n2n_protocol::{Artifact, Execution, Golden, Model};
@@ -89,7 +90,7 @@ impl Bench {
         let bytes: Vec<u8> = events.iter().flat_map(frame).collect();
         let answer = self.folder.path().join(Digest::of(&bytes).to_string());
         std::fs::write(&answer, bytes).unwrap();
-        WorkerCommand { program: "/bin/cat".into(), prefix: vec![answer.into()] }
+        WorkerCommand { program: "/bin/cat".into(), prefix: vec![answer.into()], engines: Engines::default() }
     }
 
     async fn stage_bundle(&self, slots: &Slots, bundle: BundleManifest) -> Result<SlotStatus, Failure> {
@@ -432,6 +433,7 @@ async fn status_and_rollback_answer_while_a_student_is_verified_and_the_rollback
             )
             .into(),
         ],
+        engines: Engines::default(),
     };
     let shipment = Shipment { bundle: bench.bundle("three"), force: false };
     let never = Cancel::never();

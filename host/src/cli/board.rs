@@ -7,7 +7,7 @@ use n2n_protocol::text::printable;
 use n2n_protocol::{Log, limits};
 use serde::Serialize;
 
-use super::json::{BoardIdentity, Done, SCHEMA};
+use super::json::{BoardIdentity, Done, Engine, SCHEMA};
 use super::{Context, target_board};
 use crate::board::{Address, BoardError, Book, Client, Endpoint, Entry, Key};
 use crate::exit::{Code, Failure};
@@ -58,8 +58,14 @@ pub(super) struct Add {
 
 /// Lists the boards that are known
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  n2n board list --json")]
-pub(super) struct List {}
+#[command(
+    after_help = "Examples:\n  n2n board list --json\n  n2n board list --ask     asks each of them which engines it has"
+)]
+pub(super) struct List {
+    /// Ask each board which engines it has
+    #[arg(long)]
+    ask: bool,
+}
 
 /// Asks a board what it is and in which condition
 #[derive(Debug, clap::Args)]
@@ -97,7 +103,7 @@ pub(super) struct Remove {
 pub(super) fn run(verb: Verb, context: &Context) -> Result<Code, Failure> {
     match verb {
         Verb::Add(args) => add(&args, context),
-        Verb::List(List {}) => list(context),
+        Verb::List(args) => list(&args, context),
         Verb::Probe(args) => probe(&args, context),
         Verb::Log(args) => log(&args, context),
         Verb::Remove(args) => remove(&args, context),
@@ -181,16 +187,62 @@ struct Listed {
 struct Known {
     name: String,
     address: String,
+    /// What it has, where it was asked and answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    engines: Option<Vec<Engine>>,
+    /// Why it did not answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
 }
 
-fn list(context: &Context) -> Result<Code, Failure> {
+impl Known {
+    fn new(name: &str, address: String) -> Self {
+        Self { name: name.into(), address, engines: None, problem: None }
+    }
+
+    /// With what the board says of itself.
+    fn asked(mut self, context: &Context) -> Self {
+        let answer = self.name.parse::<Address>().map_err(Failure::from);
+        match answer.and_then(|address| target_board::connect(&address, context)) {
+            Ok(it) => {
+                let engines = &it.client.welcome().board.engines;
+                self.engines = Some(engines.iter().map(Engine::from).collect());
+            }
+            Err(failure) => self.problem = Some(failure.to_string()),
+        }
+        self
+    }
+
+    /// For people.
+    fn engines(&self) -> String {
+        match (&self.engines, &self.problem) {
+            (Some(engines), _) => {
+                let named = |it: &Engine| format!("{} {}", it.name, it.version);
+                engines.iter().map(named).collect::<Vec<_>>().join(", ")
+            }
+            (None, Some(problem)) => printable(problem).into(),
+            (None, None) => String::new(),
+        }
+    }
+}
+
+fn list(args: &List, context: &Context) -> Result<Code, Failure> {
     let book = Book::read(&target_board::home()?.book())?;
-    let own = Known { name: "local".into(), address: "this machine, by an agent of its own".into() };
-    let kept =
-        book.boards().map(|(name, entry)| Known { name: name.into(), address: entry.address.to_string() });
-    let listed = Listed { schema: SCHEMA, boards: std::iter::once(own).chain(kept).collect() };
+    let own = Known::new("local", "this machine, by an agent of its own".into());
+    let kept = book.boards().map(|(name, entry)| Known::new(name, entry.address.to_string()));
+    let known = std::iter::once(own).chain(kept);
+    let boards = if args.ask { known.map(|it| it.asked(context)).collect() } else { known.collect() };
+    let listed = Listed { schema: SCHEMA, boards };
     context.ui.result(&listed, || {
-        ui::table(["board", "address"], listed.boards.iter().map(|it| [it.name.clone(), it.address.clone()]))
+        let row = |it: &Known| [it.name.clone(), it.address.clone(), it.engines()];
+        if args.ask {
+            ui::table(["board", "address", "engines"], listed.boards.iter().map(row))
+        } else {
+            ui::table(
+                ["board", "address"],
+                listed.boards.iter().map(|it| [it.name.clone(), it.address.clone()]),
+            )
+        }
     })?;
     Ok(Code::Done)
 }

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::watch::Watcher;
-use super::{Context, checkpoints, device, job, outcome, pictures, profile, search_settings, target_board};
+use super::{
+    Context, checkpoints, device, engine, job, outcome, pictures, profile, search_settings, target_board,
+};
 use crate::compress::{self, Configuration, Finale, Plan};
 use crate::config::Config;
 use crate::data::{DataSpec, Wishes};
@@ -13,7 +15,7 @@ use crate::normalisation::InputForm;
 use crate::profile::Profile;
 use crate::run::folder::{Folder, FolderError, Layout};
 use crate::run::manifest::Manifest;
-use crate::search::{Preset, Settings};
+use crate::search::{self, Preset, Settings};
 use crate::training::Weighing;
 
 const EXAMPLES: &str = "\
@@ -38,18 +40,8 @@ const MAX_EPOCHS: usize = 10_000;
 /// Most finalists that make sense to ask for: each is retrained for some epochs and seeds, and more candidates than this
 /// are not kept with their weights.
 const MAX_FINALISTS: usize = 24;
-/// Finalists that are measured carefully, and seeds that each is retrained with (docs/method.md#final-student).
-const FINALISTS: usize = 5;
-const SEEDS: usize = 2;
-/// Accuracy that may be lost where something is to be made small, and nobody says how much, a share.
-const ACCURACY_LOSS: f64 = 0.01;
-/// Passes of the long distillation, unless told otherwise.
-const FINAL_EPOCHS: usize = 30;
-/// Share of those passes that one retraining of a finalist gets: all together cost as much as the long distillation.
-const RETRAINING_SHARE: usize = FINALISTS * SEEDS;
-
 /// Flags that decide what a run is: they are given where it begins.
-const BEGINNING: [&str; 26] = [
+const BEGINNING: [&str; 27] = [
     "teacher",
     "data",
     "unlabelled",
@@ -74,6 +66,7 @@ const BEGINNING: [&str; 26] = [
     "policy_from",
     "dry_run",
     "no_ship",
+    "engine",
     "threads",
     "device",
 ];
@@ -150,6 +143,8 @@ pub(super) struct Args {
     /// Keep the student in the run folder; do not put it into the board's active slot
     #[arg(long)]
     no_ship: bool,
+    #[command(flatten)]
+    engine: engine::Args,
     /// Threads of the engine on the board [default: the profile's, else 1]
     #[arg(long, value_name = "N")]
     threads: Option<u16>,
@@ -222,7 +217,7 @@ fn configuration(args: &Args, context: &Context) -> Result<(Configuration, PathB
     let profile_name = args.profile.as_deref().or(config.profile.as_deref());
     let profile = profile_name.map(profile::load).transpose()?;
     let search = settings(args, config, profile.as_ref())?;
-    let final_epochs = args.final_epochs.or(config.compress.final_epochs).unwrap_or(FINAL_EPOCHS);
+    let final_epochs = args.final_epochs.or(config.compress.final_epochs).unwrap_or(Finale::EPOCHS);
     if !(1..=MAX_EPOCHS).contains(&final_epochs) {
         return Err(Failure::usage(format!("final epochs: expected 1 to {MAX_EPOCHS}, got {final_epochs}")));
     }
@@ -245,6 +240,7 @@ fn configuration(args: &Args, context: &Context) -> Result<(Configuration, PathB
         profile: profile_name.map(profile::absolute).transpose()?,
         any_board: args.any_board,
         board: target_board::address(args.board.as_deref(), context)?,
+        engine: args.engine.choice(config, profile.as_ref())?,
         board_threads: args.threads.or(config.threads).or(profile.map(|it| it.threads)).unwrap_or(1),
         device: args.device.choice(config)?,
         policy_from: args.policy_from.as_deref().map(std::path::absolute).transpose()?,
@@ -254,12 +250,7 @@ fn configuration(args: &Args, context: &Context) -> Result<(Configuration, PathB
             .as_deref()
             .or(config.compress.reward.as_deref())
             .map_or(Ok(Weighing::default()), search_settings::weighing)?,
-        finale: Finale {
-            finalists: search.finalists,
-            seeds: SEEDS,
-            epochs: final_epochs.div_ceil(RETRAINING_SHARE),
-            final_epochs,
-        },
+        finale: Finale::of(search.finalists, final_epochs),
         search,
     };
     Ok((configuration, out))
@@ -270,7 +261,7 @@ fn settings(args: &Args, config: &Config, profile: Option<&Profile>) -> Result<S
     let preset = args.preset.as_deref().or(config.compress.preset.as_deref());
     let preset = preset.map_or(Ok(Preset::Edge), search_settings::preset)?;
     let mut settings = Settings::new(preset, args.seed);
-    if preset == Preset::Edge
+    if preset.minds_the_board()
         && let Some(profile) = profile
     {
         settings.channel_multiple = profile.channel_multiple;
@@ -281,14 +272,12 @@ fn settings(args: &Args, config: &Config, profile: Option<&Profile>) -> Result<S
         (settings.limits, settings.accuracy_loss) = (bounds.limits, bounds.accuracy_loss);
     }
     settings.goal = args.objective.as_deref().map(search_settings::objective).transpose()?.flatten();
-    let is_small = settings.goal.is_some() || settings.limits.is_empty();
-    if preset == Preset::Edge && is_small && settings.accuracy_loss.is_none() {
-        settings.accuracy_loss = Some(ACCURACY_LOSS);
-    }
+    let otherwise = preset.accuracy_loss(settings.goal, !settings.limits.is_empty());
+    settings.accuracy_loss = settings.accuracy_loss.or(otherwise);
     if let Some(budget) = args.budget.as_deref().or(config.compress.budget.as_deref()) {
         settings.budget = search_settings::budget(budget)?;
     }
-    settings.finalists = args.finalists.unwrap_or(FINALISTS);
+    settings.finalists = args.finalists.unwrap_or(search::FINALISTS);
     if !(1..=MAX_FINALISTS).contains(&settings.finalists) {
         let got = settings.finalists;
         return Err(Failure::usage(format!("finalists: expected 1 to {MAX_FINALISTS}, got {got}")));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::json::Interval;
+use super::json::{Engine, Interval};
 use super::used::Used;
 use crate::search::Counts;
 
@@ -66,6 +66,10 @@ pub(super) struct Side {
     pub params: u64,
     /// Multiply-accumulates of one inference.
     pub macs: u64,
+    /// What ran it on the board.
+    pub engine: Engine,
+    /// Threads of the engine.
+    pub threads: u16,
     /// Latency of one inference at batch 1.
     pub latency_ns: Interval,
     /// What it costs on the board beyond the engine's own memory.
@@ -161,6 +165,8 @@ mod tests {
             classes: vec![Class { name: "ok".into(), images: 4, test_accuracy: None }],
             params: 1,
             macs: 2,
+            engine: Engine { name: "tract".into(), version: "0.23.9".into() },
+            threads: 1,
             latency_ns: Interval { median: 5, low: Some(4), high: None },
             model_memory_bytes: None,
             file: "runs/a/student.onnx".into(),
@@ -195,7 +201,7 @@ mod tests {
             usage: None,
             wall_s: 1.5,
         };
-        let side = r#"{"test_accuracy":0.9,"classes":[{"name":"ok","images":4,"test_accuracy":null}],"params":1,"macs":2,"latency_ns":{"median":5,"low":4,"high":null},"model_memory_bytes":null,"file":"runs/a/student.onnx"}"#;
+        let side = r#"{"test_accuracy":0.9,"classes":[{"name":"ok","images":4,"test_accuracy":null}],"params":1,"macs":2,"engine":{"name":"tract","version":"0.23.9"},"threads":1,"latency_ns":{"median":5,"low":4,"high":null},"model_memory_bytes":null,"file":"runs/a/student.onnx"}"#;
         let student =
             format!(r#"{},"found_by":"evolution","binding":"params"}}"#, side.trim_end_matches('}'));
         let uniform = r#"{"found_by":"simple: uniform width","params":1,"macs":2,"latency_ns":null,"selection_accuracy":0.5,"added":{"estimate":0.25,"low":0.125,"high":0.5}}"#;

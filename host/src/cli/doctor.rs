@@ -11,7 +11,7 @@ use crate::data::{self, DataSpec};
 use crate::exit::{Code, Failure};
 use crate::training::kernels::{Instructions, Precision, instructions};
 use crate::training::{DeviceChoice, device};
-use crate::{ui, units};
+use crate::{ui, units, wording};
 
 /// Checks this machine and a board, and says what to do about what is missing
 #[derive(Debug, clap::Args)]
@@ -168,11 +168,12 @@ fn board(args: &target_board::Args, context: &Context) -> Vec<Check> {
         Ok(connected) => {
             let board = &connected.client.welcome().board;
             let found = format!(
-                "{}: {}, {} cores, {}",
+                "{}: {}, {} cores, {}; engines: {}",
                 connected.place(),
                 board.model,
                 board.cores,
-                units::bytes(board.memory_bytes)
+                units::bytes(board.memory_bytes),
+                wording::engines(&board.engines)
             );
             vec![Check { what, state: State::Fine, found, mend: None }, quiet(board)]
         }

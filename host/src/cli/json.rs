@@ -103,8 +103,10 @@ pub(super) struct BoardIdentity {
 /// An inference engine.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Engine {
-    name: String,
-    version: String,
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use n2n_protocol::{Activity, Execution, Latency, MeasurePlan, Measurement, Model, Place};
 
 use super::sendable::{self, Judge};
-use super::{Context, json, target_board};
+use super::{Context, engine, json, target_board};
 use crate::exit::{Code, Failure, ResultExt as _};
 use crate::view;
 
@@ -43,6 +43,8 @@ pub(super) struct Args {
     input: Option<String>,
     #[command(flatten)]
     board: target_board::Args,
+    #[command(flatten)]
+    engine: engine::Args,
     /// Threads of the engine; one that it cannot honour is refused
     #[arg(long, value_name = "N", default_value_t = 1)]
     threads: u16,
@@ -63,18 +65,17 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
     }
     let model = sendable::read(&args.model, args.input.as_deref())?;
     let mut board = args.board.connect(context)?;
-    let file = sendable::prepare(model, &mut board, context)?;
+    let engine = args.engine.choice(&context.config, None)?;
+    let file = sendable::prepare(model, &mut board, &engine, context)?;
 
     let progress = context.ui.progress(format!("measuring {} on {}", args.model, board.place()), 0);
     let digest = board.client.put(&file.bytes, &mut |done, all| {
         progress.set(done, format!("sending, {done} of {all} bytes"));
     })?;
-    let engines = &board.client.welcome().board.engines;
-    let engine = engines.first().map_or_else(String::new, |engine| engine.name.clone());
     let plan = MeasurePlan {
         model: Model { input: file.input, ..Model::onnx(digest) },
         place: Place::Store,
-        execution: Execution { engine, threads: args.threads, batch: 1, pace_us: 0 },
+        execution: Execution { engine: file.engine, threads: args.threads, batch: 1, pace_us: 0 },
         min_processes: MIN_PROCESSES,
         max_processes: MAX_PROCESSES,
         samples_per_process: SAMPLES_PER_PROCESS,

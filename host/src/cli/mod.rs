@@ -12,6 +12,7 @@ mod context;
 mod data;
 mod device;
 mod doctor;
+mod engine;
 mod export;
 mod interrupt;
 mod job;

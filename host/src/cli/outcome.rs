@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Context;
 use super::compressed::{self, Compressed};
-use super::json::{Interval, SCHEMA};
+use super::json::{Engine, Interval, SCHEMA};
 use super::ship::slot_paths;
 use super::used::Used;
 use crate::compress::Forecast;
@@ -171,6 +171,11 @@ fn side(side: &Side) -> compressed::Side {
             .collect(),
         params: side.params,
         macs: side.macs,
+        engine: Engine {
+            name: side.measurement.engine.name.clone(),
+            version: side.measurement.engine.version.clone(),
+        },
+        threads: side.measurement.threads,
         latency_ns: Interval {
             median: side.measured.latency_ns,
             low: ends.map(|ends| ends.0),
@@ -277,6 +282,7 @@ fn table(place: &str, teacher: &Side, student: Option<&Student>) -> String {
             row("test accuracy", &|side| units::percent(side.test.fraction()), &difference),
             row("parameters", &|side| units::count(side.params), &smaller(|side| side.params)),
             row("MACs", &|side| units::count(side.macs), &smaller(|side| side.macs)),
+            row("engine", &|side| wording::engine_of(&side.measurement), &|_| String::new()),
             row(&format!("latency on {place}"), &latency, &smaller(|side| side.measured.latency_ns)),
             row(
                 &format!("model memory on {place}"),

@@ -109,7 +109,7 @@ impl From<Profile> for Facts {
             cores: it.cores,
             memory_bytes: it.memory_bytes,
             target: it.target,
-            engine: it.engine,
+            engine: it.engine.to_string(),
             threads: it.threads,
             channel_multiple: it.channel_multiple,
             limits: it.limits,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::compress::{RUNS, free_folder};
 use super::teacher::{Wish, train};
-use super::{Context, device, job, outcome, search_settings, target_board};
+use super::{Context, device, engine, job, outcome, search_settings, target_board};
 use crate::checkpoint;
 use crate::compress::{Configuration, Finale};
 use crate::data::{self, DataSpec, LoadOptions, Wishes};
@@ -37,8 +37,6 @@ const LIMITS: [&str; 2] = ["latency=0.5x", "params=0.03x"];
 const CHANNEL_MULTIPLE: usize = 2;
 /// The search's budget; with everything around it some three and a half minutes on two cores.
 const BUDGET: &str = "2min";
-/// Few finalists and one seed each: minutes matter here.
-const FINALE: Finale = Finale { finalists: 5, seeds: 1, epochs: 4, final_epochs: 20 };
 
 /// Runs the whole job on this machine, in some minutes: teacher, search, student, shipping, report
 #[derive(Debug, clap::Args)]
@@ -59,6 +57,8 @@ pub(super) struct Args {
     #[command(flatten)]
     board: target_board::Args,
     #[command(flatten)]
+    engine: engine::Args,
+    #[command(flatten)]
     device: device::Args,
 }
 
@@ -70,7 +70,6 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
         limits: bounds.limits,
         accuracy_loss: bounds.accuracy_loss,
         budget: search_settings::budget(&args.budget)?,
-        finalists: FINALE.finalists,
         channel_multiple: CHANNEL_MULTIPLE,
         ..Settings::new(Preset::Edge, args.seed)
     };
@@ -100,12 +99,13 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
         profile: None,
         any_board: false,
         board,
+        engine: args.engine.choice(&context.config, None)?,
         board_threads: 1,
         device,
         policy_from: None,
         ship: true,
         reward: Weighing::default(),
-        finale: FINALE,
+        finale: Finale::QUICK,
         search,
     };
     let plan = job::plan(configuration, out.clone(), false, job::WAIT_BOARD, context)?;

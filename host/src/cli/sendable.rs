@@ -8,6 +8,7 @@ use super::Context;
 use super::model::{self, ModelRef};
 use super::target_board::{self, Connected};
 use crate::board::{Address, BoardError, Client};
+use crate::engine_choice::EngineChoice;
 use crate::exit::{Failure, ResultExt as _};
 use crate::model_io::foreign::{self, Whole};
 use crate::model_io::onnx::{self, Model};
@@ -39,6 +40,8 @@ pub(super) struct Prepared {
     /// The right answer, by `judge`.
     pub golden: Golden,
     pub judge: Judge,
+    /// The board's engine that runs it.
+    pub engine: String,
 }
 
 /// Who says what the right answer is.
@@ -48,6 +51,8 @@ pub(super) enum Judge {
     Host,
     /// The engine of this machine's agent, for a board that is another machine.
     LocalAgent,
+    /// Another engine of the same board.
+    OtherEngine,
     /// Only the board's own engine.
     BoardAlone,
 }
@@ -58,6 +63,7 @@ impl Judge {
         match self {
             Self::Host => Some("host"),
             Self::LocalAgent => Some("local agent"),
+            Self::OtherEngine => Some("another engine"),
             Self::BoardAlone => None,
         }
     }
@@ -67,6 +73,7 @@ impl Judge {
         match self {
             Self::Host => "by the host's reference",
             Self::LocalAgent => "by this machine's engine, a second process",
+            Self::OtherEngine => "by the board's other engine",
             Self::BoardAlone => wording::UNVERIFIED,
         }
     }
@@ -102,13 +109,19 @@ fn parsed(text: &str) -> Result<Vec<usize>, Failure> {
 }
 
 /// The file and its right answer. That of another program's is what this machine's agent says; where that is the board, or
-/// cannot say, what the board itself says.
+/// cannot say, what another engine of the board says, and else what the very engine says that runs it.
 ///
 /// # Errors
-/// The model cannot be written, or no engine runs it.
-pub(super) fn prepare(it: Sendable, board: &mut Connected, context: &Context) -> Result<Prepared, Failure> {
+/// The model cannot be written, the board lacks the engine, or no engine runs it.
+pub(super) fn prepare(
+    it: Sendable,
+    board: &mut Connected,
+    engine: &EngineChoice,
+    context: &Context,
+) -> Result<Prepared, Failure> {
+    let engine = engine.on(&board.client.welcome().board)?.name.clone();
     let whole = match it {
-        Sendable::Ours(model) => return ours(&model),
+        Sendable::Ours(model) => return ours(&model, engine),
         Sendable::Foreign(whole) => whole,
     };
     tracing::info!("as it is, written by `{}`: layers are not looked at", whole.producer);
@@ -124,9 +137,10 @@ pub(super) fn prepare(it: Sendable, board: &mut Connected, context: &Context) ->
     }
     let input = Input { element: whole.element, layout: Layout::Nchw, range: None };
     let second = if board.this_machine { None } else { local(&whole, input, context) };
-    let (row, judge) = match second {
-        Some(row) => (row, Judge::LocalAgent),
-        None => (answer(&mut board.client, &whole, input)?, Judge::BoardAlone),
+    let second = second.map(|row| (row, Judge::LocalAgent));
+    let (row, judge) = match second.or_else(|| by_another(board, &engine, &whole, input)) {
+        Some(judged) => judged,
+        None => (answer(&mut board.client, &engine, &whole, input)?, Judge::BoardAlone),
     };
     Ok(Prepared {
         input,
@@ -135,6 +149,7 @@ pub(super) fn prepare(it: Sendable, board: &mut Connected, context: &Context) ->
         golden: Golden { input_seed: SEED, logits: row, tolerance: TOLERANCE },
         judge,
         bytes: whole.bytes,
+        engine,
     })
 }
 
@@ -149,7 +164,7 @@ fn too_large(file: u64, FreeMemory { bytes, scarce }: FreeMemory, place: &str) -
     ))
 }
 
-fn ours(model: &Model) -> Result<Prepared, Failure> {
+fn ours(model: &Model, engine: String) -> Result<Prepared, Failure> {
     let file = model::measurable(model)?;
     Ok(Prepared {
         bytes: file.bytes,
@@ -158,13 +173,16 @@ fn ours(model: &Model) -> Result<Prepared, Failure> {
         classes: model.info.classes.clone(),
         golden: file.golden,
         judge: Judge::Host,
+        engine,
     })
 }
 
 /// What this machine's agent answers; `None`, with a word, if it cannot.
 fn local(whole: &Whole, input: Input, context: &Context) -> Option<Vec<f32>> {
-    let asked = target_board::connect(&Address::Local, context)
-        .and_then(|mut it| Ok(answer(&mut it.client, whole, input)?));
+    let asked = target_board::connect(&Address::Local, context).and_then(|mut it| {
+        let engine = EngineChoice::Auto.on(&it.client.welcome().board)?.name.clone();
+        Ok(answer(&mut it.client, &engine, whole, input)?)
+    });
     match asked {
         Ok(row) => Some(row),
         Err(error) => {
@@ -174,14 +192,21 @@ fn local(whole: &Whole, input: Input, context: &Context) -> Option<Vec<f32>> {
     }
 }
 
-fn answer(client: &mut Client, whole: &Whole, input: Input) -> Result<Vec<f32>, BoardError> {
+/// What another engine of the board answers; `None` if it has no other, or that one cannot run the file.
+fn by_another(board: &mut Connected, engine: &str, whole: &Whole, input: Input) -> Option<(Vec<f32>, Judge)> {
+    let engines = &board.client.welcome().board.engines;
+    let other = engines.iter().find(|other| other.name != engine)?.name.clone();
+    let row = answer(&mut board.client, &other, whole, input).ok()?;
+    Some((row, Judge::OtherEngine))
+}
+
+fn answer(client: &mut Client, engine: &str, whole: &Whole, input: Input) -> Result<Vec<f32>, BoardError> {
     let len = whole.input.iter().product();
     let digest = client.put(&whole.bytes, &mut |_, _| {})?;
-    let engine = client.welcome().board.engines.first().map_or_else(String::new, |it| it.name.clone());
     let plan = InferPlan {
         model: WireModel { input, ..WireModel::onnx(digest) },
         place: Place::Store,
-        execution: Execution { engine, threads: 1, batch: 1, pace_us: 0 },
+        execution: Execution { engine: engine.to_owned(), threads: 1, batch: 1, pace_us: 0 },
         // As much as the board has and its agent can spare: the agent knows.
         max_memory_bytes: u64::MAX,
         inputs: Vec::new(),

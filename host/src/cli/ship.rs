@@ -2,6 +2,7 @@
 
 use n2n_protocol::Execution;
 
+use crate::engine_choice::EngineChoice;
 use crate::exit::{Code, Failure, ResultExt as _};
 use crate::model_io::fold::fold_batch_norm;
 use crate::model_io::onnx;
@@ -14,7 +15,7 @@ use crate::{ui, units, view, wording};
 use super::model::ModelRef;
 use super::sendable::{self, Judge, Prepared, Sendable};
 use super::used::Used;
-use super::{Context, json, target_board};
+use super::{Context, engine, json, target_board};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -40,6 +41,8 @@ pub(super) struct Args {
     input: Option<String>,
     #[command(flatten)]
     board: target_board::Args,
+    #[command(flatten)]
+    engine: engine::Args,
     /// Name in the slot; default: the file's or folder's name
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -62,8 +65,15 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
         Sendable::Foreign(_) => None,
     };
     let mut board = args.board.connect(context)?;
-    let Prepared { bytes, input, input_len, classes, golden, judge } =
-        sendable::prepare(it, &mut board, context)?;
+    let Searched { target, execution } = searched(&args.model)?;
+    // A run's student goes on the engine that it was measured with, unless the user wants another.
+    let engine = if args.engine.is_given(&context.config) || execution.engine.is_empty() {
+        args.engine.choice(&context.config, None)?
+    } else {
+        EngineChoice::Named(execution.engine.clone())
+    };
+    let Prepared { bytes, input, input_len, classes, golden, judge, engine } =
+        sendable::prepare(it, &mut board, &engine, context)?;
     let mut name = args.name.clone().unwrap_or_else(|| short_name(&args.model));
     if judge == Judge::BoardAlone {
         name = wording::unverified(&name);
@@ -73,11 +83,10 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
     let number_file = home.bundle_number();
     let number = next_number(&number_file)
         .map_err(|error| Failure::failed(format_args!("{}: {error}", number_file.display())))?;
-    let Searched { target, execution } = searched(&args.model)?;
     let facts = Facts {
         name: name.clone(),
         input,
-        execution: Execution { threads: args.threads.unwrap_or(execution.threads), ..execution },
+        execution: Execution { engine, threads: args.threads.unwrap_or(execution.threads), ..execution },
         classes,
         target,
         number,

@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use n2n_protocol::{
-    self as wire, Board, Execution, Golden, Latency, MeasurePlan, Model, Place, Progress, Welcome,
+    self as wire, Board, EngineId, Execution, Golden, Latency, MeasurePlan, Model, Place, Progress, Welcome,
 };
 
+use super::Error;
 use super::drift::Drift;
 use super::plan::{Configuration, Plan};
 use crate::board::{BoardError, Client};
@@ -56,6 +57,8 @@ const RETRIES: u32 = 2;
 /// The board, as an instrument.
 pub(super) struct Gauge {
     client: Client,
+    /// Which of the board's engines runs models.
+    engine: EngineId,
     threads: u16,
     /// Relative deviation of process medians about their median, of the longest measurement so far.
     noise: f64,
@@ -105,12 +108,16 @@ impl Specimen {
 
 impl Gauge {
     /// Greets the board; one try, but one that is lost later is waited for.
-    pub(super) fn connect(plan: &Plan, stop: Arc<AtomicBool>) -> Result<Self, BoardError> {
-        let Configuration { board, board_threads, .. } = &plan.configuration;
+    ///
+    /// # Errors
+    /// It does not answer, or lacks the engine.
+    pub(super) fn connect(plan: &Plan, stop: Arc<AtomicBool>) -> Result<Self, Error> {
+        let Configuration { board, engine, board_threads, .. } = &plan.configuration;
         let mut client = Client::connect_named(&board.to_string(), &plan.endpoint)?;
         client.set_cancel_flag(Arc::clone(&stop));
+        let engine = engine.on(&client.welcome().board).map_err(Error::telling)?.clone();
         let (threads, wait_board) = (*board_threads, plan.wait_board);
-        Ok(Self { client, threads, noise: NOISE_FLOOR, reference: None, wait_board, stop })
+        Ok(Self { client, engine, threads, noise: NOISE_FLOOR, reference: None, wait_board, stop })
     }
 
     /// The board, as it greeted.
@@ -131,8 +138,7 @@ impl Gauge {
     /// Identity under which numbers may be compared: board, engine, threads (docs/measurement.md#identity-of-a-result).
     pub(super) fn identity(&self) -> String {
         let welcome = self.client.welcome();
-        let engine =
-            welcome.board.engines.first().map_or_else(String::new, |e| format!("{} {}", e.name, e.version));
+        let engine = format!("{} {}", self.engine.name, self.engine.version);
         let governor = welcome.board.conditions.governor.clone().unwrap_or_else(|| "unpinned".into());
         format!(
             "{} | {engine} | {} threads | {governor} | agent {}",
@@ -222,11 +228,14 @@ impl Gauge {
         }
     }
 
-    /// How models run: by the board's default engine.
+    /// Which engine runs models, and on how many threads.
+    pub(super) fn engine(&self) -> (&EngineId, u16) {
+        (&self.engine, self.threads)
+    }
+
+    /// How models run.
     pub(super) fn execution(&self) -> Execution {
-        let engines = &self.client.welcome().board.engines;
-        let engine = engines.first().map_or_else(String::new, |engine| engine.name.clone());
-        Execution { engine, threads: self.threads, batch: 1, pace_us: 0 }
+        Execution { engine: self.engine.name.clone(), threads: self.threads, batch: 1, pace_us: 0 }
     }
 
     /// The quick plan.

@@ -6,8 +6,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::as_text;
+use super::finale::Finale;
 use crate::board::{Address, Endpoint};
 use crate::data::{DataSpec, Dataset, Wishes};
+use crate::engine_choice::EngineChoice;
 use crate::model_io::onnx;
 use crate::normalisation::InputForm;
 use crate::profile::Profile;
@@ -38,6 +40,9 @@ pub struct Configuration {
     /// The board.
     #[serde(with = "as_text")]
     pub board: Address,
+    /// Which of the board's engines runs models.
+    #[serde(default, with = "as_text")]
+    pub engine: EngineChoice,
     /// Threads of the engine on the board.
     pub board_threads: u16,
     /// Where training runs.
@@ -60,20 +65,6 @@ pub struct Configuration {
 /// Of runs that were begun before students normalised themselves.
 fn normalised() -> InputForm {
     InputForm::Normalised
-}
-
-/// From finalists to the student (docs/method.md#final-student).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Finale {
-    /// Best candidates that are measured properly and retrained.
-    pub finalists: usize,
-    /// Seeds of each retraining.
-    pub seeds: usize,
-    /// Passes over the training images in each retraining.
-    pub epochs: usize,
-    /// Passes over the training images in the student's long distillation.
-    pub final_epochs: usize,
 }
 
 /// A configuration with everything that it names.

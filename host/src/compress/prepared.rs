@@ -16,7 +16,7 @@ use super::live::{Live, Spent};
 use super::stopwatch::Stopwatch;
 use super::student_store::StudentStore;
 use super::teacher::{limits_now, measure_teacher};
-use super::{Error, Observer, Phase, Plan, classes, smallest};
+use super::{Error, Event, Observer, Phase, Plan, classes, smallest};
 use crate::board::Endpoint;
 use crate::data::Dataset;
 use crate::model_io::Weights;
@@ -30,6 +30,7 @@ use crate::search::replay::Replay;
 use crate::search::{self, Bound, Metric, Preset, Record, Rungs, Settings, Teacher};
 use crate::training::recipe::Recipe;
 use crate::training::{Classifier, Guessing, device, evaluation};
+use crate::wording;
 
 /// A careful measurement of the teacher and a probe of the smallest student take as long as so many probes: 1.2 to 2 s against
 /// 0.1 s in the quickstarts of docs/results.md.
@@ -138,6 +139,11 @@ pub(super) fn open_hands<'a>(
     let confusion = evaluation::confusion(&model, &dataset.validation_search, &dataset.normalisation)?;
     let guessing = classes::known(&confusion, &dataset.classes, weighing)?;
     let gauge = Gauge::connect(plan, Arc::clone(stop))?;
+    let (engine, threads) = gauge.engine();
+    observer(&Event::Note(format!(
+        "models run on {}",
+        wording::engine(&engine.name, &engine.version, threads)
+    )));
     check_profile(plan, gauge.board())?;
     let proxy = match plan.configuration.search.preset {
         Preset::Paper => Recipe::paper_proxy(),

@@ -99,7 +99,9 @@ pub(super) fn scatter(contents: &Contents) -> Result<Option<String>, ChartError>
     let y = span(known().map(|it| it.1));
     let y = (y.0.max(0.0), y.1.min(100.0 + (y.1 - y.0) * HEADROOM));
     draw(SCATTER_SIZE, |area| {
-        let mut chart = axes(area, x, y, "measured latency, ms (median, batch 1)", "validation accuracy, %")?;
+        let engine = contents.engine.as_ref().map_or_else(String::new, |engine| format!(", {engine}"));
+        let latency = format!("measured latency, ms (median, batch 1{engine})");
+        let mut chart = axes(area, x, y, &latency, "validation accuracy, %")?;
         for &bound in &limits {
             chart.draw_series(DashedLineSeries::new(
                 [(bound, y.0), (bound, y.1)],

@@ -11,6 +11,8 @@ pub struct Contents {
     pub facts: Vec<(String, String)>,
     /// What the student has to keep.
     pub limits: Vec<Limit>,
+    /// What ran models on the board, once it is known: named beside each latency.
+    pub engine: Option<String>,
     /// The network that was compressed.
     pub teacher: Side,
     /// The result, once there is one.

@@ -38,6 +38,7 @@ pub(super) fn contents(name: &str, records: &[Record], summary: Option<&Summary>
         name: name.into(),
         facts: facts(started, &trials, summary),
         limits: limits(started, summary),
+        engine: summary.map(|summary| wording::engine_of(&summary.teacher.measurement)),
         teacher: teacher(started, summary),
         student: student.map(|student| side(&student.side)),
         accuracy_difference: student.map(|student| {

@@ -167,6 +167,7 @@ mod tests {
                     kept: Some(true),
                 },
             ],
+            engine: Some("tract 0.23.9, 1 thread".into()),
             teacher: Side {
                 test_accuracy: Some(0.9281),
                 validation_accuracy: Some(0.931),

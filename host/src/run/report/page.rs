@@ -102,6 +102,7 @@ fn comparison(contents: &Contents) -> String {
     let row = |name: &str, value: fn(&Side) -> String, change: String| {
         vec![name.into(), value(teacher), student.map_or_else(|| "-".into(), value), change]
     };
+    let engine = contents.engine.as_ref().map_or_else(String::new, |engine| format!(" ({engine})"));
     let smaller = |value: fn(&Side) -> f64| {
         student.map_or_else(|| "-".into(), |student| units::ratio(value(teacher), value(student)))
     };
@@ -116,7 +117,7 @@ fn comparison(contents: &Contents) -> String {
         row("parameters", |side| units::count(side.params), smaller(|side| side.params as f64)),
         row("MACs", |side| units::count(side.macs), smaller(|side| side.macs as f64)),
         row(
-            "latency, median and interval",
+            &format!("latency{engine}, median and interval"),
             |side| units::latency_with_interval(side.latency_ns, side.latency_interval_ns),
             smaller(|side| side.latency_ns as f64),
         ),
