@@ -62,7 +62,7 @@ fn words(it: &Findings) -> String {
         None => line("memory cgroup", "unknown".into(), None),
     }
     if let Some(load) = it.conditions.load_milli {
-        let busy = load > u32::from(it.cores) * 1000;
+        let busy = load >= u32::from(it.cores) * 1000;
         let found = format!("{:.1} on {} cores", f64::from(load) / 1e3, it.cores);
         line(
             "load",

@@ -103,6 +103,47 @@ pub(crate) fn flood(numbers: i64) -> ModelProto {
     model(nodes, vec![shape], &[1, 1], numbers, None)
 }
 
+/// A loop that turns 2^62 times: a small file whose one inference never ends.
+pub(crate) fn endless() -> ModelProto {
+    let typed = |name: &str, dims: &[i64], elem_type: DataType| {
+        let mut info = value(name, dims);
+        if let Some(type_proto::Value::TensorType(tensor)) =
+            info.r#type.as_mut().and_then(|it| it.value.as_mut())
+        {
+            tensor.elem_type = elem_type as i32;
+        }
+        info
+    };
+    let body = GraphProto {
+        node: vec![node("Identity", &["go"], "go_on", vec![]), node("Add", &["x", "x"], "y", vec![])],
+        name: "body".into(),
+        input: vec![
+            typed("turn", &[], DataType::Int64),
+            typed("go", &[], DataType::Bool),
+            value("x", &[1, 4]),
+        ],
+        output: vec![typed("go_on", &[], DataType::Bool), value("y", &[1, 4])],
+        ..GraphProto::default()
+    };
+    let constant = |name: &str, data_type: DataType, raw_data: Vec<u8>| TensorProto {
+        data_type: data_type as i32,
+        name: name.into(),
+        raw_data,
+        ..TensorProto::default()
+    };
+    let tensors = vec![
+        constant("turns", DataType::Int64, (1_i64 << 62).to_le_bytes().to_vec()),
+        constant("begin", DataType::Bool, vec![1]),
+    ];
+    let body = AttributeProto {
+        name: "body".into(),
+        r#type: AttributeType::Graph as i32,
+        g: Some(body),
+        ..AttributeProto::default()
+    };
+    model(vec![node("Loop", &["turns", "begin", "input"], "logits", vec![body])], tensors, &[1, 4], 4, None)
+}
+
 fn model(
     node: Vec<NodeProto>,
     initializer: Vec<TensorProto>,

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
-use test_models::{Weights, by_hand, by_hand_logits, conv_net, conv_net_at};
+use test_models::{Weights, by_hand, by_hand_logits, conv_net, conv_net_at, endless, flood};
 use tract_onnx::pb::ModelProto;
 
 const MIB: u64 = 1 << 20;
@@ -82,6 +82,9 @@ for_every_engine! {
     the_answer_is_checked_before_the_time_counts,
     what_does_not_fit_in_memory_is_infeasible,
     what_is_too_slow_is_infeasible_and_found_out_soon,
+    what_never_ends_is_ended,
+    an_answer_as_large_as_all_memory_is_none,
+    damaged_files_end_in_an_answer_or_a_failure,
     what_the_engine_cannot_do_is_unknown_and_a_damaged_file_a_failure,
     inputs_of_another_size_are_refused_with_both_sizes,
     an_engine_that_prepares_nothing_says_so_of_a_model_that_can_be_read,
@@ -240,6 +243,55 @@ async fn what_is_too_slow_is_infeasible_and_found_out_soon(bench: &Bench) {
     let result = bench.measured(&MeasurePlan { max_inference_ms: 1, ..bench.plan() }, model.path()).await;
     assert_eq!(result, Err(Failure::Infeasible(Infeasible::TooSlow { limit_ms: 1 })));
     assert!(begun.elapsed() < Duration::from_secs(10));
+}
+
+async fn what_never_ends_is_ended(bench: &Bench) {
+    let begun = Instant::now();
+    let plan = MeasurePlan { max_inference_ms: 200, time_budget_ms: 3_000, ..bench.plan() };
+    let result = bench.measured(&plan, file(&endless()).path()).await;
+    match bench.engine {
+        // It knows no such loop.
+        "tract" => assert!(matches!(result, Err(Failure::Unknown(_))), "{result:?}"),
+        _ => assert_eq!(result, Err(Failure::Infeasible(Infeasible::TooSlow { limit_ms: 200 }))),
+    }
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+async fn an_answer_as_large_as_all_memory_is_none(bench: &Bench) {
+    for numbers in [62_000_000, 1 << 34, 1 << 62] {
+        let result = bench.measured(&bench.plan(), file(&flood(numbers)).path()).await;
+        let is_told =
+            matches!(result, Err(Failure::Unknown(_) | Failure::Infeasible(Infeasible::OutOfMemory { .. })));
+        assert!(is_told, "{numbers}: {result:?}");
+    }
+}
+
+/// Bytes turned over and ends cut off: whatever an engine makes of it, its agent hears of it in time.
+async fn damaged_files_end_in_an_answer_or_a_failure(bench: &Bench) {
+    let whole = by_hand().encode_to_vec();
+    let input = || vec![vec![0.5_f32; 4]];
+    let mut state = 1_u64;
+    let mut draw = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 33) as usize % below
+    };
+    for round in 0..60 {
+        let mut bytes = whole.clone();
+        for _ in 0..=draw(3) {
+            let place = draw(bytes.len());
+            bytes[place] ^= 1 << draw(8);
+        }
+        if round % 4 == 0 {
+            bytes.truncate(draw(whole.len()));
+        }
+        let mut damaged = tempfile::NamedTempFile::new().unwrap();
+        damaged.write_all(&bytes).unwrap();
+        let begun = Instant::now();
+        let result = bench.inferred(damaged.path(), input()).await;
+        assert!(!matches!(result, Err(Failure::Cancelled | Failure::Disturbed(_))), "{result:?}");
+        assert!(begun.elapsed() < Duration::from_secs(5), "round {round}: {:?}", begun.elapsed());
+    }
+    assert!(bench.inferred(file(&by_hand()).path(), input()).await.is_ok());
 }
 
 async fn what_the_engine_cannot_do_is_unknown_and_a_damaged_file_a_failure(bench: &Bench) {

@@ -7,7 +7,7 @@
 //! **not been run**: no such board was at hand.
 
 use super::onnxruntime_version::version_of;
-use super::seam::{Engine, EngineError, Session, bytes_of};
+use super::seam::{Engine, EngineError, Session, bytes_of, copied};
 use super::smallest::smallest_model;
 use n2n_protocol::{Digest, Element, EngineId, Execution, Format, Model, Precision, limits};
 use ort::environment::Environment;
@@ -240,15 +240,7 @@ impl Session for OnnxSession {
         let outputs = outputs.map_err(in_run)?;
         let logits = outputs.values().next().ok_or_else(|| EngineError::Run("no output".into()))?;
         let (_, logits) = logits.try_extract_tensor::<f32>().map_err(in_run)?;
-        // Before they are copied: an output may be as large as all memory.
-        if logits.len() > limits::LOGITS {
-            return Err(EngineError::Run(format!(
-                "expected at most {} logits, got {}",
-                limits::LOGITS,
-                logits.len()
-            )));
-        }
-        Ok(logits.to_vec())
+        copied(logits)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What an engine is to the rest of the agent: two traits and an error. It knows no engine.
 
-use n2n_protocol::{Element, EngineId, Execution, Model};
+use n2n_protocol::{Element, EngineId, Execution, Model, limits};
 
 /// A library that runs model files.
 pub trait Engine: Send + Sync {
@@ -98,4 +98,12 @@ pub enum EngineError {
 /// Floats as an engine gets them.
 pub(crate) fn bytes_of(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+/// An answer, copied once its size is known to be one: an output may be as large as all memory, or nothing at all.
+pub(super) fn copied(logits: &[f32]) -> Result<Vec<f32>, EngineError> {
+    if (1..=limits::LOGITS).contains(&logits.len()) {
+        return Ok(logits.to_vec());
+    }
+    Err(EngineError::Run(format!("expected 1 to {} logits, got {}", limits::LOGITS, logits.len())))
 }

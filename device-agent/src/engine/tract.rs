@@ -2,9 +2,9 @@
 //!
 //! It is built without its multi-threading feature, so it runs on one thread and says so.
 
-use super::seam::{Engine, EngineError, Session, bytes_of};
+use super::seam::{Engine, EngineError, Session, bytes_of, copied};
 use super::smallest::smallest_model;
-use n2n_protocol::{Digest, Element, EngineId, Execution, Format, Model, Precision, limits};
+use n2n_protocol::{Digest, Element, EngineId, Execution, Format, Model, Precision};
 use prost::Message as _;
 use serde::{Deserialize, Serialize};
 use tract_onnx::pb::tensor_shape_proto::dimension;
@@ -114,15 +114,7 @@ impl Session for TractSession {
         let outputs = self.state.run(tvec!(tensor.into())).map_err(in_run)?;
         let logits = outputs.first().ok_or_else(|| EngineError::Run("no output".into()))?;
         let logits = logits.try_as_plain_ram().and_then(|view| view.as_slice::<f32>()).map_err(in_run)?;
-        // Before they are copied: an output may be as large as all memory.
-        if logits.len() > limits::LOGITS {
-            return Err(EngineError::Run(format!(
-                "expected at most {} logits, got {}",
-                limits::LOGITS,
-                logits.len()
-            )));
-        }
-        Ok(logits.to_vec())
+        copied(logits)
     }
 }
 
@@ -186,6 +178,7 @@ fn in_run(error: TractError) -> EngineError {
 mod tests {
     use super::*;
     use crate::test_models::{self, Weights};
+    use n2n_protocol::limits;
 
     #[test]
     fn version_is_the_one_in_the_lock_file() {

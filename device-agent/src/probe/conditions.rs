@@ -84,10 +84,14 @@ fn temperatures(root: &Path) -> Vec<(String, i32)> {
         .collect()
 }
 
-/// One-minute load in thousandths, from `0.53 0.40 …`.
+/// Load in thousandths, from `0.53 0.40 0.30 1/200 999`: of one minute, or what runs now besides this process where that is
+/// more, since what has just begun is in no average yet.
 fn load_milli(loadavg: &str) -> Option<u32> {
-    let load: f64 = loadavg.split_ascii_whitespace().next()?.parse().ok()?;
-    (load.is_finite() && load >= 0.0).then_some((load * 1000.0).round() as u32)
+    let mut fields = loadavg.split_ascii_whitespace();
+    let load: f64 = fields.next()?.parse().ok()?;
+    let running = fields.nth(2).and_then(|field| field.split_once('/')?.0.parse::<u32>().ok());
+    let others = running.unwrap_or(0).saturating_sub(1).saturating_mul(1000);
+    (load.is_finite() && load >= 0.0).then_some(((load * 1000.0).round() as u32).max(others))
 }
 
 /// The firmware driver's file: hexadecimal digits. Its folder carries the bus address on newer boards.
@@ -178,6 +182,14 @@ mod tests {
         assert_eq!(read(jetson.path()).power_mode.as_deref(), Some("pmode:0002 fmode:quiet"));
         let address = "sys/devices/platform/soc@107c000000/soc@107c000000:firmware/get_throttled";
         assert_eq!(throttle_bits(board(&[(address, "0x8\n")]).path()), Some(8));
+    }
+
+    #[test]
+    fn what_has_just_begun_counts() {
+        assert_eq!(load_milli("0.10 0.40 0.30 1/200 999"), Some(100), "this process itself");
+        assert_eq!(load_milli("0.10 0.40 0.30 4/200 999"), Some(3000));
+        assert_eq!(load_milli("5.50 0.40 0.30 4/200 999"), Some(5500));
+        assert_eq!(load_milli("0.25"), Some(250));
     }
 
     #[test]

@@ -193,7 +193,7 @@ fn quiet(board: &Board) -> Check {
     let mut mend = Vec::new();
     if let Some(load) = it.load_milli {
         found.push(format!("load {:.1} on {} cores", f64::from(load) / 1e3, board.cores));
-        if load > u32::from(board.cores) * 1000 {
+        if load >= u32::from(board.cores) * 1000 {
             mend.push("stop what else runs there".to_owned());
         }
     }

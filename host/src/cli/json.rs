@@ -137,6 +137,7 @@ pub(super) struct Condition {
     frequencies_khz: Vec<u32>,
     governor: Option<String>,
     temperatures_millicelsius: BTreeMap<String, i32>,
+    /// Of a minute, or what ran at the moment beside the agent where that was more.
     load_1min: Option<f64>,
     throttle_bits: Option<u32>,
     power_mode: Option<String>,

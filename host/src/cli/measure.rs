@@ -99,7 +99,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
     drop(progress);
 
     let it = &board.client.welcome().board;
-    let disturbances = disturbances(&measured, it.cores);
+    let disturbances = disturbances(&measured, it.cores, args.precision / 100.0);
     for sign in &disturbances {
         tracing::warn!("{sign}: stop what else runs there and measure again before you trust this number");
     }
@@ -118,8 +118,10 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Code, Failure> {
 }
 
 /// Signs that something else ran on the board meanwhile, in words.
-fn disturbances(it: &Measurement, cores: u16) -> Vec<String> {
-    let load = it.before.load_milli.filter(|load| *load > u32::from(cores) * 1000);
+/// `wished` is the half-width of the median's interval that was asked for, a share.
+fn disturbances(it: &Measurement, cores: u16, wished: f64) -> Vec<String> {
+    // With no core left free whatever is measured shares one.
+    let load = it.before.load_milli.filter(|load| *load >= u32::from(cores) * 1000);
     let load = load.map(|load| {
         format!("the board is busy: load {:.1} on {cores} cores when it began", f64::from(load) / 1e3)
     });
@@ -128,7 +130,14 @@ fn disturbances(it: &Measurement, cores: u16) -> Vec<String> {
         let times = p90_ns as f64 / median_ns.max(1) as f64;
         format!("the times are noisy: one inference in ten takes over {times:.1} times the median")
     });
-    load.into_iter().chain(noisy).collect()
+    let loose = it.latency.interval.as_ref().and_then(|interval| {
+        let known = (interval.high_ns - interval.low_ns) as f64 / 2.0 / median_ns.max(1) as f64;
+        let (known, asked) = (100.0 * known, 100.0 * wished);
+        (known > asked).then(|| {
+            format!("the processes differ: the median is known within {known:.1} %, {asked:.1} % was wished")
+        })
+    });
+    load.into_iter().chain(noisy).chain(loose).collect()
 }
 
 #[cfg(test)]
@@ -139,14 +148,21 @@ mod tests {
     #[test]
     fn a_busy_board_and_noisy_times_are_told() {
         let quiet = measured();
-        assert_eq!(disturbances(&quiet, 4), Vec::<String>::new());
+        assert_eq!(disturbances(&quiet, 4, 0.02), Vec::<String>::new());
         let mut busy = quiet;
         busy.before.load_milli = Some(7_610);
         busy.latency.p90_ns = 10 * busy.latency.median_ns;
-        let told = disturbances(&busy, 2);
+        let told = disturbances(&busy, 2, 0.02);
         assert!(told[0].contains("load 7.6 on 2 cores") && told[1].contains("10.0 times"), "{told:?}");
-        assert_eq!(disturbances(&busy, 8).len(), 1, "eight cores carry that load");
+        assert_eq!(disturbances(&busy, 8, 0.02).len(), 1, "eight cores carry that load");
+        if let Some(interval) = &mut busy.latency.interval {
+            (interval.low_ns, interval.high_ns) =
+                (busy.latency.median_ns * 9 / 10, busy.latency.median_ns * 11 / 10);
+        }
+        let told = disturbances(&busy, 8, 0.02);
+        assert!(told[1].contains("within 10.0 %, 2.0 % was wished"), "{told:?}");
+        busy.latency.interval = None;
         busy.before.load_milli = None;
-        assert_eq!(disturbances(&busy, 2).len(), 1, "unknown is not busy");
+        assert_eq!(disturbances(&busy, 2, 0.02).len(), 1, "unknown is not busy");
     }
 }

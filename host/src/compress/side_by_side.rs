@@ -11,6 +11,9 @@ use crate::search::answer::{Measured, Outcome};
 
 /// The teacher may differ by this factor before and after its student; two states of a board differ by more.
 const STEADY: f64 = 1.1;
+/// The upper bound of the student's median may be above it by this factor: limits bind that bound, and where the processes
+/// disagree by more, it says something of the board's neighbours and nothing of the student.
+const SHARP: f64 = 1.05;
 /// Times that both are measured again while the board does not stay in one state.
 const TRIES: u32 = 4;
 
@@ -23,7 +26,8 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// Measures teacher (unless this row just did), student, teacher; the latter two again if the teachers disagree.
+    /// Measures teacher (unless this row just did), student, teacher; the latter two again if the teachers disagree, or the
+    /// student's processes do.
     pub(super) fn measure(
         &mut self,
         lab: &mut Live<'_>,
@@ -45,12 +49,14 @@ impl Row {
             };
             let teacher = measure_teacher(lab, plan, None)?;
             let change = teacher.measured.latency_ns as f64 / before.latency_ns.max(1) as f64;
-            let steady = (STEADY.recip()..=STEADY).contains(&change);
+            let spread = student.measured.latency_upper_ns as f64 / student.measured.latency_ns.max(1) as f64;
+            let steady = (STEADY.recip()..=STEADY).contains(&change) && spread <= SHARP;
             before = teacher.measured;
             if steady || tried == TRIES {
                 if !steady {
                     tracing::warn!(
-                        "the board does not stay in one state: the teacher's latency changes {change:.2}x"
+                        "the board does not stay in one state: the teacher's latency changes {change:.2}x, the upper bound of \
+                         the student's is {spread:.2} times its median"
                     );
                 }
                 self.before = Some(before);
