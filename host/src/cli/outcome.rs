@@ -48,6 +48,8 @@ struct DryRun {
     schema: u32,
     teacher_validation_accuracy: f64,
     teacher_latency_ns: u64,
+    engine: Engine,
+    threads: u16,
     candidates: usize,
     trained: usize,
     seconds_per_measurement: f64,
@@ -67,6 +69,8 @@ pub(super) fn forecast(it: &Forecast, settings: &Settings, context: &Context) ->
         schema: SCHEMA,
         teacher_validation_accuracy: it.teacher_accuracy,
         teacher_latency_ns: it.teacher.latency_ns,
+        engine: Engine { name: it.engine.name.clone(), version: it.engine.version.clone() },
+        threads: it.threads,
         candidates: it.candidates,
         trained: it.trained,
         seconds_per_measurement: it.measuring.as_secs_f64(),
@@ -84,7 +88,8 @@ fn forecast_text(it: &Forecast, settings: &Settings, candidates: usize, time: Du
     ui::facts([
         ("teacher", {
             let accuracy = units::percent(it.teacher_accuracy);
-            format!("{accuracy} on validation, {}", units::latency(it.teacher.latency_ns))
+            let engine = wording::engine(&it.engine.name, &it.engine.version, it.threads);
+            format!("{accuracy} on validation, {} with {engine}", units::latency(it.teacher.latency_ns))
         }),
         ("tried", format!("{} candidates, {} measured, {} trained", it.candidates, it.measured, it.trained)),
         ("one measurement", seconds(it.measuring)),
@@ -340,6 +345,8 @@ mod tests {
     #[test]
     fn a_dry_run_is_shown_as_it_was_read() {
         let it = Forecast {
+            engine: crate::measurement::Engine { name: "tract".into(), version: "0.23.9".into() },
+            threads: 1,
             teacher: recorded().teacher.measured,
             teacher_accuracy: 0.705,
             candidates: 10,

@@ -158,10 +158,11 @@ fn said(name: &str, place: &str, judge: Judge, check: Option<&Check>) -> String 
                 ),
             },
         ),
-        (
-            "latency in the slot",
-            format!("{}, measured on {place}", units::latency(check.measurement.latency.median_ns)),
-        ),
+        ("latency in the slot", {
+            let it = &check.measurement;
+            let engine = wording::engine(&it.engine.name, &it.engine.version, it.threads);
+            format!("{}, measured on {place} with {engine}", units::latency(it.latency.median_ns))
+        }),
     ])
 }
 

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::prepared::{self, greet_teacher, matched_dataset, open_hands};
 use super::{Error, Event, Observer, Phase, Plan};
+use crate::measurement::Engine;
 use crate::run::folder::Folder;
+use crate::run::journey::OnBoard;
 use crate::search::answer::Measured;
 use crate::search::{self, Budget, Desk, Policies, Record, Settings};
 
@@ -16,8 +18,12 @@ use crate::search::{self, Budget, Desk, Policies, Record, Settings};
 const CANDIDATES: usize = 12;
 
 /// What a few candidates cost.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Forecast {
+    /// What runs models on the board.
+    pub engine: Engine,
+    /// On so many threads.
+    pub threads: u16,
     /// The teacher on the board.
     pub teacher: Measured,
     /// The teacher on the search's half of the validation images.
@@ -74,10 +80,10 @@ pub fn dry_run(plan: &Plan, stop: &Arc<AtomicBool>, observer: Observer<'_>) -> R
         &[],
         &mut |event| observer(&Event::Search(event.clone())),
     )?;
-    Ok(forecast(&records, teacher.measured, teacher.accuracy, began.elapsed()))
+    Ok(forecast(&records, on_board, teacher.accuracy, began.elapsed()))
 }
 
-fn forecast(records: &[Record], teacher: Measured, teacher_accuracy: f64, wall: Duration) -> Forecast {
+fn forecast(records: &[Record], on_board: OnBoard, teacher_accuracy: f64, wall: Duration) -> Forecast {
     let trials = || {
         records.iter().filter_map(|record| match record {
             Record::Trial(trial) => Some(trial),
@@ -93,7 +99,19 @@ fn forecast(records: &[Record], teacher: Measured, teacher_accuracy: f64, wall: 
     let (trained, training) = mean(trials().map(|it| it.train_s).filter(|seconds| *seconds > 0.0).collect());
     let candidates = trials().count();
     let candidate = wall / u32::try_from(candidates.max(1)).unwrap_or(u32::MAX);
-    Forecast { teacher, teacher_accuracy, candidates, measured, trained, measuring, training, candidate }
+    let (engine, threads) = (on_board.measurement.engine, on_board.measurement.threads);
+    Forecast {
+        engine,
+        threads,
+        teacher: on_board.measured,
+        teacher_accuracy,
+        candidates,
+        measured,
+        trained,
+        measuring,
+        training,
+        candidate,
+    }
 }
 
 impl Forecast {
