@@ -24,8 +24,9 @@ const FOLDERS: [&str; 7] = [
 ];
 /// How its file is called; a version may follow.
 const NAME: &str = "libonnxruntime.so";
-/// A library is on the disk: what takes longer than this does not come.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// A library is on the disk: what takes longer than this does not come, and a host waits for its local agent no longer than
+/// twice that.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What was found, and why something was not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +58,7 @@ pub async fn find(choice: &OnnxRuntimeChoice, data: &Path, worker: &WorkerComman
         Ok(Outcome::Opened(runtime)) => {
             return Found { engines: Engines::with(runtime), problem: None };
         }
-        Ok(other) => format!("{other:?}"),
+        Ok(_) => "its worker answered with something else".into(),
         Err(failure) => failure.to_string(),
     };
     let problem = Some(format!("ONNX Runtime at {} is not used: {why}", path.display()));

@@ -51,6 +51,7 @@ impl From<EngineError> for Stop {
     fn from(error: EngineError) -> Self {
         match error {
             EngineError::Execution { .. } | EngineError::Input { .. } => Self::Refused(error.to_string()),
+            EngineError::Library(_) => Self::Failed(error.to_string()),
             EngineError::Memory(_) => Self::OutOfMemory,
             EngineError::Model(_) | EngineError::Run(_) if allocator::refused().is_some() => {
                 Self::OutOfMemory

@@ -4,7 +4,7 @@
 mod test_models;
 
 use n2n_agent::configuration::OnnxRuntimeChoice;
-use n2n_agent::engine::{Engines, Library};
+use n2n_agent::engine::{Engines, Installed, Library};
 use n2n_agent::find_engines::{self, Found};
 use n2n_agent::infer::infer;
 use n2n_agent::measure::measure;
@@ -460,12 +460,33 @@ async fn onnxruntime_runs_on_as_many_threads_as_it_is_told() {
 }
 
 #[tokio::test]
+#[ignore = "needs ONNX Runtime's library in N2N_ONNXRUNTIME"]
+async fn a_library_that_was_replaced_gives_no_number_under_the_old_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("libonnxruntime.so");
+    std::os::unix::fs::symlink(library(), &path).unwrap();
+    let Found { engines, problem } = found(path).await;
+    assert_eq!(problem, None);
+    // As an upgrade would leave it: what the agent found says another version than the library.
+    let runtime = engines.find("onnxruntime").unwrap();
+    let stale = toml::to_string(runtime).unwrap();
+    let version = runtime.engine().id().version;
+    let stale: Installed = toml::from_str(&stale.replace(&version, "1.17.0")).unwrap();
+    let Installed::OnnxRuntime(stale) = stale else { panic!("{stale:?}") };
+    let bench = Bench { worker: worker().with_engines(Engines::with(stale)), engine: "onnxruntime" };
+    let failure = bench.measured(&bench.plan(), file(&by_hand()).path()).await.unwrap_err();
+    let why = failure.to_string();
+    assert!(matches!(failure, Failure::Failed(_)) && why.contains("start the agent again"), "{why}");
+}
+
+#[tokio::test]
 async fn a_library_that_is_none_is_told_and_left_out() {
     let mut text = tempfile::NamedTempFile::new().unwrap();
     text.write_all(b"no library").unwrap();
     // A library, of something else.
-    let other = std::fs::read_dir("/lib").unwrap().chain(std::fs::read_dir("/lib/x86_64-linux-gnu").unwrap());
-    let other = other.flatten().map(|entry| entry.path()).find(|path| path.ends_with("libm.so.6"));
+    let arch = std::env::consts::ARCH;
+    let places = [format!("/lib/{arch}-linux-gnu"), "/lib64".into(), "/lib".into()];
+    let other = places.iter().map(|place| Path::new(place).join("libm.so.6")).find(|path| path.exists());
     for path in [Some(text.path().to_path_buf()), Some("/no/such/libonnxruntime.so".into()), other]
         .into_iter()
         .flatten()

@@ -48,7 +48,7 @@ impl Diagnostic for EngineMissing {
 
     fn next_step(&self) -> Option<String> {
         Some(
-            "`n2n-agent doctor` on the board says which engines it found and why one is not used; `agent.toml` names a library"
+            "--engine auto takes what the board has; `n2n-agent doctor` on the board says why a library is not used, `agent.toml` names one"
                 .into(),
         )
     }

@@ -74,6 +74,22 @@ fn a_board_offers_its_own_onnx_runtime_first_and_each_number_names_its_engine() 
 }
 
 #[test]
+#[ignore = "needs ONNX Runtime's library in N2N_ONNXRUNTIME"]
+fn on_one_machine_the_second_engine_judges_a_file_of_another_program() {
+    let world = small::world(N2N);
+    let library = std::env::var("N2N_ONNXRUNTIME").expect("N2N_ONNXRUNTIME names a library");
+    let measure = "measure teacher.onnx --input 1x28x28 --json --time 10s";
+    let alone = json(&world, measure);
+    assert_eq!((&alone["engine"]["name"], &alone["verified_by"]), (&"tract".into(), &Value::Null));
+    let configuration = format!("[onnxruntime]\nlibrary = \"{library}\"\n");
+    world.write("home/local-agent/agent.toml", configuration).unwrap();
+    let judged = json(&world, measure);
+    let expected = (&"onnxruntime".into(), &"another engine".into());
+    assert_eq!((&judged["engine"]["name"], &judged["verified_by"]), expected);
+    assert!(judged["golden_difference"].as_f64().unwrap() < 1e-3, "{}", judged["golden_difference"]);
+}
+
+#[test]
 fn a_board_without_the_engine_says_what_it_has() {
     let world = small::world(N2N);
     let _board = Board::new(&world, N2N, AGENT, "[onnxruntime]\nenabled = false\n").unwrap();

@@ -2,6 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
+//! | `form` | what every engine takes and gives alike |
 //! | `seam`, `smallest` | the traits, the error; the model that an engine starts itself with |
 //! | `tract` | pure Rust, in every agent |
 //! | `onnxruntime` | ONNX Runtime, where the board has its library |
@@ -12,6 +13,7 @@
 //! number names it again, with its version. An engine gets the bytes of a whole file and how to run it; it must not open
 //! files of a plan, measure time, or limit itself: the worker, a process of its own, does the rest.
 
+mod form;
 mod installed;
 mod onnxruntime;
 mod onnxruntime_version;

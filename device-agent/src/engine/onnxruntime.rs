@@ -6,10 +6,10 @@
 //! The execution providers for NVIDIA's boards (`cuda`, `tensorrt`) follow the documentation of the `ort` crate and have
 //! **not been run**: no such board was at hand.
 
+use super::form::{accepts, copied, fixed};
 use super::onnxruntime_version::version_of;
-use super::seam::{Engine, EngineError, Session, bytes_of, copied};
-use super::smallest::smallest_model;
-use n2n_protocol::{Digest, Element, EngineId, Execution, Format, Model, Precision, limits};
+use super::seam::{Engine, EngineError, Session};
+use n2n_protocol::{Element, EngineId, Execution, Model, limits};
 use ort::environment::Environment;
 use ort::ep::{self, ExecutionProviderDispatch};
 use ort::logging::LogLevel;
@@ -21,8 +21,6 @@ use std::sync::{Arc, OnceLock};
 
 /// As plans and numbers name it.
 const NAME: &str = "onnxruntime";
-/// Most numbers in one input, as for the other engines.
-const MAX_INPUT_LEN: usize = 3 * 4096 * 4096;
 /// What it says where memory is short: the standard library's exception, its own arena, the system's message.
 const SHORT_OF_MEMORY: [&str; 4] =
     ["bad_alloc", "Failed to allocate", "Cannot allocate memory", "Not enough memory"];
@@ -78,9 +76,9 @@ impl OnnxRuntime {
     /// Opens the library and asks it what it is. To be called in a worker: it runs the library's code.
     ///
     /// # Errors
-    /// [`EngineError::Model`] in words for a library that cannot be used.
+    /// [`EngineError::Library`] in words for one that cannot be used.
     pub fn open(library: Library) -> Result<Self, EngineError> {
-        let version = version_of(&library.path).map_err(EngineError::Model)?;
+        let version = version_of(&library.path).map_err(EngineError::Library)?;
         let cores =
             std::thread::available_parallelism().map_or(1, |cores| cores.get().min(limits::CORES) as u16);
         let engine = Self { library, version, cores };
@@ -88,17 +86,24 @@ impl OnnxRuntime {
         Ok(engine)
     }
 
-    /// The process's one environment.
+    /// The process's one environment; of the very version that the agent knows, since every number names it.
     fn environment(&self) -> Result<&'static Environment, EngineError> {
         static ENVIRONMENT: OnceLock<Result<Environment, String>> = OnceLock::new();
         let made = ENVIRONMENT.get_or_init(|| {
+            let now = version_of(&self.library.path)?;
+            if now != self.version {
+                let (path, then) = (self.library.path.display(), &self.version);
+                return Err(format!(
+                    "{path} is {now} now, and was {then} when the agent started: start the agent again"
+                ));
+            }
             let builder = ort::init_from(&self.library.path).map_err(|error| error.to_string())?;
             // What it has to say comes as errors; a worker's output is its agent's.
             let silent = Arc::new(|_: LogLevel, _: &str, _: &str, _: &str, _: &str| {});
             let built = builder.with_name("n2n").with_telemetry(false).with_logger(silent).build();
             built.map_err(|error| error.to_string())
         });
-        made.as_ref().map_err(|why| EngineError::Model(why.clone()))
+        made.as_ref().map_err(|why| EngineError::Library(why.clone()))
     }
 
     /// Providers as the library takes them, for one file.
@@ -159,35 +164,11 @@ impl Engine for OnnxRuntime {
     }
 
     fn accepts(&self, model: &Model, execution: &Execution) -> Result<(), EngineError> {
-        let cannot =
-            |can: String, asked: String| Err(EngineError::Execution { engine: NAME.into(), can, asked });
-        if !(1..=self.cores).contains(&execution.threads) {
-            let most = self.cores;
-            return cannot(
-                format!("runs on 1 to {most} threads here"),
-                format!("{} threads", execution.threads),
-            );
-        }
-        if execution.batch != 1 {
-            return cannot("takes 1 input at a time".into(), format!("a batch of {}", execution.batch));
-        }
-        match (model.format, model.precision, model.input.element) {
-            (Format::Onnx, Precision::F32, Element::F32 | Element::U8) => Ok(()),
-            (Format::Onnx, precision, element) => Err(EngineError::Model(format!(
-                "expected weights of 32-bit floats and inputs of such or of bytes, got weights of {precision:?} and inputs of \
-                 {element:?}"
-            ))),
-        }
+        accepts(NAME, self.cores, model, execution)
     }
 
     fn counts_its_memory(&self) -> bool {
         false
-    }
-
-    fn initialise(&self) -> Result<(), EngineError> {
-        let model = Model::onnx(Digest([0; 32]));
-        let execution = Execution { engine: NAME.into(), threads: 1, batch: 1, pace_us: 0 };
-        self.load(smallest_model(), &model, &execution)?.run(&bytes_of(&[1.0])).map(drop)
     }
 
     fn prepare(&self, file: &[u8], model: &Model, execution: &Execution) -> Result<bool, EngineError> {
@@ -266,21 +247,7 @@ fn input_shape(session: &ort::session::Session, element: Element) -> Result<Vec<
     if *ty != wanted {
         return wrong(format!("input `{name}`: expected {wanted:?}, got {ty:?}"));
     }
-    let mut sizes = Vec::with_capacity(shape.len());
-    for (axis, &size) in shape.iter().enumerate() {
-        match usize::try_from(size).ok().filter(|&size| size > 0) {
-            Some(size) => sizes.push(size),
-            None if axis == 0 => sizes.push(1),
-            None => return wrong(format!("input `{name}`: expected a fixed size at axis {axis}")),
-        }
-    }
-    let len = sizes.iter().try_fold(1_usize, |len, &size| len.checked_mul(size));
-    match len {
-        Some(len) if sizes.first() == Some(&1) && len <= MAX_INPUT_LEN => Ok(sizes),
-        _ => wrong(format!(
-            "input `{name}` has shape {sizes:?}: expected batch 1 and at most {MAX_INPUT_LEN} numbers"
-        )),
-    }
+    fixed(name, shape.iter().map(|&size| usize::try_from(size).ok()))
 }
 
 /// Its words, and whether they mean that memory was short.

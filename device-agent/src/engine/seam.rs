@@ -1,6 +1,7 @@
 //! What an engine is to the rest of the agent: two traits and an error. It knows no engine.
 
-use n2n_protocol::{Element, EngineId, Execution, Model, limits};
+use super::smallest::smallest_model;
+use n2n_protocol::{Digest, Element, EngineId, Execution, Model};
 
 /// A library that runs model files.
 pub trait Engine: Send + Sync {
@@ -23,7 +24,11 @@ pub trait Engine: Send + Sync {
     ///
     /// # Errors
     /// When not even that works.
-    fn initialise(&self) -> Result<(), EngineError>;
+    fn initialise(&self) -> Result<(), EngineError> {
+        let model = Model::onnx(Digest([0; 32]));
+        let execution = Execution { engine: self.id().name, threads: 1, batch: 1, pace_us: 0 };
+        self.load(smallest_model(), &model, &execution)?.run(&bytes_of(&[1.0])).map(drop)
+    }
 
     /// Optimise a model for this board ahead of [`Engine::load`], where that takes so long that it is kept: in a cache of
     /// the engine's own, by the file's digest, the engine's version, device, driver, precision and threads. Never part of
@@ -87,6 +92,9 @@ pub enum EngineError {
         /// Bytes that were given.
         got: usize,
     },
+    /// The library that an engine is cannot be used, or is another one by now: no model's fault.
+    #[error("the engine's library cannot be used: {0}")]
+    Library(String),
     /// There was not enough memory, by its own words.
     #[error("the engine had too little memory: {0}")]
     Memory(String),
@@ -98,12 +106,4 @@ pub enum EngineError {
 /// Floats as an engine gets them.
 pub(crate) fn bytes_of(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
-}
-
-/// An answer, copied once its size is known to be one: an output may be as large as all memory, or nothing at all.
-pub(super) fn copied(logits: &[f32]) -> Result<Vec<f32>, EngineError> {
-    if (1..=limits::LOGITS).contains(&logits.len()) {
-        return Ok(logits.to_vec());
-    }
-    Err(EngineError::Run(format!("expected 1 to {} logits, got {}", limits::LOGITS, logits.len())))
 }

@@ -2,9 +2,9 @@
 //!
 //! It is built without its multi-threading feature, so it runs on one thread and says so.
 
-use super::seam::{Engine, EngineError, Session, bytes_of, copied};
-use super::smallest::smallest_model;
-use n2n_protocol::{Digest, Element, EngineId, Execution, Format, Model, Precision};
+use super::form::{accepts, copied, fixed};
+use super::seam::{Engine, EngineError, Session};
+use n2n_protocol::{Element, EngineId, Execution, Model};
 use prost::Message as _;
 use serde::{Deserialize, Serialize};
 use tract_onnx::pb::tensor_shape_proto::dimension;
@@ -16,8 +16,8 @@ use tract_onnx::tract_core::plan::SimpleState;
 
 /// Version of the tract crates, as Cargo.lock pins it (a test compares).
 const VERSION: &str = "0.23.9";
-/// Most numbers in one input: 4096 x 4096 RGB, far above any image classifier on a board.
-const MAX_INPUT_LEN: usize = 3 * 4096 * 4096;
+/// As plans and numbers name it.
+const NAME: &str = "tract";
 
 /// The engine. It has no state of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,36 +32,15 @@ struct TractSession {
 
 impl Engine for Tract {
     fn id(&self) -> EngineId {
-        EngineId { name: "tract".into(), version: VERSION.into() }
+        EngineId { name: NAME.into(), version: VERSION.into() }
     }
 
     fn accepts(&self, model: &Model, execution: &Execution) -> Result<(), EngineError> {
-        let cannot = |can: &str, asked: String| {
-            Err(EngineError::Execution { engine: self.id().name, can: can.into(), asked })
-        };
-        if execution.threads != 1 {
-            return cannot("runs on 1 thread", format!("{} threads", execution.threads));
-        }
-        if execution.batch != 1 {
-            return cannot("takes 1 input at a time", format!("a batch of {}", execution.batch));
-        }
-        match (model.format, model.precision, model.input.element) {
-            (Format::Onnx, Precision::F32, Element::F32 | Element::U8) => Ok(()),
-            (Format::Onnx, precision, element) => Err(EngineError::Model(format!(
-                "expected weights of 32-bit floats and inputs of such or of bytes, got weights of {precision:?} and inputs of \
-                 {element:?}"
-            ))),
-        }
+        accepts(NAME, 1, model, execution)
     }
 
     fn counts_its_memory(&self) -> bool {
         true
-    }
-
-    fn initialise(&self) -> Result<(), EngineError> {
-        let model = Model::onnx(Digest([0; 32]));
-        let execution = Execution { engine: self.id().name, threads: 1, batch: 1, pace_us: 0 };
-        self.load(smallest_model(), &model, &execution)?.run(&bytes_of(&[1.0])).map(drop)
     }
 
     fn load(
@@ -128,27 +107,13 @@ fn input_shape(model: &ModelProto) -> Result<Vec<usize>, EngineError> {
         return Err(wrong(format!("input `{}` is not a tensor", input.name)));
     };
     let dims = tensor.shape.as_ref().map_or(&[][..], |shape| &shape.dim);
-    let mut shape = Vec::with_capacity(dims.len());
-    for (axis, dim) in dims.iter().enumerate() {
-        let known = match dim.value {
-            Some(dimension::Value::DimValue(value)) if value > 0 => usize::try_from(value).ok(),
-            _ if axis == 0 => Some(1),
-            _ => None,
-        };
-        shape.push(
-            known.ok_or_else(|| {
-                wrong(format!("input `{}`: expected a fixed size at axis {axis}", input.name))
-            })?,
-        );
-    }
-    let len = shape.iter().try_fold(1_usize, |len, &dim| len.checked_mul(dim));
-    match len {
-        Some(len) if !shape.is_empty() && shape[0] == 1 && len <= MAX_INPUT_LEN => Ok(shape),
-        _ => Err(wrong(format!(
-            "input `{}` has shape {shape:?}: expected batch 1 and at most {MAX_INPUT_LEN} numbers",
-            input.name
-        ))),
-    }
+    fixed(
+        &input.name,
+        dims.iter().map(|dim| match dim.value {
+            Some(dimension::Value::DimValue(value)) => usize::try_from(value).ok(),
+            Some(dimension::Value::DimParam(_)) | None => None,
+        }),
+    )
 }
 
 /// Old files list their initialisers among the inputs: the real input is the one that is not initialised.
@@ -177,8 +142,9 @@ fn in_run(error: TractError) -> EngineError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::bytes_of;
     use crate::test_models::{self, Weights};
-    use n2n_protocol::limits;
+    use n2n_protocol::{Digest, Precision, limits};
 
     #[test]
     fn version_is_the_one_in_the_lock_file() {
