@@ -56,7 +56,7 @@ pub struct Conditions {
     /// Thermal zones: name and temperature in millidegrees Celsius.
     #[serde(deserialize_with = "list::<{ limits::THERMAL_ZONES }, _, _>")]
     pub temperatures: Vec<(String, i32)>,
-    /// Load in thousandths of a process: the average of a minute, or what runs now beside the agent where that is more.
+    /// Load in thousandths of a process: the average of a minute, or what goes on running now beside the agent where that is more.
     pub load_milli: Option<u32>,
     /// Raspberry Pi throttle bits, where the board has them.
     pub throttle_bits: Option<u32>,
