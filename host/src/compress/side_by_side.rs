@@ -17,6 +17,25 @@ const SHARP: f64 = 1.05;
 /// Times that both are measured again while the board does not stay in one state.
 const TRIES: u32 = 4;
 
+/// What a measurement says of the board instead of the student.
+#[derive(Debug, PartialEq)]
+struct Blur {
+    /// The teacher after over the teacher before.
+    change: f64,
+    /// The student's upper bound over its median.
+    spread: f64,
+}
+
+impl Blur {
+    /// `None` when teacher, student and teacher again belong together.
+    fn of(before: &Measured, student: &Measured, after: &Measured) -> Option<Self> {
+        let change = after.latency_ns as f64 / before.latency_ns.max(1) as f64;
+        let spread = student.latency_upper_ns as f64 / student.latency_ns.max(1) as f64;
+        let sharp = (STEADY.recip()..=STEADY).contains(&change) && spread <= SHARP;
+        (!sharp).then_some(Self { change, spread })
+    }
+}
+
 /// Students that are measured one after the other, with the teacher in between: what it is after one, it is before the
 /// next.
 #[derive(Default)]
@@ -48,12 +67,10 @@ impl Row {
                 Outcome::Unknown(reason) => return Ok(Finding::Unknown { reason }),
             };
             let teacher = measure_teacher(lab, plan, None)?;
-            let change = teacher.measured.latency_ns as f64 / before.latency_ns.max(1) as f64;
-            let spread = student.measured.latency_upper_ns as f64 / student.measured.latency_ns.max(1) as f64;
-            let steady = (STEADY.recip()..=STEADY).contains(&change) && spread <= SHARP;
+            let blur = Blur::of(&before, &student.measured, &teacher.measured);
             before = teacher.measured;
-            if steady || tried == TRIES {
-                if !steady {
+            if blur.is_none() || tried == TRIES {
+                if let Some(Blur { change, spread }) = blur {
                     tracing::warn!(
                         "the board does not stay in one state: the teacher's latency changes {change:.2}x, the upper bound of \
                          the student's is {spread:.2} times its median"
@@ -83,4 +100,35 @@ pub(super) fn measure_alone(
         Outcome::Infeasible(reason) => Finding::Infeasible { reason },
         Outcome::Unknown(reason) => Finding::Unknown { reason },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measured(latency_ns: u64, latency_upper_ns: u64) -> Measured {
+        let (latency_lower_ns, model_memory_bytes, file_bytes) = (latency_ns, 1, 1);
+        Measured {
+            latency_ns,
+            latency_upper_ns,
+            latency_lower_ns,
+            model_memory_bytes,
+            file_bytes,
+            noise: 0.01,
+        }
+    }
+
+    #[test]
+    fn another_state_of_the_board_and_processes_that_disagree_are_no_measurement() {
+        let teacher = measured(1000, 1010);
+        let sharp = measured(500, 520);
+        assert_eq!(Blur::of(&teacher, &sharp, &measured(1050, 1060)), None);
+        let changed = Blur::of(&teacher, &sharp, &measured(1250, 1260)).unwrap();
+        assert!(
+            (changed.change - 1.25).abs() < 1e-9
+                && Blur::of(&measured(1250, 1260), &sharp, &teacher).is_some()
+        );
+        let spread = Blur::of(&teacher, &measured(500, 600), &teacher).unwrap();
+        assert!((spread.spread - 1.2).abs() < 1e-9);
+    }
 }

@@ -85,26 +85,17 @@ impl Preset {
 
     /// Whether the simple students come first, for searchers to start around.
     pub(super) fn begins_simple(self) -> bool {
-        match self {
-            Self::Paper => false,
-            Self::Edge => true,
-        }
+        self == Self::Edge
     }
 
     /// Whether candidates inherit weights; else theirs are drawn.
     pub(super) fn inherits(self) -> bool {
-        match self {
-            Self::Paper => false,
-            Self::Edge => true,
-        }
+        self == Self::Edge
     }
 
     /// Whether a board's profile decides the channel multiple.
     pub fn minds_the_board(self) -> bool {
-        match self {
-            Self::Paper => false,
-            Self::Edge => true,
-        }
+        self == Self::Edge
     }
 }
 
