@@ -37,13 +37,13 @@ def measured(model, engine, home):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--engine", default="tract")
-    parser.add_argument("--library", help="file of ONNX Runtime")
+    parser.add_argument("--library", type=pathlib.Path, help="file of ONNX Runtime")
     parser.add_argument("--times", type=int, default=5)
     options = parser.parse_args()
     home = pathlib.Path(tempfile.mkdtemp(prefix="repeat-"))
     if options.library:
         (home / "local-agent").mkdir()
-        (home / "local-agent/agent.toml").write_text(f'[onnxruntime]\nlibrary = "{options.library}"\n')
+        (home / "local-agent/agent.toml").write_text(f'[onnxruntime]\nlibrary = "{options.library.resolve()}"\n')
     found = {model: [] for model in MODELS}
     for _ in range(options.times):
         for model in MODELS:
