@@ -126,6 +126,8 @@ async fn two_agents_of_one_folder_take_turns_however_eager_one_is() {
     until("it measures", || rounds.load(Ordering::Relaxed) > 0).await;
     let heard = Mutex::new(Vec::new());
     for _ in 0..6 {
+        // Who asks in the blink between two of its turns, or while it sleeps after a lost one, meets nobody.
+        until("the other one has it", || alone.load(Ordering::SeqCst)).await;
         let before = rounds.load(Ordering::Relaxed);
         let report = |activity| heard.lock().unwrap().push(activity);
         let never = Cancel::never();
